@@ -1,0 +1,8 @@
+//! Implementations: one module for each thing of the outside world.
+
+pub mod cloud_init;
+pub mod host;
+pub mod image;
+pub mod iot;
+pub mod kvm;
+pub mod ssh;
