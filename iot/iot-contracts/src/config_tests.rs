@@ -1,0 +1,199 @@
+//! Tests of the configuration file.
+
+use std::path::PathBuf;
+
+use crate::{
+    AgentConfig, ContractError, HeartbeatSeconds, NatsConfig, NatsCredentials, NatsUrl, NatsUrls,
+    PodmanConfig, SecretString, podman_socket,
+};
+
+const FULL: &str = r#"device_id = "pi-1"
+heartbeat_seconds = 30
+
+[nats]
+urls = ["nats://10.0.2.2:4222", "tls://nats.example"]
+
+[nats.credentials]
+type = "user-password"
+username = "pi-1"
+password = "hunter2"
+
+[podman]
+socket = "/run/podman/podman.sock"
+"#;
+
+const MINIMAL: &str = "device_id = \"pi-1\"\nnats.urls = [\"nats://h\"]\n";
+
+fn full() -> AgentConfig {
+    AgentConfig {
+        device_id: "pi-1".parse().unwrap(),
+        heartbeat_seconds: HeartbeatSeconds::try_from(30).unwrap(),
+        nats: NatsConfig {
+            urls: NatsUrls::try_from(vec![
+                "nats://10.0.2.2:4222".parse().unwrap(),
+                "tls://nats.example".parse().unwrap(),
+            ])
+            .unwrap(),
+            credentials: Some(NatsCredentials::UserPassword {
+                username: "pi-1".to_owned(),
+                password: SecretString::new("hunter2"),
+            }),
+        },
+        podman: PodmanConfig {
+            socket: Some(PathBuf::from("/run/podman/podman.sock")),
+        },
+    }
+}
+
+#[test]
+fn golden() {
+    assert_eq!(toml::to_string(&full()).unwrap(), FULL);
+    assert_eq!(toml::from_str::<AgentConfig>(FULL).unwrap(), full());
+    assert!(!format!("{:?}", full()).contains("hunter2"));
+}
+
+#[test]
+fn defaults() {
+    let config: AgentConfig = toml::from_str(MINIMAL).unwrap();
+    assert_eq!(config.heartbeat_seconds.duration().as_secs(), 10);
+    assert_eq!(config.nats.credentials, None);
+    assert_eq!(config.podman, PodmanConfig::default());
+    assert_eq!(
+        toml::to_string(&config).unwrap(),
+        "device_id = \"pi-1\"\nheartbeat_seconds = 10\n\n[nats]\nurls = [\"nats://h\"]\n"
+    );
+}
+
+#[test]
+fn credentials_by_type() {
+    let cases = [
+        (
+            "type = \"token\"\ntoken = \"t\"",
+            NatsCredentials::Token {
+                token: SecretString::new("t"),
+            },
+        ),
+        (
+            "type = \"creds-file\"\npath = \"/etc/x.creds\"",
+            NatsCredentials::CredsFile {
+                path: PathBuf::from("/etc/x.creds"),
+            },
+        ),
+    ];
+    for (toml, expected) in cases {
+        assert_eq!(toml::from_str::<NatsCredentials>(toml).unwrap(), expected);
+    }
+}
+
+#[test]
+fn refuses_unknown_fields_types_and_bad_values() {
+    let with = |text: &str| format!("{MINIMAL}{text}");
+    let cases = [
+        (with("x = 1"), "unknown field `x`"),
+        (with("nats.x = 1"), "unknown field `x`"),
+        (with("podman.x = 1"), "unknown field `x`"),
+        (
+            with("nats.credentials.type = \"kerberos\""),
+            "unknown variant `kerberos`",
+        ),
+        (
+            with("nats.credentials = { type = \"token\", token = \"t\", x = 1 }"),
+            "unknown field `x`",
+        ),
+        (
+            with("nats.credentials = { type = \"token\" }"),
+            "missing field `token`",
+        ),
+        (
+            with("heartbeat_seconds = 0"),
+            "heartbeat_seconds is 0 (expected 1 to 3600)",
+        ),
+        (
+            with("heartbeat_seconds = 3601"),
+            "heartbeat_seconds is 3601",
+        ),
+        (with("heartbeat_seconds = -1"), "heartbeat_seconds is -1"),
+        (
+            "device_id = \"a.b\"\nnats.urls = [\"nats://h\"]".to_owned(),
+            "device id 'a.b'",
+        ),
+        (
+            "device_id = \"a\"\nnats.urls = []".to_owned(),
+            "nats.urls is empty",
+        ),
+        ("device_id = \"a\"".to_owned(), "missing field `nats`"),
+    ];
+    for (toml, part) in cases {
+        let error = toml::from_str::<AgentConfig>(&toml).unwrap_err();
+        assert!(
+            error.message().contains(part),
+            "{toml}: {}",
+            error.message()
+        );
+    }
+}
+
+#[test]
+fn a_secret_of_another_type_is_not_quoted() {
+    for secret in [
+        "4711",
+        "47.11",
+        "true",
+        "[4711]",
+        "{ a = 4711 }",
+        "4711-01-01",
+    ] {
+        let toml = format!("type = \"token\"\ntoken = {secret}");
+        let error = toml::from_str::<NatsCredentials>(&toml).unwrap_err();
+        assert!(!error.message().contains("4711"), "{}", error.message());
+    }
+}
+
+#[test]
+fn urls() {
+    for url in [
+        "nats://h",
+        "tls://a-b.c_d:1",
+        "nats://[::1]",
+        "nats://[fe80::1]:65535",
+    ] {
+        assert_eq!(url.parse::<NatsUrl>().unwrap().as_str(), url);
+    }
+    let bad = [
+        "",
+        "h",
+        "nats://",
+        "http://h",
+        "nats://h/",
+        "nats://h:",
+        "nats://h:0",
+        "nats://h:65536",
+        "nats://h:+1",
+        "nats://h:1:2",
+        "nats://[::1",
+        "nats://[x]",
+        "nats://[::1]4222",
+        "nats://a b",
+        "nats://h?x",
+        "NATS://h",
+    ];
+    for value in bad {
+        let value = value.to_owned();
+        assert_eq!(
+            value.parse::<NatsUrl>(),
+            Err(ContractError::NatsUrl { value })
+        );
+    }
+    let refused = "nats://user:hunter2@h".parse::<NatsUrl>().unwrap_err();
+    assert_eq!(refused, ContractError::NatsUrlUserinfo);
+    assert!(!refused.to_string().contains("hunter2"));
+}
+
+#[test]
+fn sockets() {
+    assert_eq!(
+        podman_socket(999),
+        PathBuf::from("/run/user/999/podman/podman.sock")
+    );
+    assert_eq!(podman_socket(0), PathBuf::from("/run/podman/podman.sock"));
+}
