@@ -1,0 +1,253 @@
+//! Whether KVM works: by proof, since `/dev/kvm` may be there, open, make a VM, even run a BIOS, and still
+//! not run an operating system: on some hosts every instruction of a guest in 64-bit mode is emulated or
+//! fails.
+//!
+//! The proof is a tiny guest. On x86_64 it is a firmware image that enters 64-bit mode, runs 20 million
+//! rounds of a loop and then writes to QEMU's `isa-debug-exit` port (`kvm_probe/long_mode_loop.s`): only a
+//! guest that executes at a CPU's speed can end QEMU with that exit status in time. On aarch64 it is the same
+//! loop and PSCI's SYSTEM_OFF.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use crate::domain::topology::virtualization::VmArchitecture;
+
+/// The bound of the proof. A guest that executes is done in a tenth of it.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the guest writes to the exit port; QEMU then exits with `2 * value + 1`.
+const EXIT_VALUE: u8 = 0x10;
+
+/// Whether a guest of the host's own architecture executes under KVM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KvmProof {
+    /// It did.
+    Executes,
+    /// `/dev/kvm` is not there, or nothing could be tried.
+    Absent {
+        /// What is missing.
+        reason: String,
+    },
+    /// KVM is there but the guest did not execute.
+    Broken {
+        /// What was seen.
+        reason: String,
+    },
+}
+
+/// Starts the tiny guest and reports whether it executed. Takes 3 s at most.
+pub async fn prove_kvm(own: VmArchitecture, emulator: &Path) -> KvmProof {
+    let device = Path::new("/dev/kvm");
+    if !device.exists() {
+        return KvmProof::Absent {
+            reason: "/dev/kvm does not exist".to_owned(),
+        };
+    }
+    if let Err(error) = std::fs::File::options().read(true).write(true).open(device) {
+        return KvmProof::Absent {
+            reason: format!("/dev/kvm cannot be opened: {error}"),
+        };
+    }
+    let outcome = match own {
+        VmArchitecture::X86_64 => run_x86_64_guest(emulator).await,
+        VmArchitecture::Aarch64 => run_aarch64_guest(emulator).await,
+    };
+    match outcome {
+        Ok(()) => KvmProof::Executes,
+        Err(reason) => KvmProof::Broken { reason },
+    }
+}
+
+/// The last 256 bytes of the firmware image, assembled from `kvm_probe/long_mode_loop.s`.
+const LONG_MODE_LOOP: &[u8; 256] = include_bytes!("kvm_probe/long_mode_loop.bin");
+
+/// The firmware image: zeros, and the program at its end.
+fn exit_firmware() -> Vec<u8> {
+    let mut rom = vec![0_u8; 64 * 1024 - LONG_MODE_LOOP.len()];
+    rom.extend_from_slice(LONG_MODE_LOOP);
+    rom
+}
+
+/// QEMU's arguments for the guest; the firmware's path follows.
+fn exit_guest_arguments(accelerator: &str, cpu: &str) -> Vec<String> {
+    let fixed = "-machine pc -m 16 -nodefaults -display none -no-reboot \
+                 -device isa-debug-exit,iobase=0xf4,iosize=1";
+    ["-accel", accelerator, "-cpu", cpu]
+        .into_iter()
+        .chain(fixed.split_whitespace())
+        .chain(["-bios"])
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn run_x86_64_guest(emulator: &Path) -> Result<(), String> {
+    let rom = write_rom(&exit_firmware())?;
+    let mut command = Command::new(emulator);
+    command
+        .args(exit_guest_arguments("kvm", "host"))
+        .arg(rom.path());
+    let expected = i32::from(EXIT_VALUE) * 2 + 1;
+    match run_bounded(&mut command).await? {
+        (Some(status), _) if status == expected => Ok(()),
+        (status, said) => Err(describe(status, &said)),
+    }
+}
+
+/// The aarch64 guest: 20 million rounds of a loop, then PSCI's SYSTEM_OFF, on which QEMU exits with 0.
+const PSCI_OFF_PROGRAM: [u32; 7] = [
+    0x52a0_2621, // movz w1, #0x131, lsl #16
+    0x7100_0421, // subs w1, w1, #1
+    0x54ff_ffe1, // b.ne -4
+    0x5280_0100, // movz w0, #0x8
+    0x72b0_8000, // movk w0, #0x8400, lsl #16
+    0xd400_0002, // hvc  #0
+    0x1400_0000, // b    .
+];
+
+fn psci_off_firmware() -> Vec<u8> {
+    PSCI_OFF_PROGRAM
+        .iter()
+        .flat_map(|instruction| instruction.to_le_bytes())
+        .collect()
+}
+
+fn psci_off_arguments(accelerator: &str, cpu: &str) -> Vec<String> {
+    let fixed = "-machine virt -m 64 -nodefaults -display none -no-reboot";
+    ["-accel", accelerator, "-cpu", cpu]
+        .into_iter()
+        .chain(fixed.split_whitespace())
+        .chain(["-bios"])
+        .map(str::to_owned)
+        .collect()
+}
+
+async fn run_aarch64_guest(emulator: &Path) -> Result<(), String> {
+    let rom = write_rom(&psci_off_firmware())?;
+    let mut command = Command::new(emulator);
+    command
+        .args(psci_off_arguments("kvm", "host"))
+        .arg(rom.path());
+    match run_bounded(&mut command).await? {
+        (Some(0), _) => Ok(()),
+        (status, said) => Err(describe(status, &said)),
+    }
+}
+
+fn write_rom(content: &[u8]) -> Result<tempfile::NamedTempFile, String> {
+    let failed = |error: std::io::Error| format!("temporary file: {error}");
+    let mut rom = tempfile::NamedTempFile::new().map_err(failed)?;
+    rom.write_all(content).map_err(failed)?;
+    Ok(rom)
+}
+
+/// The exit status, or none when it had to be ended at the bound, and what it said.
+async fn run_bounded(command: &mut Command) -> Result<(Option<i32>, String), String> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| format!("QEMU could not be started: {e}"))?;
+    let mut stderr = child.stderr.take();
+    let reader = tokio::spawn(async move {
+        let mut said = Vec::new();
+        if let Some(pipe) = stderr.as_mut() {
+            // What was read up to an error is all that is wanted here.
+            let _ = pipe.take(4096).read_to_end(&mut said).await;
+        }
+        String::from_utf8_lossy(&said).into_owned()
+    });
+    let status = match tokio::time::timeout(PROOF_TIMEOUT, child.wait()).await {
+        Ok(status) => Some(status.map_err(|e| format!("waiting for QEMU: {e}"))?),
+        Err(_) => {
+            child
+                .kill()
+                .await
+                .map_err(|e| format!("ending QEMU: {e}"))?;
+            None
+        }
+    };
+    let said = reader.await.unwrap_or_default();
+    Ok((status.map(|s| s.code().unwrap_or(-1)), said))
+}
+
+fn describe(status: Option<i32>, said: &str) -> String {
+    let first = said.lines().next().unwrap_or("QEMU said nothing").trim();
+    match status {
+        Some(status) => format!("the test guest did not execute (exit status {status}: {first})"),
+        None => format!("the test guest did not execute within {PROOF_TIMEOUT:?} ({first})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        exit_firmware, exit_guest_arguments, psci_off_arguments, psci_off_firmware, run_bounded,
+        write_rom,
+    };
+    use crate::modules::host::qemu::find_program;
+
+    #[test]
+    fn the_reset_vector_is_where_the_cpu_looks() {
+        let rom = exit_firmware();
+        assert_eq!(rom.len(), 65536);
+        // A jump back to the program's first instruction, cli.
+        assert_eq!(rom[65520], 0xe9);
+        let back = i16::from_le_bytes([rom[65521], rom[65522]]);
+        let target = usize::try_from(65523 + i32::from(back)).expect("inside the image");
+        assert_eq!(rom[target], 0xfa);
+    }
+
+    /// Under TCG the guests must end QEMU with the status that the proof looks for.
+    #[tokio::test]
+    #[ignore = "needs qemu-system-x86_64 and -aarch64: runs guests of a few instructions"]
+    async fn the_guests_end_qemu_with_the_expected_status() {
+        let table = [
+            (
+                "qemu-system-x86_64",
+                exit_guest_arguments("tcg", "max"),
+                exit_firmware(),
+                33,
+            ),
+            (
+                "qemu-system-aarch64",
+                psci_off_arguments("tcg", "max"),
+                psci_off_firmware(),
+                0,
+            ),
+        ];
+        for (program, arguments, firmware, expected) in table {
+            let emulator = find_program(program).expect("the emulator is on PATH");
+            let rom = write_rom(&firmware).expect("written");
+            let mut command = tokio::process::Command::new(emulator);
+            command.args(arguments).arg(rom.path());
+            let (status, said) = run_bounded(&mut command).await.expect("started");
+            assert_eq!(status, Some(expected), "{program}: {said}");
+        }
+    }
+
+    #[test]
+    #[ignore = "needs as and ld for x86: assembles kvm_probe/long_mode_loop.s"]
+    fn the_bytes_are_those_of_the_source() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let source = here.join("src/modules/host/kvm_probe/long_mode_loop.s");
+        let run = |program: &str, arguments: &[&str]| {
+            let mut command = std::process::Command::new(program);
+            let status = command.args(arguments).current_dir(dir.path()).status();
+            assert!(status.expect("on PATH").success(), "{program}");
+        };
+        let source = source.to_str().expect("UTF-8");
+        run("as", &["--64", source, "-o", "loop.o"]);
+        let link = "-Ttext=0 -e 0 --oformat binary loop.o -o loop.rom";
+        run("ld", &link.split(' ').collect::<Vec<_>>());
+        let rom = std::fs::read(dir.path().join("loop.rom")).expect("linked");
+        assert_eq!(rom[rom.len() - 256..], super::LONG_MODE_LOOP[..]);
+    }
+}
