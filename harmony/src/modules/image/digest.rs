@@ -1,0 +1,272 @@
+//! Digests that pin images: checked when they are parsed, compared when a file has been read.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest, Sha256, Sha512};
+
+use super::error::ImageError;
+
+/// A SHA-256 digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha256Digest([u8; 32]);
+
+/// A SHA-512 digest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha512Digest([u8; 64]);
+
+/// A digest with its algorithm. Displays as `sha256=…` or `sha512=…`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ImageDigest {
+    /// SHA-256.
+    Sha256(Sha256Digest),
+    /// SHA-512.
+    Sha512(Sha512Digest),
+}
+
+impl Sha256Digest {
+    /// A pin written in the source: a wrong one does not compile.
+    ///
+    /// # Panics
+    /// When `hex` is not 64 hexadecimal digits.
+    pub(super) const fn pinned(hex: &str) -> Self {
+        match decode(hex.as_bytes()) {
+            Some(bytes) => Self(bytes),
+            None => panic!("a pinned SHA-256 digest is 64 hexadecimal digits"),
+        }
+    }
+
+    /// The digest of `data`.
+    pub fn of(data: &[u8]) -> Self {
+        Self(Sha256::digest(data).into())
+    }
+}
+
+impl Sha512Digest {
+    /// A pin written in the source: a wrong one does not compile.
+    ///
+    /// # Panics
+    /// When `hex` is not 128 hexadecimal digits.
+    pub(super) const fn pinned(hex: &str) -> Self {
+        match decode(hex.as_bytes()) {
+            Some(bytes) => Self(bytes),
+            None => panic!("a pinned SHA-512 digest is 128 hexadecimal digits"),
+        }
+    }
+}
+
+impl ImageDigest {
+    /// The algorithm's name in digests and file names.
+    pub fn algorithm(&self) -> &'static str {
+        match self {
+            Self::Sha256(_) => "sha256",
+            Self::Sha512(_) => "sha512",
+        }
+    }
+
+    /// A hasher of this digest's algorithm.
+    pub(super) fn hasher(&self) -> ImageHasher {
+        match self {
+            Self::Sha256(_) => ImageHasher::Sha256(Sha256::new()),
+            Self::Sha512(_) => ImageHasher::Sha512(Sha512::new()),
+        }
+    }
+
+    /// The content-addressed file name: `<algorithm>-<digest>.<extension>`.
+    pub fn file_name(&self, extension: &str) -> String {
+        match self {
+            Self::Sha256(digest) => format!("sha256-{digest}.{extension}"),
+            Self::Sha512(digest) => format!("sha512-{digest}.{extension}"),
+        }
+    }
+}
+
+/// A digest that is being computed.
+pub(super) enum ImageHasher {
+    Sha256(Sha256),
+    Sha512(Sha512),
+}
+
+impl ImageHasher {
+    pub(super) fn update(&mut self, data: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(data),
+            Self::Sha512(hasher) => hasher.update(data),
+        }
+    }
+
+    pub(super) fn finish(self) -> ImageDigest {
+        match self {
+            Self::Sha256(hasher) => ImageDigest::Sha256(Sha256Digest(hasher.finalize().into())),
+            Self::Sha512(hasher) => ImageDigest::Sha512(Sha512Digest(hasher.finalize().into())),
+        }
+    }
+}
+
+const fn decode<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
+    if hex.len() != 2 * N {
+        return None;
+    }
+    let mut bytes = [0; N];
+    let mut at = 0;
+    while at < N {
+        match (nibble(hex[2 * at]), nibble(hex[2 * at + 1])) {
+            (Some(high), Some(low)) => bytes[at] = high << 4 | low,
+            _ => return None,
+        }
+        at += 1;
+    }
+    Some(bytes)
+}
+
+const fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}
+
+fn invalid(value: &str, expected: &'static str) -> ImageError {
+    ImageError::InvalidDigest {
+        value: value.to_owned(),
+        expected,
+    }
+}
+
+impl FromStr for Sha256Digest {
+    type Err = ImageError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        decode(value.as_bytes())
+            .map(Self)
+            .ok_or_else(|| invalid(value, "64 hexadecimal digits for sha256"))
+    }
+}
+
+impl FromStr for Sha512Digest {
+    type Err = ImageError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        decode(value.as_bytes())
+            .map(Self)
+            .ok_or_else(|| invalid(value, "128 hexadecimal digits for sha512"))
+    }
+}
+
+impl FromStr for ImageDigest {
+    type Err = ImageError;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        match value.split_once('=') {
+            Some(("sha256", hex)) => hex.parse().map(Self::Sha256),
+            Some(("sha512", hex)) => hex.parse().map(Self::Sha512),
+            _ => Err(invalid(value, "sha256=DIGEST or sha512=DIGEST")),
+        }
+    }
+}
+
+impl fmt::Display for Sha256Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Display for Sha512Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(f, &self.0)
+    }
+}
+
+impl fmt::Display for ImageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sha256(digest) => write!(f, "sha256={digest}"),
+            Self::Sha512(digest) => write!(f, "sha512={digest}"),
+        }
+    }
+}
+
+impl fmt::Debug for Sha256Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for Sha512Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for ImageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ImageDigest, Sha256Digest, Sha512Digest};
+    use crate::modules::image::error::ImageError;
+
+    #[test]
+    fn digests_round_trip_and_compute_the_standard_test_vectors() {
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(Sha256Digest::of(b"abc").to_string(), abc);
+        let digest: ImageDigest = format!("sha256={}", abc.to_uppercase())
+            .parse()
+            .expect("upper case is hexadecimal too");
+        assert_eq!(digest.to_string(), format!("sha256={abc}"));
+        assert_eq!(digest.file_name("img"), format!("sha256-{abc}.img"));
+
+        let empty = "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce\
+                     47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
+        let digest: ImageDigest = format!("sha512={empty}").parse().expect("well formed");
+        assert_eq!(digest.hasher().finish(), digest);
+        assert_eq!(digest.file_name("qcow2"), format!("sha512-{empty}.qcow2"));
+        let parsed: Sha512Digest = empty.parse().expect("well formed");
+        assert_eq!(parsed, Sha512Digest::pinned(empty));
+    }
+
+    #[test]
+    fn malformed_digests_are_refused_with_what_was_expected() {
+        let short = "a".repeat(63);
+        let letter = format!("{}g", "a".repeat(63));
+        let table = [
+            (String::new(), "sha256=DIGEST or sha512=DIGEST"),
+            ("md5=00".to_owned(), "sha256=DIGEST or sha512=DIGEST"),
+            ("a".repeat(64), "sha256=DIGEST or sha512=DIGEST"),
+            (
+                format!("sha256={short}"),
+                "64 hexadecimal digits for sha256",
+            ),
+            (
+                format!("sha256={letter}"),
+                "64 hexadecimal digits for sha256",
+            ),
+            (
+                format!("sha512={}", "a".repeat(64)),
+                "128 hexadecimal digits for sha512",
+            ),
+            // 64 bytes, but not 64 digits.
+            (
+                format!("sha256={}", "é".repeat(32)),
+                "64 hexadecimal digits for sha256",
+            ),
+        ];
+        for (text, wanted) in table {
+            match text.parse::<ImageDigest>() {
+                Err(ImageError::InvalidDigest { expected, .. }) => {
+                    assert_eq!(expected, wanted, "{text}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Disk images: named, fetched, verified, built.
+//!
+//! [`catalog`] pins published images, [`fetch`] brings one to this host verified, [`debian`] builds one
+//! from the distribution's packages where no image host can be reached. [`source`] is what users write.
+
+mod bios_boot;
+pub mod catalog;
+pub mod debian;
+pub mod digest;
+mod disk;
+pub mod error;
+pub mod fetch;
+pub mod format;
+pub mod inspect;
+pub mod source;
+mod store;
+pub mod tool;
+mod transfer;
+
+pub use digest::{ImageDigest, Sha256Digest, Sha512Digest};
+pub use error::ImageError;
+pub use source::{ImageSource, PinnedUrl};
