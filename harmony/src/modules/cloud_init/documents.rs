@@ -1,0 +1,139 @@
+//! The documents of a seed. Pure.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::domain::topology::virtualization::FirstBoot;
+use crate::modules::ssh::HostKey;
+
+/// What a seed says.
+#[derive(Debug, Clone)]
+pub struct SeedInputs {
+    /// cloud-init runs its first-boot stages once for each instance id.
+    pub instance_id: Uuid,
+    /// The guest's host name.
+    pub hostname: String,
+    /// The network card that gets an address by DHCP.
+    pub mac: String,
+    /// The login user.
+    pub first_boot: FirstBoot,
+    /// The guest's own SSH host key, made outside so that it is known before the first connection.
+    pub host_key: HostKey,
+}
+
+impl SeedInputs {
+    /// The files of the seed by name.
+    pub(super) fn documents(&self) -> [(&'static str, String); 3] {
+        [
+            ("meta-data", self.meta_data().to_string()),
+            (
+                "user-data",
+                format!("#cloud-config\n{:#}\n", self.user_data()),
+            ),
+            ("network-config", self.network_config().to_string()),
+        ]
+    }
+
+    fn meta_data(&self) -> Value {
+        json!({
+            "instance-id": self.instance_id,
+            "local-hostname": self.hostname,
+        })
+    }
+
+    fn user_data(&self) -> Value {
+        let FirstBoot {
+            user,
+            authorized_keys,
+        } = &self.first_boot;
+        json!({
+            "hostname": self.hostname,
+            "users": [{
+                "name": user,
+                "shell": "/bin/bash",
+                "lock_passwd": true,
+                "sudo": "ALL=(ALL) NOPASSWD:ALL",
+                "ssh_authorized_keys": authorized_keys,
+            }],
+            "disable_root": true,
+            "ssh_pwauth": false,
+            "ssh_deletekeys": true,
+            // With this key given, the guest spends no time on making its own.
+            "ssh_keys": {
+                "ed25519_private": self.host_key.private_openssh(),
+                "ed25519_public": self.host_key.public_line(),
+            },
+            "package_update": false,
+            "package_upgrade": false,
+        })
+    }
+
+    fn network_config(&self) -> Value {
+        json!({
+            "version": 2,
+            "ethernets": {
+                "nic0": {
+                    "match": { "macaddress": self.mac },
+                    "dhcp4": true,
+                },
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::Value;
+    use uuid::Uuid;
+
+    use super::SeedInputs;
+    use crate::domain::topology::virtualization::FirstBoot;
+    use crate::modules::ssh::{HostKey, generate_host_key};
+
+    pub(in crate::modules::cloud_init) fn host_key() -> HostKey {
+        generate_host_key().expect("the system gives randomness")
+    }
+
+    pub(in crate::modules::cloud_init) fn inputs(host_key: &HostKey) -> SeedInputs {
+        SeedInputs {
+            instance_id: Uuid::from_u128(1),
+            hostname: "pi".to_owned(),
+            mac: "52:54:00:00:00:01".to_owned(),
+            first_boot: FirstBoot {
+                user: "harmony".to_owned(),
+                authorized_keys: vec!["ssh-ed25519 AAAA me: \"you\"\\ #x".to_owned()],
+            },
+            host_key: host_key.clone(),
+        }
+    }
+
+    #[test]
+    fn values_survive_whatever_they_contain() {
+        let key = host_key();
+        let [meta, user, network] = inputs(&key).documents();
+        assert_eq!(
+            [meta.0, user.0, network.0],
+            ["meta-data", "user-data", "network-config"]
+        );
+        let body = user.1.strip_prefix("#cloud-config\n").expect("the header");
+        let value: Value = serde_json::from_str(body).expect("JSON, which is YAML");
+        assert_eq!(
+            value["users"][0]["ssh_authorized_keys"][0],
+            "ssh-ed25519 AAAA me: \"you\"\\ #x"
+        );
+        assert_eq!(value["ssh_keys"]["ed25519_private"], key.private_openssh());
+        assert_eq!(value["ssh_pwauth"], false);
+    }
+
+    #[test]
+    fn debug_output_has_no_secret() {
+        let key = host_key();
+        let secret = key
+            .private_openssh()
+            .lines()
+            .nth(2)
+            .expect("a key has lines");
+        let text = format!("{:?}", inputs(&key));
+        assert!(!text.contains(secret), "{text}");
+    }
+}

@@ -1,0 +1,10 @@
+//! NoCloud seeds for cloud-init: a small FAT image labelled `cidata` with three files.
+//!
+//! The documents are serialised as JSON, which is YAML, so no value can break out of its place. The
+//! image holds the guest's private host key: it is made readable by its owner alone.
+
+mod documents;
+mod seed;
+
+pub use documents::SeedInputs;
+pub use seed::{SeedError, write_seed};

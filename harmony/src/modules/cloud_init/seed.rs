@@ -1,0 +1,102 @@
+//! The seed's image.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+
+use super::documents::SeedInputs;
+
+/// The image's size in bytes: the smallest round size that holds the documents many times over.
+const SEED_BYTES: u64 = 1024 * 1024;
+
+/// The volume label that cloud-init's NoCloud source looks for, padded as FAT stores it.
+const LABEL: [u8; 11] = *b"cidata     ";
+
+/// A seed that could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write the seed {}", path.display())]
+pub struct SeedError {
+    /// The seed's path.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
+}
+
+/// Writes the seed. It appears whole, with mode 0600, or not at all; the same inputs give the same
+/// bytes.
+///
+/// # Errors
+/// [`SeedError`] when the file cannot be written.
+pub fn write_seed(path: &Path, inputs: &SeedInputs) -> Result<(), SeedError> {
+    write(path, inputs).map_err(|source| SeedError {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn write(path: &Path, inputs: &SeedInputs) -> std::io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut image = tempfile::Builder::new()
+        .prefix(".seed-")
+        .permissions(std::fs::Permissions::from_mode(0o600))
+        .tempfile_in(directory)?;
+    image.as_file().set_len(SEED_BYTES)?;
+    let options = FormatVolumeOptions::new().volume_label(LABEL);
+    fatfs::format_volume(image.as_file_mut(), options)?;
+    let volume = FileSystem::new(image.as_file_mut(), FsOptions::new())?;
+    for (name, text) in inputs.documents() {
+        let mut file = volume.root_dir().create_file(name)?;
+        file.truncate()?;
+        file.write_all(text.as_bytes())?;
+    }
+    volume.unmount()?;
+    image.as_file().sync_all()?;
+    image.persist(path).map_err(|e| e.error)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+
+    use fatfs::{FileSystem, FsOptions};
+
+    use super::write_seed;
+    use crate::modules::cloud_init::documents::tests::{host_key, inputs};
+
+    #[test]
+    fn the_image_is_private_labelled_and_reads_back() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("seed.img");
+        let inputs = inputs(&host_key());
+        write_seed(&path, &inputs).expect("written");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, 0o600);
+
+        let image = fs::File::options().read(true).write(true).open(&path);
+        let volume = FileSystem::new(image.expect("opens"), FsOptions::new()).expect("FAT");
+        assert_eq!(volume.volume_label(), "cidata");
+        for (name, expected) in inputs.documents() {
+            let mut text = String::new();
+            let mut file = volume.root_dir().open_file(name).expect(name);
+            file.read_to_string(&mut text).expect("reads");
+            assert_eq!(text, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_same_inputs_give_the_same_bytes() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let inputs = inputs(&host_key());
+        let paths = ["a", "b"].map(|name| dir.path().join(name));
+        for path in &paths {
+            write_seed(path, &inputs).expect("written");
+        }
+        let [a, b] = paths.map(|path| fs::read(path).expect("reads"));
+        assert!(a == b, "the images differ");
+    }
+}

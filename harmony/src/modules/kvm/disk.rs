@@ -1,0 +1,228 @@
+//! The guest's disk: a qcow2 overlay on an image that is never written to.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use serde::Deserialize;
+use tokio::process::Command;
+use tracing::debug;
+
+use crate::modules::host::find_program;
+use crate::modules::image::inspect::{BootLoaders, boot_loaders};
+
+use super::error::KvmError;
+use super::types::VmConfig;
+
+/// What must be free beside the overlay, in MiB: a guest's first boot writes less than half of it.
+const MIN_FREE_MIB: u64 = 1024;
+
+const SECTOR: u64 = 512;
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+
+/// What `qemu-img` knows of an image.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct ImageInfo {
+    pub(super) format: String,
+    virtual_size: u64,
+    backing_filename: Option<PathBuf>,
+    #[serde(default)]
+    format_specific: FormatSpecific,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct FormatSpecific {
+    #[serde(default)]
+    data: FormatData,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct FormatData {
+    data_file: Option<PathBuf>,
+}
+
+/// Checks that the image can be the backing file of this VM's disk.
+///
+/// # Errors
+/// [`KvmError::UnsuitableImage`] with the reason.
+pub(super) async fn check_image(config: &VmConfig) -> Result<ImageInfo, KvmError> {
+    let path = config.image();
+    let unsuitable = |reason: String| KvmError::UnsuitableImage {
+        name: config.name().to_string(),
+        path: path.to_owned(),
+        reason,
+    };
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Err(unsuitable("it is not a file".to_owned())),
+        Err(error) => return Err(unsuitable(error.to_string())),
+    }
+    let output = qemu_img(path, &["info", "--output=json", "--"], &[path]).await?;
+    let info: ImageInfo = serde_json::from_slice(&output)
+        .map_err(|e| unsuitable(format!("qemu-img's description is not understood: {e}")))?;
+    if !matches!(info.format.as_str(), "qcow2" | "raw") {
+        return Err(unsuitable(format!(
+            "its format is {} (expected qcow2 or raw)",
+            info.format
+        )));
+    }
+    // What qemu-img does not recognise is raw to it: an error page, a text, half a download.
+    if info.format == "raw" {
+        let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+        if bytes == 0 || !bytes.is_multiple_of(SECTOR) {
+            return Err(unsuitable(format!(
+                "it is no qcow2, and {bytes} bytes are no whole number of {SECTOR}-byte sectors"
+            )));
+        }
+    }
+    if let Some(backing) = &info.backing_filename {
+        return Err(unsuitable(format!(
+            "it depends on the backing file {}",
+            backing.display()
+        )));
+    }
+    if let Some(data_file) = &info.format_specific.data.data_file {
+        return Err(unsuitable(format!(
+            "its data is in another file, {}",
+            data_file.display()
+        )));
+    }
+    let (file, qcow2) = (path.to_owned(), info.format == "qcow2");
+    let loaders = tokio::task::spawn_blocking(move || boot_loaders(&file, qcow2)).await;
+    let loaders = loaders.map_err(|e| unsuitable(format!("it could not be looked into: {e}")))?;
+    if let BootLoaders::Undecidable { reason } = &loaders {
+        debug!(image = %path.display(), reason, "no boot loader to check");
+    }
+    if let Some(reason) = loaders.contradiction(config.architecture()) {
+        return Err(unsuitable(reason));
+    }
+    let disk_bytes = config.disk_gib() * GIB;
+    if info.virtual_size > disk_bytes {
+        return Err(unsuitable(format!(
+            "it needs a disk of {} bytes, and disk_gib = {} is {disk_bytes}",
+            info.virtual_size,
+            config.disk_gib()
+        )));
+    }
+    Ok(info)
+}
+
+/// Checks that the pool has room.
+pub(super) fn check_space(pool: &Path) -> Result<(), KvmError> {
+    let stat = rustix::fs::statvfs(pool)
+        .map_err(|e| KvmError::io("ask for the space in", pool)(e.into()))?;
+    let available_mib = stat.f_bavail.saturating_mul(stat.f_frsize) / MIB;
+    if available_mib < MIN_FREE_MIB {
+        return Err(KvmError::NoSpace {
+            path: pool.to_owned(),
+            available_mib,
+            needed_mib: MIN_FREE_MIB,
+        });
+    }
+    Ok(())
+}
+
+/// Makes the overlay.
+pub(super) async fn create_overlay(
+    overlay: &Path,
+    image: &Path,
+    format: &str,
+    disk_gib: u64,
+) -> Result<(), KvmError> {
+    let size = format!("{disk_gib}G");
+    let arguments = ["create", "-q", "-f", "qcow2", "-F", format, "-b"];
+    qemu_img(overlay, &arguments, &[image, overlay, Path::new(&size)]).await?;
+    std::fs::set_permissions(overlay, std::fs::Permissions::from_mode(0o600))
+        .map_err(KvmError::io("set the mode of", overlay))
+}
+
+async fn qemu_img(
+    subject: &Path,
+    arguments: &[&str],
+    paths: &[&Path],
+) -> Result<Vec<u8>, KvmError> {
+    let failed = |said: String| KvmError::Program {
+        program: "qemu-img",
+        path: subject.to_owned(),
+        said,
+    };
+    let program = find_program("qemu-img").ok_or_else(|| failed("it is not on PATH".to_owned()))?;
+    let output = Command::new(program)
+        .args(arguments)
+        .args(paths)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .map_err(|e| failed(e.to_string()))?;
+    if output.status.success() {
+        Ok(output.stdout)
+    } else {
+        Err(failed(
+            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        ))
+    }
+}
+
+/// The image where QEMU of this connection can read it: in place for the session and for what is in the
+/// pool already, else a copy in the pool, made once.
+///
+/// The system daemon runs guests as a user of its own, which may not look into home directories, and libvirt
+/// gives that user every file that a guest uses: a caller's own file is not handed out.
+pub(super) async fn publish_image(
+    image: &Path,
+    pool: &Path,
+    system: bool,
+) -> Result<PathBuf, KvmError> {
+    let image = image
+        .canonicalize()
+        .map_err(KvmError::io("resolve", image))?;
+    if !system || image.starts_with(pool) {
+        return Ok(image);
+    }
+    let pool = pool.to_owned();
+    tokio::task::spawn_blocking(move || copy_into(&image, &pool))
+        .await
+        .unwrap_or_else(|error| {
+            Err(KvmError::Internal {
+                what: format!("copying the image did not end: {error}"),
+            })
+        })
+}
+
+fn copy_into(image: &Path, pool: &Path) -> Result<PathBuf, KvmError> {
+    let metadata = std::fs::metadata(image).map_err(KvmError::io("read", image))?;
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |d| d.as_nanos());
+    // The copy's name tells which file it is a copy of, in which state.
+    let identity = format!("{}\n{}\n{modified}", image.display(), metadata.len());
+    let identity = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, identity.as_bytes());
+    let copy = pool.join(format!("harmony-base-{}.img", identity.simple()));
+    if copy.exists() {
+        return Ok(copy);
+    }
+    let temporary = tempfile::Builder::new()
+        .prefix(".harmony-base-")
+        .tempfile_in(pool)
+        .map_err(KvmError::io("make a file in", pool))?;
+    std::fs::copy(image, temporary.path()).map_err(KvmError::io("copy the image into", pool))?;
+    temporary
+        .as_file()
+        .sync_all()
+        .and_then(|()| {
+            temporary
+                .as_file()
+                .set_permissions(std::fs::Permissions::from_mode(0o444))
+        })
+        .map_err(KvmError::io("write", &copy))?;
+    temporary
+        .persist(&copy)
+        .map_err(|e| KvmError::io("make", &copy)(e.error))?;
+    Ok(copy)
+}

@@ -1,0 +1,45 @@
+//! Virtual machines on libvirt and QEMU.
+//!
+//! ```text
+//! VirtualMachineSpec --check--> VmConfig --+ HostFacts--> DomainXmlParams --> domain XML
+//!                                                                               |
+//!                    Planned --define--> Defined --start--> Running <-----------+
+//! ```
+//!
+//! Everything up to the XML is pure. `libvirt` alone imports the `virt` crate (feature `kvm`).
+
+mod element;
+pub mod error;
+pub mod firmware;
+pub mod nvram;
+pub mod params;
+pub mod record;
+pub mod types;
+pub mod xml;
+
+#[cfg(feature = "kvm")]
+mod bringup;
+#[cfg(feature = "kvm")]
+pub mod connection;
+#[cfg(feature = "kvm")]
+mod console;
+#[cfg(feature = "kvm")]
+mod disk;
+#[cfg(feature = "kvm")]
+mod layout;
+#[cfg(feature = "kvm")]
+mod libvirt;
+#[cfg(feature = "kvm")]
+mod lock;
+#[cfg(feature = "kvm")]
+mod planning;
+#[cfg(feature = "kvm")]
+mod reach;
+#[cfg(feature = "kvm")]
+pub mod score;
+#[cfg(feature = "kvm")]
+pub mod topology;
+
+pub use error::KvmError;
+pub use firmware::{AarchFirmware, discover_aarch64_firmware};
+pub use types::{MacAddress, VmConfig, VmConfigBuilder, VmName};

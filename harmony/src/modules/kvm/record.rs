@@ -1,0 +1,192 @@
+//! What harmony stores with a domain, in its `<metadata>`: so it knows its own domains again, and can
+//! say what differs.
+
+use std::fmt;
+
+use quick_xml::Reader;
+use quick_xml::events::Event;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::domain::topology::virtualization::VirtualMachineSpec;
+
+use super::params::Accelerator;
+use super::types::MacAddress;
+
+/// The XML namespace of the metadata element, which is called `vm`.
+pub const NAMESPACE: &str = "https://github.com/nationtech/harmony/xmlns/domain/1";
+
+/// The record of one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainRecord {
+    /// The spec that the domain was made from.
+    pub spec: VirtualMachineSpec,
+    /// The domain's UUID.
+    pub uuid: Uuid,
+    /// The network card's address.
+    pub mac: MacAddress,
+    /// How its instructions are executed.
+    pub accelerator: Accelerator,
+    /// The port of 127.0.0.1 that is forwarded to the guest's SSH, with user networking.
+    pub ssh_port: Option<u16>,
+}
+
+/// A record that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The element is not well-formed XML.
+    #[error("the metadata element is not well-formed")]
+    Xml(#[source] quick_xml::Error),
+    /// The element's text is not a record.
+    #[error("the metadata is not a record of this version of harmony")]
+    Json(#[source] serde_json::Error),
+}
+
+impl DomainRecord {
+    /// The record in the metadata element that libvirt returned.
+    ///
+    /// # Errors
+    /// When it is not well-formed, or was written by a version with another record.
+    pub fn from_metadata(xml: &str) -> Result<Self, RecordError> {
+        let mut reader = Reader::from_str(xml);
+        let mut text = String::new();
+        loop {
+            match reader.read_event().map_err(RecordError::Xml)? {
+                Event::Text(part) => text.push_str(&part.xml10_content()),
+                Event::GeneralRef(reference) => {
+                    match quick_xml::escape::resolve_predefined_entity(&reference) {
+                        Some(resolved) => text.push_str(resolved),
+                        None => {
+                            text.extend(reference.resolve_char_ref().map_err(RecordError::Xml)?);
+                        }
+                    }
+                }
+                Event::Eof => break,
+                _ => {}
+            }
+        }
+        serde_json::from_str(text.trim()).map_err(RecordError::Json)
+    }
+
+    /// Each field of `requested` that differs from what the domain was made from.
+    pub fn changes(&self, requested: &VirtualMachineSpec) -> Vec<FieldChange> {
+        let mut changes = Vec::new();
+        collect(
+            "",
+            &serde_json::to_value(&self.spec).unwrap_or_default(),
+            &serde_json::to_value(requested).unwrap_or_default(),
+            &mut changes,
+        );
+        changes
+    }
+}
+
+/// A field in which two specs differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldChange {
+    /// The field's path.
+    pub field: String,
+    /// The value that the domain was made with.
+    pub recorded: String,
+    /// The value that is asked for.
+    pub requested: String,
+}
+
+impl fmt::Display for FieldChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            field,
+            recorded,
+            requested,
+        } = self;
+        write!(f, "{field} is {recorded}, asked for {requested}")
+    }
+}
+
+fn collect(path: &str, recorded: &Value, requested: &Value, changes: &mut Vec<FieldChange>) {
+    match (recorded, requested) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for key in keys {
+                let path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                let value = |map: &serde_json::Map<_, _>| map.get(key).cloned().unwrap_or_default();
+                collect(&path, &value(old), &value(new), changes);
+            }
+        }
+        (old, new) if old == new => {}
+        (old, new) => changes.push(FieldChange {
+            field: path.to_owned(),
+            recorded: old.to_string(),
+            requested: new.to_string(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::{DomainRecord, FieldChange};
+    use crate::domain::topology::virtualization::{VirtualMachineSpec, VmNetwork};
+    use crate::modules::kvm::params::Accelerator;
+    use crate::modules::kvm::types::MacAddress;
+
+    fn record() -> DomainRecord {
+        let uuid = Uuid::from_u128(7);
+        DomainRecord {
+            spec: VirtualMachineSpec {
+                image: Some("/images/<odd> & 'quoted'.qcow2".into()),
+                ..VirtualMachineSpec::new_aarch64("pi")
+            },
+            uuid,
+            mac: MacAddress::for_vm(uuid),
+            accelerator: Accelerator::Tcg,
+            ssh_port: Some(20_000),
+        }
+    }
+
+    #[test]
+    fn survives_the_way_through_xml() {
+        let json = serde_json::to_string(&record()).expect("serialisable");
+        let xml = crate::modules::kvm::element::Element::text("vm", &json)
+            .attr("xmlns", super::NAMESPACE)
+            .to_document()
+            .expect("serialisable");
+        assert_eq!(
+            DomainRecord::from_metadata(&xml).expect("readable"),
+            record()
+        );
+    }
+
+    #[test]
+    fn changes_are_named_field_by_field() {
+        let record = record();
+        assert_eq!(record.changes(&record.spec), []);
+        let requested = VirtualMachineSpec {
+            vcpus: 4,
+            network: VmNetwork::Nat {
+                network: "lab".to_owned(),
+            },
+            ..record.spec.clone()
+        };
+        let change = |field: &str, recorded: &str, requested: &str| FieldChange {
+            field: field.to_owned(),
+            recorded: recorded.to_owned(),
+            requested: requested.to_owned(),
+        };
+        assert_eq!(
+            record.changes(&requested),
+            [
+                change("network.network", "null", "\"lab\""),
+                change("network.type", "\"user\"", "\"nat\""),
+                change("vcpus", "2", "4"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! The host tier: real domains on a real libvirt, never booted to an operating system. Everything is
+//! called `harmony-test-*` and destroyed by the test that made it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use harmony::domain::error::ErrorKind;
+use harmony::domain::topology::virtualization::{
+    AcceleratorChoice, Ensured, FirstBoot, OnChange, VirtualMachineHost, VirtualMachineSpec,
+    VmStatus,
+};
+use harmony::modules::kvm::KvmError;
+use harmony::modules::kvm::connection::ConnectionUri;
+use harmony::modules::kvm::topology::KvmVirtualMachineHost;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    host: KvmVirtualMachineHost,
+    /// What was in the pool before.
+    pool: Vec<PathBuf>,
+}
+
+impl Drop for Bench {
+    /// The pool keeps copies of images for later VMs; those of a test's image are of no use to anybody.
+    fn drop(&mut self) {
+        for path in pool_listing(&self.host) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("harmony-base-") && !self.pool.contains(&path) {
+                std::fs::remove_file(&path).expect("removed");
+            }
+        }
+    }
+}
+
+fn pool_listing(host: &KvmVirtualMachineHost) -> Vec<PathBuf> {
+    // The session's pool is made with its first VM.
+    let Ok(entries) = std::fs::read_dir(host.pool()) else {
+        return Vec::new();
+    };
+    entries
+        .map(|entry| entry.expect("readable").path())
+        .collect()
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let uri = ConnectionUri::choose(None).await.expect("a connection");
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let host = KvmVirtualMachineHost::new(uri, dir.path().join("iot"));
+        let pool = pool_listing(&host);
+        Self { dir, host, pool }
+    }
+
+    /// A VM whose disk has nothing to boot, so that only the firmware runs.
+    fn spec(&self, name: &str) -> VirtualMachineSpec {
+        let image = self.dir.path().join("empty.raw");
+        let file = std::fs::File::create(&image).expect("an image");
+        file.set_len(1 << 30).expect("sized");
+        VirtualMachineSpec {
+            image: Some(image),
+            memory_mib: 256,
+            accelerator: AcceleratorChoice::Tcg,
+            first_boot: Some(FirstBoot {
+                user: "harmony".to_owned(),
+                authorized_keys: vec!["ssh-ed25519 AAAA test".to_owned()],
+            }),
+            ..VirtualMachineSpec::new_aarch64(name)
+        }
+    }
+
+    fn pool_files(&self, name: &str) -> Vec<PathBuf> {
+        pool_listing(&self.host)
+            .into_iter()
+            .filter(|path| path.to_string_lossy().contains(name))
+            .collect()
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt, QEMU and firmware: defines, runs and destroys harmony-test-life"]
+async fn a_vm_lives_and_leaves_nothing_behind() {
+    let bench = Bench::new().await;
+    let (host, name) = (&bench.host, "harmony-test-life");
+    host.destroy_vm(name).await.expect("swept");
+    let spec = bench.spec(name);
+
+    let ensure =
+        |spec: VirtualMachineSpec| async move { host.ensure_vm(&spec, OnChange::Refuse).await };
+    assert_eq!(ensure(spec.clone()).await.expect("made"), Ensured::Created);
+    assert_eq!(
+        host.vm_status(name).await.expect("known"),
+        VmStatus::Running
+    );
+    assert_eq!(
+        ensure(spec.clone()).await.expect("kept"),
+        Ensured::Unchanged
+    );
+
+    let nvram = host.nvram(name).expect("a valid name");
+    let metadata = std::fs::metadata(&nvram).expect("the variable store");
+    assert_eq!(metadata.len(), 64 << 20);
+    assert!(
+        metadata.blocks() * 512 <= 1 << 20,
+        "{} blocks",
+        metadata.blocks()
+    );
+
+    let bigger = VirtualMachineSpec {
+        vcpus: 1,
+        ..spec.clone()
+    };
+    let refused = ensure(bigger).await.expect_err("differs");
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert_eq!(
+        refused.to_string(),
+        format!("the virtual machine '{name}' exists and differs: vcpus is 2, asked for 1")
+    );
+
+    host.power_cycle_vm(name).await.expect("power-cycled");
+    assert_eq!(
+        host.vm_status(name).await.expect("known"),
+        VmStatus::Running
+    );
+
+    assert!(host.destroy_vm(name).await.expect("destroyed"));
+    assert!(!host.destroy_vm(name).await.expect("nothing left"));
+    assert_eq!(host.vm_status(name).await.expect("known"), VmStatus::Absent);
+    assert_eq!(bench.pool_files(name), Vec::<PathBuf>::new());
+    let scope = if host.uri() == ConnectionUri::System {
+        "system"
+    } else {
+        "session"
+    };
+    let states = bench.dir.path().join("iot/vms").join(scope);
+    let states = std::fs::read_dir(states).expect("the state directories");
+    assert_eq!(states.count(), 0, "no state is left");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt, QEMU and firmware: runs harmony-test-wait and destroys it"]
+async fn waiting_for_a_guest_that_is_off_fails_at_once() {
+    let bench = Bench::new().await;
+    let (host, name) = (&bench.host, "harmony-test-wait");
+    host.destroy_vm(name).await.expect("swept");
+    let spec = bench.spec(name);
+    host.ensure_vm(&spec, OnChange::Refuse).await.expect("made");
+
+    let error = host.wait_for_address(name, Duration::from_secs(1)).await;
+    let error = error.expect_err("the firmware has no SSH");
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+
+    // An empty disk has no guest that could answer the power button, so the wait runs into its bound.
+    let error = host.stop_vm(name, Duration::from_secs(1)).await;
+    assert_eq!(error.expect_err("still on").kind(), ErrorKind::TimedOut);
+
+    host.destroy_vm(name).await.expect("destroyed");
+    let error = host.wait_for_address(name, Duration::from_secs(60)).await;
+    let error = error.expect_err("there is no such VM");
+    assert!(
+        matches!(error.downcast_ref(), Some(KvmError::NotFound { .. })),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt, QEMU and firmware: tries to make harmony-test-bad"]
+async fn what_is_refused_leaves_nothing_behind() {
+    let bench = Bench::new().await;
+    let (host, name) = (&bench.host, "harmony-test-bad");
+    host.destroy_vm(name).await.expect("swept");
+    let good = bench.spec(name);
+    let dir = bench.dir.path();
+    std::fs::write(dir.join("page.qcow2"), "<html>not found</html>").expect("written");
+    std::fs::write(dir.join("cut.qcow2"), b"QFI\xfb\0\0\0\x09").expect("written");
+    qemu_img(dir, "create -q -f qcow2 -F raw -b empty.raw backed.qcow2");
+    qemu_img(
+        dir,
+        "create -q -f qcow2 -o data_file=elsewhere.raw,data_file_raw=on split.qcow2 1M",
+    );
+    let images = [
+        "absent.qcow2",
+        "page.qcow2",
+        "cut.qcow2",
+        "backed.qcow2",
+        "split.qcow2",
+    ];
+    let with_image = |name: &str| VirtualMachineSpec {
+        image: Some(dir.join(name)),
+        ..good.clone()
+    };
+    let mut cases: Vec<VirtualMachineSpec> = images.into_iter().map(with_image).collect();
+    cases.push(VirtualMachineSpec {
+        vcpus: 0,
+        ..good.clone()
+    });
+    cases.push(VirtualMachineSpec {
+        accelerator: AcceleratorChoice::Kvm,
+        ..good.clone()
+    });
+    for network in ["nat:harmony-test-absent", "bridge:htestabsent0"] {
+        cases.push(VirtualMachineSpec {
+            network: network.parse().expect("valid"),
+            ..good.clone()
+        });
+    }
+    for spec in cases {
+        let error = host
+            .ensure_vm(&spec, OnChange::Refuse)
+            .await
+            .expect_err("refused");
+        assert!(error.downcast_ref::<KvmError>().is_some(), "{error:?}");
+        assert_eq!(bench.pool_files(name), Vec::<PathBuf>::new(), "{error}");
+        assert_eq!(host.vm_status(name).await.expect("known"), VmStatus::Absent);
+    }
+}
+
+fn qemu_img(dir: &std::path::Path, arguments: &str) {
+    let mut command = std::process::Command::new("qemu-img");
+    let status = command.args(arguments.split(' ')).current_dir(dir).status();
+    assert!(
+        status.expect("qemu-img on PATH").success(),
+        "qemu-img {arguments}"
+    );
+}
+
+fn virsh(arguments: &[&str]) {
+    let mut command = std::process::Command::new("virsh");
+    let output = command.args(arguments).output().expect("virsh on PATH");
+    assert!(
+        output.status.success(),
+        "virsh {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt and virsh: defines and undefines harmony-test-foreign"]
+async fn what_harmony_did_not_make_is_never_touched() {
+    let bench = Bench::new().await;
+    let (host, name) = (&bench.host, "harmony-test-foreign");
+    let uri = host.uri().as_str();
+    let xml = bench.dir.path().join("foreign.xml");
+    let text = "<domain type='qemu'><name>harmony-test-foreign</name><memory unit='MiB'>64</memory>\
+                <os><type arch='x86_64'>hvm</type></os></domain>";
+    std::fs::write(&xml, text).expect("written");
+    virsh(&["-c", uri, "define", xml.to_str().expect("UTF-8")]);
+    let made = host.ensure_vm(&bench.spec(name), OnChange::Replace).await;
+    let destroyed = host.destroy_vm(name).await;
+    let status = host.vm_status(name).await;
+    virsh(&["-c", uri, "undefine", name]);
+    for refused in [made.map(|_| ()), destroyed.map(|_| ())] {
+        let error = refused.expect_err("it is somebody else's");
+        assert!(
+            matches!(error.downcast_ref(), Some(KvmError::NameTaken { .. })),
+            "{error:?}"
+        );
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+    assert_eq!(status.expect("known"), VmStatus::Off);
+
+    // A disk of that name that somebody else has put there is not overwritten either.
+    let disk = host.pool().join(format!("{name}.qcow2"));
+    std::fs::create_dir_all(host.pool()).expect("the pool");
+    std::fs::write(&disk, "precious").expect("written");
+    let made = host.ensure_vm(&bench.spec(name), OnChange::Replace).await;
+    let destroyed = host.destroy_vm(name).await;
+    let content = std::fs::read_to_string(&disk);
+    std::fs::remove_file(&disk).expect("removed");
+    let error = made.expect_err("refused");
+    assert!(
+        matches!(error.downcast_ref(), Some(KvmError::FileTaken { .. })),
+        "{error:?}"
+    );
+    assert!(!destroyed.expect("nothing of ours is there"));
+    assert_eq!(content.expect("still there"), "precious");
+}
