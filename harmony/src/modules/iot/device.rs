@@ -1,0 +1,322 @@
+//! Makes a Linux host an IoT device: the agent, its user, its Podman, its configuration.
+//!
+//! ```text
+//! checks of the binary and the documents    nothing touched
+//!   -> first boot has ended -> architecture -> packages -> user, lingering
+//!   -> its podman.socket -> registries -> binary, configuration, unit -> service
+//! ```
+//! Each step brings one thing to its declared state, so that a run that failed half-way is repeated as
+//! a whole. The service is restarted when something that it reads was changed, in this run or in an
+//! earlier one that did not get as far as the restart: a stamp on the host says what the service was
+//! last started with.
+
+mod binary;
+mod documents;
+mod error;
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use iot_contracts::AgentConfig;
+use sha2::{Digest, Sha256};
+use tracing::info;
+
+use crate::domain::error::ExecutorError;
+use crate::domain::interpret::{Change, Interpret, Outcome};
+use crate::domain::inventory::Inventory;
+use crate::domain::score::Score;
+use crate::domain::topology::linux_host::{
+    HostCommand, HostFile, HostUnit, HostUser, LinuxFacts, LinuxHost,
+};
+use crate::domain::topology::virtualization::VmArchitecture;
+
+pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
+pub use error::DeviceError;
+
+/// The agent's user on a device.
+pub const AGENT_USER: &str = "iot-agent";
+/// The agent's home, where Podman keeps images and containers.
+pub const AGENT_HOME: &str = "/var/lib/iot-agent";
+/// The agent's program on a device.
+pub const AGENT_BINARY: &str = "/usr/local/bin/iot-agent-v0";
+/// The agent's configuration on a device.
+pub const AGENT_CONFIG: &str = "/etc/iot-agent/config.toml";
+/// The agent's systemd unit.
+pub const AGENT_UNIT: &str = "iot-agent.service";
+
+const UNIT_FILE: &str = "/etc/systemd/system/iot-agent.service";
+const UNIT_CONTENT: &str = include_str!("iot-agent.service");
+/// Holds [`stamp`]'s value of what the service was last started with.
+const STAMP_FILE: &str = "/var/lib/harmony/iot-agent.applied";
+const REGISTRIES_FILE: &str = "/etc/containers/registries.conf.d/50-harmony.conf";
+
+/// What rootless Podman needs on Debian and Ubuntu; Podman itself only recommends most of it.
+const PACKAGES: [&str; 6] = [
+    "podman",
+    "crun",
+    "uidmap",
+    "slirp4netns",
+    "catatonit",
+    "dbus-user-session",
+];
+
+/// A Linux host should run the IoT agent.
+#[derive(Debug, Clone)]
+pub struct ProvisionIotAgentScore {
+    /// The agent's configuration. NATS URLs that name this machine's loopback are rewritten, see
+    /// [`guest_view_of_nats_urls`].
+    pub config: AgentConfig,
+    /// The agent's program on this machine.
+    pub agent_binary: PathBuf,
+    /// The device's instruction set.
+    pub architecture: VmArchitecture,
+    /// Registries that the device's Podman may use without TLS, as `HOST[:PORT][/PATH]`; a loopback
+    /// host is rewritten like those of the NATS URLs.
+    pub insecure_registries: Vec<String>,
+}
+
+impl<T: LinuxHost> Score<T> for ProvisionIotAgentScore {
+    fn name(&self) -> String {
+        format!("ProvisionIotAgent({})", self.config.device_id)
+    }
+
+    fn create_interpret(&self) -> Box<dyn Interpret<T>> {
+        Box::new(ProvisionIotAgent {
+            score: self.clone(),
+        })
+    }
+}
+
+struct ProvisionIotAgent {
+    score: ProvisionIotAgentScore,
+}
+
+#[async_trait]
+impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
+    async fn execute(&self, _: &Inventory, host: &T) -> Result<Outcome, ExecutorError> {
+        let score = &self.score;
+        let program = read_program(score).await?;
+        // Checks each text; what a loopback becomes is only known from the host.
+        guest_view_of_registries(&score.insecure_registries, Some(Ipv4Addr::UNSPECIFIED))?;
+
+        host.wait_first_boot().await?;
+        let facts = host.facts().await?;
+        let config = config_file(score, &facts, &host.name())?;
+        let registries =
+            guest_view_of_registries(&score.insecure_registries, facts.default_gateway)?;
+        let registries = documents::registries(&registries)?;
+
+        let mut steps = Steps::default();
+        steps.done("packages", host.ensure_packages(&PACKAGES).await?);
+        steps.done("user iot-agent", host.ensure_user(&agent_user()).await?);
+        steps.done(
+            "podman.socket of iot-agent",
+            ensure_podman_socket(host).await?,
+        );
+        let registries = root_file(REGISTRIES_FILE, registries, 0o644);
+        steps.file(host, &registries).await?;
+
+        let program = root_file(AGENT_BINARY, program, 0o755);
+        let unit = root_file(UNIT_FILE, UNIT_CONTENT.as_bytes().to_vec(), 0o644);
+        let restart = steps.file(host, &program).await?;
+        let restart = restart.or(steps.file(host, &config).await?);
+        let restart = restart.or(steps.file(host, &unit).await?);
+        let stamp = stamp(&[&program, &config, &unit]);
+        let service = HostUnit {
+            name: AGENT_UNIT.to_owned(),
+            restart: restart == Change::Changed || !is_stamped(host, &stamp).await?,
+        };
+        steps.done(AGENT_UNIT, host.ensure_unit(&service).await?);
+        // Nobody else may read it: it would let a guess at the credentials be checked.
+        let stamp = root_file(STAMP_FILE, stamp.into_bytes(), 0o600);
+        host.ensure_file(&stamp).await?;
+        if steps.change == Change::Changed {
+            // What was just installed survives a power cut from here on.
+            run(
+                host,
+                "write the disks' caches",
+                HostCommand::new("sync").as_root(),
+            )
+            .await?;
+        }
+        Ok(Outcome {
+            change: steps.change,
+            message: format!("device {} runs the agent", score.config.device_id),
+            details: steps.details,
+        })
+    }
+}
+
+/// What was done so far.
+struct Steps {
+    change: Change,
+    details: Vec<String>,
+}
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self {
+            change: Change::Unchanged,
+            details: Vec::new(),
+        }
+    }
+}
+
+impl Steps {
+    fn done(&mut self, step: &str, change: Change) {
+        let word = match change {
+            Change::Unchanged => "unchanged",
+            Change::Changed => "changed",
+        };
+        info!(step, change = word, "provisioned");
+        self.details.push(format!("{step}: {word}"));
+        self.change = self.change.or(change);
+    }
+
+    async fn file<T: LinuxHost>(
+        &mut self,
+        host: &T,
+        file: &HostFile,
+    ) -> Result<Change, ExecutorError> {
+        let change = host.ensure_file(file).await?;
+        self.done(&file.path, change);
+        Ok(change)
+    }
+}
+
+/// Checks that a file can be the agent of a device of this architecture.
+///
+/// # Errors
+/// When it cannot be read, is no program, or one for another architecture.
+pub fn check_agent_binary(path: &Path, architecture: VmArchitecture) -> Result<(), DeviceError> {
+    let program = std::fs::read(path).map_err(|source| DeviceError::BinaryUnreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    binary::check_program(path, &program, architecture)
+}
+
+async fn read_program(score: &ProvisionIotAgentScore) -> Result<Vec<u8>, DeviceError> {
+    let path = &score.agent_binary;
+    let program = tokio::fs::read(path).await;
+    let program = program.map_err(|source| DeviceError::BinaryUnreadable {
+        path: path.clone(),
+        source,
+    })?;
+    binary::check_program(path, &program, score.architecture)?;
+    Ok(program)
+}
+
+/// The configuration as it has to be on this host, which must be of the requested architecture.
+fn config_file(
+    score: &ProvisionIotAgentScore,
+    facts: &LinuxFacts,
+    host: &str,
+) -> Result<HostFile, DeviceError> {
+    if facts.machine != score.architecture.as_str() {
+        return Err(DeviceError::HostArchitecture {
+            host: host.to_owned(),
+            found: facts.machine.clone(),
+            expected: score.architecture,
+        });
+    }
+    let mut config = score.config.clone();
+    config.nats.urls = guest_view_of_nats_urls(&config.nats.urls, facts.default_gateway)?;
+    Ok(HostFile {
+        path: AGENT_CONFIG.to_owned(),
+        content: documents::agent_config(&config)?,
+        owner: format!("root:{AGENT_USER}"),
+        mode: 0o640,
+    })
+}
+
+fn root_file(path: &str, content: Vec<u8>, mode: u32) -> HostFile {
+    HostFile {
+        path: path.to_owned(),
+        content,
+        owner: "root:root".to_owned(),
+        mode,
+    }
+}
+
+/// One value for the content of all files that the service reads.
+fn stamp(files: &[&HostFile]) -> String {
+    let mut all = Sha256::new();
+    for file in files {
+        all.update(Sha256::digest(&file.content));
+    }
+    let digest = all.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the service was last started with these files.
+async fn is_stamped<T: LinuxHost>(host: &T, stamp: &str) -> Result<bool, ExecutorError> {
+    // An absent stamp is an empty one.
+    let read = HostCommand::new("cat").arg(STAMP_FILE).as_root();
+    Ok(host.run(&read, &[]).await?.stdout == stamp)
+}
+
+fn agent_user() -> HostUser {
+    HostUser {
+        name: AGENT_USER.to_owned(),
+        home: AGENT_HOME.to_owned(),
+        lingering: true,
+    }
+}
+
+/// Has the agent's own service manager listen for Podman's clients, from each boot on.
+async fn ensure_podman_socket<T: LinuxHost>(host: &T) -> Result<Change, ExecutorError> {
+    let id = HostCommand::new("id").args(["-u", AGENT_USER]);
+    let output = run(host, "ask for the user id of iot-agent", id).await?;
+    let uid = output.trim();
+    if uid.parse::<u32>().is_err() {
+        return Err(DeviceError::UserId {
+            user: AGENT_USER,
+            output: uid.to_owned(),
+        }
+        .into());
+    }
+    let systemctl = |args: &[&str]| {
+        HostCommand::new("runuser")
+            .args(["-u", AGENT_USER, "--", "env"])
+            .arg(format!("XDG_RUNTIME_DIR=/run/user/{uid}"))
+            .args(["systemctl", "--user"])
+            .args(args.iter().copied())
+            .arg("podman.socket")
+            .as_root()
+    };
+    let mut ready = true;
+    for question in ["is-enabled", "is-active"] {
+        let answer = host.run(&systemctl(&[question, "--quiet"]), &[]).await?;
+        ready &= answer.status == 0;
+    }
+    if ready {
+        return Ok(Change::Unchanged);
+    }
+    let enable = systemctl(&["enable", "--now"]);
+    run(host, "enable podman.socket of iot-agent", enable).await?;
+    Ok(Change::Changed)
+}
+
+/// Runs a command that has to succeed, and returns its standard output.
+async fn run<T: LinuxHost>(
+    host: &T,
+    action: &'static str,
+    command: HostCommand,
+) -> Result<String, ExecutorError> {
+    let output = host.run(&command, &[]).await?;
+    if output.status == 0 {
+        return Ok(output.stdout);
+    }
+    Err(DeviceError::Command {
+        action,
+        status: output.status,
+        stderr: output.stderr.trim().to_owned(),
+    }
+    .into())
+}
+
+#[cfg(test)]
+#[path = "device/tests.rs"]
+mod tests;

@@ -1,0 +1,323 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::{AGENT_BINARY, AGENT_CONFIG, DeviceError, ProvisionIotAgentScore, UNIT_CONTENT};
+use crate::domain::error::ExecutorError;
+use crate::domain::interpret::{Change, Outcome};
+use crate::domain::inventory::Inventory;
+use crate::domain::score::Score;
+use crate::domain::topology::Topology;
+use crate::domain::topology::linux_host::{
+    CommandOutput, HostCommand, HostFile, HostUnit, HostUser, LinuxFacts, LinuxHost,
+};
+use crate::domain::topology::virtualization::VmArchitecture;
+
+/// What a host was made to be, in memory. It records every call.
+struct Paper {
+    machine: &'static str,
+    gateway: Option<Ipv4Addr>,
+    unit_fails: bool,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<String>,
+    had: BTreeMap<String, Vec<u8>>,
+}
+
+impl Paper {
+    fn new(machine: &'static str) -> Self {
+        Self {
+            machine,
+            gateway: Some(Ipv4Addr::new(10, 0, 2, 2)),
+            unit_fails: false,
+            state: Mutex::default(),
+        }
+    }
+
+    fn call(&self, call: impl Into<String>) {
+        self.state.lock().expect("no panic").calls.push(call.into());
+    }
+
+    fn calls(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.lock().expect("no panic").calls)
+    }
+
+    fn has(&self, key: &str, value: &[u8]) -> Change {
+        let mut state = self.state.lock().expect("no panic");
+        match state.had.insert(key.to_owned(), value.to_vec()) {
+            Some(had) if had == value => Change::Unchanged,
+            _ => Change::Changed,
+        }
+    }
+}
+
+#[async_trait]
+impl Topology for Paper {
+    fn name(&self) -> String {
+        "paper".to_owned()
+    }
+    async fn ensure_ready(&self) -> Result<(), ExecutorError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl LinuxHost for Paper {
+    async fn run(&self, command: &HostCommand, _: &[u8]) -> Result<CommandOutput, ExecutorError> {
+        let words = command.argv();
+        self.call(command.to_string());
+        let mut status = 0;
+        if words.iter().any(|word| word.starts_with("is-")) {
+            let state = self.state.lock().expect("no panic");
+            status = u32::from(!state.had.contains_key("socket"));
+        } else if words.iter().any(|word| word == "enable") {
+            self.has("socket", b"");
+        }
+        let stdout = match words[0].as_str() {
+            "id" => "990\n".to_owned(),
+            "cat" => {
+                let state = self.state.lock().expect("no panic");
+                let content = state.had.get(&words[1]).cloned().unwrap_or_default();
+                String::from_utf8(content).expect("text")
+            }
+            _ => String::new(),
+        };
+        Ok(CommandOutput {
+            status,
+            stdout,
+            stderr: String::new(),
+        })
+    }
+    async fn facts(&self) -> Result<LinuxFacts, ExecutorError> {
+        Ok(LinuxFacts {
+            machine: self.machine.to_owned(),
+            boot_id: "1".to_owned(),
+            default_gateway: self.gateway,
+        })
+    }
+    async fn wait_first_boot(&self) -> Result<(), ExecutorError> {
+        self.call("first boot");
+        Ok(())
+    }
+    async fn ensure_packages(&self, names: &[&str]) -> Result<Change, ExecutorError> {
+        self.call("packages");
+        Ok(self.has("packages", names.join(" ").as_bytes()))
+    }
+    async fn ensure_file(&self, file: &HostFile) -> Result<Change, ExecutorError> {
+        self.call(format!("{} {} {:o}", file.path, file.owner, file.mode));
+        Ok(self.has(&file.path, &file.content))
+    }
+    async fn ensure_user(&self, user: &HostUser) -> Result<Change, ExecutorError> {
+        self.call(format!("user {} {}", user.name, user.home));
+        Ok(self.has("user", b""))
+    }
+    async fn ensure_unit(&self, unit: &HostUnit) -> Result<Change, ExecutorError> {
+        if self.unit_fails {
+            let path = PathBuf::new();
+            let found = String::new();
+            return Err(DeviceError::NotAProgram { path, found }.into());
+        }
+        self.call(format!("unit {} restart={}", unit.name, unit.restart));
+        let first = self.has("unit", b"");
+        Ok(if unit.restart { Change::Changed } else { first })
+    }
+}
+
+/// A score for a program of this test's own architecture: the test itself.
+fn score(url: &str) -> ProvisionIotAgentScore {
+    let config = format!("device_id = 'pi-1'\n[nats]\nurls = ['{url}']\n");
+    ProvisionIotAgentScore {
+        config: toml::from_str(&config).expect("valid"),
+        agent_binary: std::env::current_exe().expect("Linux"),
+        architecture: VmArchitecture::of_host().expect("a host of ours"),
+        insecure_registries: Vec::new(),
+    }
+}
+
+async fn execute(score: &ProvisionIotAgentScore, host: &Paper) -> Result<Outcome, ExecutorError> {
+    let interpret = Score::<Paper>::create_interpret(score);
+    interpret.execute(&Inventory::new("/unused"), host).await
+}
+
+#[tokio::test]
+async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_agent() {
+    let host = Paper::new(std::env::consts::ARCH);
+    let first = score("nats://127.0.0.1:4222");
+    let outcome = execute(&first, &host).await.expect("provisioned");
+    assert_eq!(outcome.change, Change::Changed);
+    let runuser = "runuser -u iot-agent -- env XDG_RUNTIME_DIR=/run/user/990 systemctl --user";
+    let enable = format!("{runuser} enable --now podman.socket");
+    let questions = [
+        format!("{runuser} is-enabled --quiet podman.socket"),
+        format!("{runuser} is-active --quiet podman.socket"),
+    ];
+    let expected = |between: &[&str], restart: bool, after: &[&str]| {
+        let mut calls = vec![
+            "first boot",
+            "packages",
+            "user iot-agent /var/lib/iot-agent",
+        ];
+        calls.push("id -u iot-agent");
+        calls.extend(questions.iter().map(String::as_str));
+        calls.extend(between);
+        calls.push("/etc/containers/registries.conf.d/50-harmony.conf root:root 644");
+        calls.push("/usr/local/bin/iot-agent-v0 root:root 755");
+        calls.push("/etc/iot-agent/config.toml root:iot-agent 640");
+        calls.push("/etc/systemd/system/iot-agent.service root:root 644");
+        if !restart {
+            calls.push("cat /var/lib/harmony/iot-agent.applied");
+        }
+        calls.push(match restart {
+            true => "unit iot-agent.service restart=true",
+            false => "unit iot-agent.service restart=false",
+        });
+        calls.push("/var/lib/harmony/iot-agent.applied root:root 600");
+        calls.extend(after);
+        calls.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(host.calls(), expected(&[&enable], true, &["sync"]));
+    {
+        let state = host.state.lock().expect("no panic");
+        let config = String::from_utf8_lossy(&state.had[AGENT_CONFIG]);
+        assert!(config.contains("nats://10.0.2.2:4222"), "{config}");
+        let program = fs::read(&first.agent_binary).expect("readable");
+        assert!(state.had[AGENT_BINARY] == program, "every byte");
+    }
+
+    let outcome = execute(&first, &host).await.expect("provisioned");
+    assert_eq!(outcome.change, Change::Unchanged);
+    assert_eq!(outcome.details.len(), 8);
+    assert!(
+        outcome
+            .details
+            .iter()
+            .all(|step| step.ends_with(": unchanged"))
+    );
+    assert_eq!(host.calls(), expected(&[], false, &[]));
+
+    let other = score("tls://nats.example");
+    let outcome = execute(&other, &host).await.expect("provisioned");
+    let changed = outcome
+        .details
+        .iter()
+        .filter(|step| step.ends_with(": changed"));
+    let changed: Vec<_> = changed.collect();
+    assert_eq!(
+        changed,
+        [
+            "/etc/iot-agent/config.toml: changed",
+            "iot-agent.service: changed"
+        ]
+    );
+    assert_eq!(host.calls(), expected(&[], true, &["sync"]));
+}
+
+#[tokio::test]
+async fn a_restart_that_did_not_come_is_made_up_for() {
+    let mut host = Paper::new(std::env::consts::ARCH);
+    host.unit_fails = true;
+    let score = score("nats://x");
+    execute(&score, &host).await.expect_err("no restart");
+    host.unit_fails = false;
+    let outcome = execute(&score, &host).await.expect("provisioned");
+    let last = outcome.details.last().map(String::as_str);
+    assert_eq!(last, Some("iot-agent.service: changed"));
+    let outcome = execute(&score, &host).await.expect("provisioned");
+    assert_eq!(outcome.change, Change::Unchanged);
+}
+
+#[tokio::test]
+async fn what_is_wrong_on_our_side_is_found_before_the_host_is_asked_anything() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let text = dir.path().join("text");
+    fs::write(&text, "#!/bin/sh\n").expect("ours");
+    let good = score("nats://127.0.0.1");
+    let foreign = VmArchitecture::ALL
+        .into_iter()
+        .find(|architecture| *architecture != good.architecture);
+    let table = [
+        ProvisionIotAgentScore {
+            agent_binary: dir.path().join("nothing"),
+            ..good.clone()
+        },
+        ProvisionIotAgentScore {
+            agent_binary: text,
+            ..good.clone()
+        },
+        ProvisionIotAgentScore {
+            architecture: foreign.expect("there are two"),
+            ..good.clone()
+        },
+        ProvisionIotAgentScore {
+            insecure_registries: vec!["http://x".to_owned()],
+            ..good
+        },
+    ];
+    for (index, score) in table.iter().enumerate() {
+        let host = Paper::new(std::env::consts::ARCH);
+        let error = execute(score, &host).await.expect_err("wrong");
+        let error = error.downcast_ref::<DeviceError>().expect("a DeviceError");
+        let expected = match index {
+            0 => matches!(error, DeviceError::BinaryUnreadable { .. }),
+            1 => matches!(error, DeviceError::NotAProgram { .. }),
+            2 => matches!(error, DeviceError::BinaryArchitecture { .. }),
+            _ => matches!(error, DeviceError::Registry { .. }),
+        };
+        assert!(expected, "{index}: {error:?}");
+        assert_eq!(host.calls(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_does_not_fit_is_left_alone() {
+    let mut host = Paper::new("riscv64");
+    let error = execute(&score("nats://x"), &host)
+        .await
+        .expect_err("riscv64");
+    assert!(
+        matches!(
+            error.downcast_ref(),
+            Some(DeviceError::HostArchitecture { found, .. }) if found == "riscv64"
+        ),
+        "{error:?}"
+    );
+    assert_eq!(host.calls(), ["first boot"]);
+
+    host.machine = std::env::consts::ARCH;
+    host.gateway = None;
+    let error = execute(&score("nats://localhost"), &host)
+        .await
+        .expect_err("no way");
+    assert!(
+        matches!(error.downcast_ref(), Some(DeviceError::NoGateway { .. })),
+        "{error:?}"
+    );
+    assert_eq!(host.calls(), ["first boot"]);
+}
+
+#[test]
+#[ignore = "needs systemd-analyze: checks the agent's unit"]
+fn the_unit_is_one_that_systemd_takes() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("iot-agent.service");
+    // The device has the program; this machine need not.
+    let unit = UNIT_CONTENT.replace(AGENT_BINARY, "/bin/true");
+    fs::write(&path, unit).expect("ours");
+    let output = Command::new("systemd-analyze")
+        .args(["verify", "--man=no"])
+        .arg(&path)
+        .output()
+        .expect("systemd-analyze is installed (apt-get install systemd)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let about_it = |line: &&str| line.contains("iot-agent.service");
+    let complaints: Vec<_> = said.lines().filter(about_it).collect();
+    assert!(output.status.success() && complaints.is_empty(), "{said}");
+}

@@ -1,0 +1,8 @@
+//! The virtual IoT device: its assets, its preflight, its agent.
+
+pub mod assets;
+pub mod device;
+pub mod platform;
+pub mod preflight;
+#[cfg(feature = "kvm")]
+mod preflight_libvirt;

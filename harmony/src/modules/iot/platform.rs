@@ -1,0 +1,279 @@
+//! The platform's side of NATS: what a device should run, and what it reports.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, kv, stream};
+use async_nats::{ConnectOptions, connect_with_options};
+use futures::StreamExt;
+use iot_contracts::{
+    AgentStatus, DeploymentName, DeviceId, IotScore, KvBucket, NatsCredentials, NatsUrls,
+    desired_state_key, status_key,
+};
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::domain::error::{ErrorKind, HintedError};
+
+/// How long a server on this network may take to accept a connection or to answer a request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What can go wrong with NATS.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// No server answers.
+    #[error("NATS does not answer at {urls}")]
+    Connect {
+        /// Where.
+        urls: String,
+        /// Why not.
+        #[source]
+        source: Cause,
+    },
+    /// A request failed.
+    #[error("NATS could not {action} {subject}")]
+    Request {
+        /// What was asked.
+        action: &'static str,
+        /// Of what.
+        subject: String,
+        /// What it said.
+        #[source]
+        source: Cause,
+    },
+    /// A report did not come.
+    #[error("{awaited} of device {device_id} did not come within {} s; last seen: {last_seen}", bound.as_secs())]
+    TimedOut {
+        /// Whose.
+        device_id: DeviceId,
+        /// What was awaited.
+        awaited: String,
+        /// The bound.
+        bound: Duration,
+        /// The last report.
+        last_seen: String,
+    },
+}
+
+impl HintedError for PlatformError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Connect { .. } => ErrorKind::Unavailable,
+            Self::TimedOut { .. } => ErrorKind::TimedOut,
+            Self::Request { .. } => ErrorKind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Connect { .. } => Some(
+                "start one with 'nats-server -js', or name yours with --nats-url and --nats-credentials"
+                    .to_owned(),
+            ),
+            Self::TimedOut { .. } => Some(
+                "look at the agent's journal in the guest: journalctl -u iot-agent".to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// A connection to the NATS servers, with both buckets present.
+#[derive(Debug, Clone)]
+pub struct Platform {
+    desired: kv::Store,
+    status: kv::Store,
+}
+
+impl Platform {
+    /// Connects and makes the buckets where they are missing.
+    ///
+    /// # Errors
+    /// [`PlatformError::Connect`] when no server answers within 10 s; [`PlatformError::Request`] when
+    /// JetStream is off or a bucket exists with other settings.
+    pub async fn connect(
+        urls: &NatsUrls,
+        credentials: Option<&NatsCredentials>,
+    ) -> Result<Self, PlatformError> {
+        let names: Vec<&str> = urls.as_slice().iter().map(|url| url.as_str()).collect();
+        let failed = |source: Cause| PlatformError::Connect {
+            urls: names.join(", "),
+            source,
+        };
+        let options = match credentials {
+            None => ConnectOptions::new(),
+            Some(NatsCredentials::UserPassword { username, password }) => {
+                ConnectOptions::with_user_and_password(
+                    username.clone(),
+                    password.expose().to_owned(),
+                )
+            }
+            Some(NatsCredentials::Token { token }) => {
+                ConnectOptions::with_token(token.expose().to_owned())
+            }
+            Some(NatsCredentials::CredsFile { path }) => {
+                ConnectOptions::with_credentials_file(path)
+                    .await
+                    .map_err(|e| failed(e.into()))?
+            }
+        };
+        let options = options
+            .name("harmony")
+            .connection_timeout(ANSWER_TIMEOUT)
+            .request_timeout(Some(ANSWER_TIMEOUT));
+        let client =
+            match timeout(ANSWER_TIMEOUT, connect_with_options(names.clone(), options)).await {
+                Ok(Ok(client)) => client,
+                Ok(Err(error)) => return Err(failed(error.into())),
+                Err(elapsed) => return Err(failed(elapsed.into())),
+            };
+        let context = jetstream::new(client);
+        Ok(Self {
+            desired: bucket(&context, &KvBucket::DESIRED_STATE).await?,
+            status: bucket(&context, &KvBucket::AGENT_STATUS).await?,
+        })
+    }
+
+    /// Says what a device should run.
+    ///
+    /// # Errors
+    /// When NATS does not take it.
+    pub async fn put_score(
+        &self,
+        device_id: &DeviceId,
+        deployment: &DeploymentName,
+        score: &IotScore,
+    ) -> Result<(), PlatformError> {
+        let key = desired_state_key(device_id, deployment);
+        let failed = |source: Cause| request("store", &key, source);
+        let value = serde_json::to_vec(score).map_err(|e| failed(e.into()))?;
+        let stored = self.desired.put(key.as_str(), value.into()).await;
+        stored.map(|_| ()).map_err(|e| failed(e.into()))
+    }
+
+    /// Says that a device should no longer run a deployment.
+    ///
+    /// # Errors
+    /// When NATS does not take it.
+    pub async fn delete_score(
+        &self,
+        device_id: &DeviceId,
+        deployment: &DeploymentName,
+    ) -> Result<(), PlatformError> {
+        let key = desired_state_key(device_id, deployment);
+        let deleted = self.desired.delete(key.as_str()).await;
+        deleted.map_err(|e| request("delete", &key, e.into()))
+    }
+
+    /// The last report of a device, if there is one that this version can read.
+    ///
+    /// # Errors
+    /// When NATS does not answer.
+    pub async fn status(&self, device_id: &DeviceId) -> Result<Option<AgentStatus>, PlatformError> {
+        let key = status_key(device_id);
+        let value = self.status.get(key.as_str()).await;
+        let value = value.map_err(|e| request("read", &key, e.into()))?;
+        Ok(value.and_then(|bytes| report(device_id, &bytes).ok()))
+    }
+
+    /// Waits for a report that fulfils a condition, from the last one that is stored on.
+    ///
+    /// # Errors
+    /// [`PlatformError::TimedOut`] with the last report that was seen.
+    pub async fn wait_for_status(
+        &self,
+        device_id: &DeviceId,
+        awaited: &str,
+        bound: Duration,
+        condition: impl Fn(&AgentStatus) -> bool,
+    ) -> Result<AgentStatus, PlatformError> {
+        let key = status_key(device_id);
+        let deadline = Instant::now() + bound;
+        let mut watch = self
+            .status
+            .watch_with_history(&key)
+            .await
+            .map_err(|e| request("watch", &key, e.into()))?;
+        let mut last_seen = "no report".to_owned();
+        loop {
+            let entry = match timeout_at(deadline, watch.next()).await {
+                Ok(Some(Ok(entry))) => entry,
+                Ok(Some(Err(error))) => return Err(request("watch", &key, error.into())),
+                Ok(None) => {
+                    return Err(request("watch", &key, "the watch ended".into()));
+                }
+                Err(_) => {
+                    return Err(PlatformError::TimedOut {
+                        device_id: device_id.clone(),
+                        awaited: awaited.to_owned(),
+                        bound,
+                        last_seen,
+                    });
+                }
+            };
+            if entry.operation != kv::Operation::Put {
+                continue;
+            }
+            let status = match report(device_id, &entry.value) {
+                Ok(status) => status,
+                Err(unreadable) => {
+                    last_seen = unreadable;
+                    continue;
+                }
+            };
+            debug!(device = %device_id, sequence = status.sequence, boot_id = %status.boot_id, "report");
+            if condition(&status) {
+                info!(device = %device_id, awaited, "seen in NATS");
+                return Ok(status);
+            }
+            last_seen = serde_json::to_string(&status).unwrap_or_default();
+        }
+    }
+}
+
+/// A report, or what is wrong with it. One of another version's agent is passed over: the next one may be of
+/// an agent that was just installed.
+fn report(device_id: &DeviceId, bytes: &[u8]) -> Result<AgentStatus, String> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        warn!(device = %device_id, %error, "a report cannot be read and is passed over");
+        format!("a report that cannot be read: {error}")
+    })
+}
+
+fn request(action: &'static str, subject: &str, source: Cause) -> PlatformError {
+    PlatformError::Request {
+        action,
+        subject: subject.to_owned(),
+        source,
+    }
+}
+
+/// The bucket, made where it is missing. The client's own `create_key_value` fails with servers before
+/// 2.10, whose account information lacks a field; a stream with the bucket's settings is the same
+/// thing.
+async fn bucket(
+    context: &jetstream::Context,
+    bucket: &KvBucket,
+) -> Result<kv::Store, PlatformError> {
+    let failed = |source: Cause| request("make the bucket", bucket.name, source);
+    let config = stream::Config {
+        name: bucket.stream_name(),
+        subjects: vec![bucket.subjects()],
+        max_messages_per_subject: i64::from(bucket.history),
+        max_message_size: i32::try_from(bucket.max_value_bytes).unwrap_or(i32::MAX),
+        storage: stream::StorageType::File,
+        discard: stream::DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        num_replicas: 1,
+        ..stream::Config::default()
+    };
+    context
+        .get_or_create_stream(config)
+        .await
+        .map_err(|e| failed(e.into()))?;
+    let store = context.get_key_value(bucket.name).await;
+    store.map_err(|e| failed(e.into()))
+}

@@ -1,0 +1,122 @@
+//! The checks of the preflight that ask libvirt.
+
+use std::path::Path;
+
+use crate::domain::error::{ExecutorError, HintedError, error_chain};
+use crate::domain::topology::Topology;
+use crate::domain::topology::virtualization::VmNetwork;
+use crate::modules::host::{Distribution, HostPackage, find_program};
+use crate::modules::kvm::connection::ConnectionUri;
+use crate::modules::kvm::topology::KvmVirtualMachineHost;
+
+use super::preflight::{Check, CheckResult, PreflightOptions};
+
+/// Whether libvirt answers, its pool can be written, and the network is there.
+pub(super) async fn connection_checks(options: &PreflightOptions) -> Vec<Check> {
+    let host = match ConnectionUri::choose(options.connect).await {
+        Ok(uri) => KvmVirtualMachineHost::new(uri, &options.data_dir),
+        Err(error) => return vec![libvirt(failed(&error.to_string(), error.hint()))],
+    };
+    if let Err(error) = host.ensure_ready().await {
+        let hint = error.hint().map(str::to_owned);
+        return vec![
+            libvirt(failed(&error_chain(&error).replace('\n', ";"), hint)),
+            network(CheckResult::Skipped {
+                reason: "libvirt does not answer".to_owned(),
+            }),
+        ];
+    }
+    vec![
+        libvirt(CheckResult::Ok {
+            detail: format!("{} answers", host.uri()),
+        }),
+        pool(&host),
+        network(network_result(&host, &options.network).await),
+    ]
+}
+
+fn failed(cause: &str, hint: Option<String>) -> CheckResult {
+    CheckResult::Fail {
+        cause: cause.to_owned(),
+        hint: hint.unwrap_or_default(),
+    }
+}
+
+fn libvirt(result: CheckResult) -> Check {
+    Check {
+        name: "libvirt",
+        why: "managing the guest",
+        result,
+    }
+}
+
+fn network(result: CheckResult) -> Check {
+    Check {
+        name: "network",
+        why: "reaching the guest",
+        result,
+    }
+}
+
+fn pool(host: &KvmVirtualMachineHost) -> Check {
+    let pool = host.pool();
+    let result = match host.uri() {
+        // Made when it is needed, below the user's own directory.
+        ConnectionUri::Session => CheckResult::Ok {
+            detail: pool.display().to_string(),
+        },
+        ConnectionUri::System => match rustix::fs::access(&pool, rustix::fs::Access::WRITE_OK) {
+            Ok(()) => CheckResult::Ok {
+                detail: pool.display().to_string(),
+            },
+            Err(error) => failed(
+                &format!("{} cannot be written: {error}", pool.display()),
+                Some("run as root, or use --connect qemu:///session".to_owned()),
+            ),
+        },
+    };
+    Check {
+        name: "pool",
+        why: "the guest's disk",
+        result,
+    }
+}
+
+async fn network_result(host: &KvmVirtualMachineHost, wanted: &VmNetwork) -> CheckResult {
+    match wanted {
+        VmNetwork::User => match find_program("passt") {
+            Some(path) => CheckResult::Ok {
+                detail: format!("user networking through {}", path.display()),
+            },
+            None => failed(
+                "passt is not on PATH",
+                Some(Distribution::of_host().install_command(HostPackage::Passt)),
+            ),
+        },
+        VmNetwork::Nat { network } => {
+            let result: Result<(), ExecutorError> = host.check_network(network).await;
+            match result {
+                Ok(()) => CheckResult::Ok {
+                    detail: format!("the libvirt network {network} is active"),
+                },
+                Err(error) => failed(&error.to_string(), error.hint().map(str::to_owned)),
+            }
+        }
+        VmNetwork::Bridge { name } => {
+            if Path::new("/sys/class/net")
+                .join(name)
+                .join("bridge")
+                .exists()
+            {
+                CheckResult::Ok {
+                    detail: format!("the bridge {name} is there"),
+                }
+            } else {
+                failed(
+                    &format!("this host has no bridge {name}"),
+                    Some("make the bridge, or use the network 'user'".to_owned()),
+                )
+            }
+        }
+    }
+}
