@@ -1,0 +1,31 @@
+//! The three loops of the agent and what flows between them.
+
+use iot_contracts::DeviceId;
+use tokio::sync::watch;
+
+use crate::config::Loaded;
+use crate::desired::DesiredState;
+use crate::nats::Nats;
+use crate::reconcile::{self, Executor, Statuses};
+use crate::status::{self, Identity};
+
+/// Runs for ever. Dropping it leaves the containers as they are.
+pub async fn run<E: Executor>(config: &Loaded, identity: Identity, executor: &E) {
+    let desired = watch::Sender::new(DesiredState::default());
+    let statuses = watch::Sender::new(Statuses::new());
+    let device_id: &DeviceId = config.device_id();
+    tracing::info!(%device_id, version = env!("CARGO_PKG_VERSION"), "agent starts");
+    let heartbeat = config.config().heartbeat_seconds.duration();
+    // What runs is looked after from the first moment on, also while NATS cannot be reached.
+    let platform = async {
+        let nats = Nats::connect(config).await;
+        tokio::join!(
+            nats.follow_desired_state(device_id, &desired),
+            status::run(&nats, &identity, statuses.subscribe(), heartbeat),
+        );
+    };
+    tokio::join!(
+        platform,
+        reconcile::run(executor, desired.subscribe(), &statuses)
+    );
+}

@@ -1,0 +1,178 @@
+//! Reads the configuration file and what it points at.
+
+use std::path::{Path, PathBuf};
+
+use iot_contracts::{AgentConfig, DeviceId, NatsCredentials, podman_socket};
+
+/// A configuration that cannot be used. No variant carries the file's text: it has secrets in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("cannot read {what} '{path}'")]
+    Read {
+        /// What the file is.
+        what: &'static str,
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The configuration is not what is expected.
+    #[error("configuration '{path}', line {line}: {message}")]
+    Invalid {
+        /// Where it is.
+        path: PathBuf,
+        /// The line, from 1 on.
+        line: usize,
+        /// What is wrong and what is expected.
+        message: String,
+    },
+}
+
+/// A valid configuration, and the credentials file's text when there is one.
+pub struct Loaded {
+    config: AgentConfig,
+    creds: Option<String>,
+}
+
+impl Loaded {
+    /// Which device this is.
+    pub fn device_id(&self) -> &DeviceId {
+        &self.config.device_id
+    }
+
+    /// The file's content.
+    pub fn config(&self) -> &AgentConfig {
+        &self.config
+    }
+
+    /// The text of the credentials file, when credentials are in one.
+    pub fn creds(&self) -> Option<&str> {
+        self.creds.as_deref()
+    }
+
+    /// Where Podman listens.
+    pub fn podman_socket(&self) -> PathBuf {
+        let default = || podman_socket(rustix::process::getuid().as_raw());
+        self.config.podman.socket.clone().unwrap_or_else(default)
+    }
+
+    #[cfg(test)]
+    pub fn for_test(config: AgentConfig) -> Self {
+        Self {
+            config,
+            creds: None,
+        }
+    }
+}
+
+/// Reads and checks the configuration at `path`, and the credentials file that it names.
+///
+/// # Errors
+///
+/// [`ConfigError`]: a file cannot be read, or the configuration is not valid.
+pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
+    let text = read("configuration", path)?;
+    // toml's own Display quotes the line at fault, which may be the password's.
+    let config: AgentConfig = toml::from_str(&text).map_err(|error| ConfigError::Invalid {
+        path: path.to_owned(),
+        line: line_at(&text, error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+    })?;
+    let creds = match &config.nats.credentials {
+        Some(NatsCredentials::CredsFile { path }) => Some(read("NATS credentials", path)?),
+        Some(NatsCredentials::UserPassword { .. } | NatsCredentials::Token { .. }) | None => None,
+    };
+    Ok(Loaded { config, creds })
+}
+
+fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+        what,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    1 + before.iter().filter(|byte| **byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::{ConfigError, load};
+
+    fn load_text(text: &str) -> Result<super::Loaded, ConfigError> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        load(&path)
+    }
+
+    #[test]
+    fn says_line_and_cause_and_no_secret() {
+        let cases = [
+            (
+                "device_id = \"a\"\nnats.urls = []\n",
+                2,
+                "nats.urls is empty",
+            ),
+            (
+                "device_id = \"a\"\nx = 1\nnats.urls = [\"nats://h\"]\n",
+                2,
+                "unknown field `x`",
+            ),
+            (
+                "device_id = \"a\"\n[nats]\nurls = [\"nats://h\"]\ncredentials = { type = \"token\", token = \"hunter2 }\n",
+                4,
+                "unclosed inline table",
+            ),
+        ];
+        for (text, expected_line, part) in cases {
+            let error = load_text(text).err().unwrap();
+            let ConfigError::Invalid { line, message, .. } = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(*line, expected_line, "{message}");
+            assert!(message.contains(part), "{message}");
+            assert!(!crate::error::chain(&error).contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let missing = PathBuf::from("/nonexistent/config.toml");
+        assert!(matches!(
+            load(&missing),
+            Err(ConfigError::Read { what: "configuration", path, .. }) if path == missing
+        ));
+        let creds = "device_id = \"a\"\n[nats]\nurls = [\"nats://h\"]\n\
+            credentials = { type = \"creds-file\", path = \"/nonexistent/x.creds\" }\n";
+        assert!(matches!(
+            load_text(creds),
+            Err(ConfigError::Read {
+                what: "NATS credentials",
+                ..
+            })
+        ));
+    }
+
+    #[test]
+    fn the_socket_defaults_to_the_users_own() {
+        let minimal = "device_id = \"a\"\nnats.urls = [\"nats://h\"]\n";
+        let uid = rustix::process::getuid().as_raw();
+        assert_eq!(
+            load_text(minimal).unwrap().podman_socket(),
+            iot_contracts::podman_socket(uid)
+        );
+        let given = format!("{minimal}podman.socket = \"/x.sock\"\n");
+        assert_eq!(
+            load_text(&given).unwrap().podman_socket(),
+            PathBuf::from("/x.sock")
+        );
+    }
+}

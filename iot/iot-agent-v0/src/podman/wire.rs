@@ -1,0 +1,177 @@
+//! The JSON of Podman's API, as far as the agent uses it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer};
+
+/// Whose container it is.
+const LABEL_MANAGED_BY: &str = "harmony.managed-by";
+/// The value of [`LABEL_MANAGED_BY`] on this agent's containers.
+const MANAGED_BY: &str = "iot-agent-v0";
+const LABEL_DEPLOYMENT: &str = "harmony.deployment";
+const LABEL_SERVICE: &str = "harmony.service";
+/// The digest of what the container was made from.
+const LABEL_DIGEST: &str = "harmony.digest";
+
+/// The body of `containers/create`.
+#[derive(Debug, Serialize)]
+pub struct CreateContainer<'a> {
+    name: String,
+    image: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    command: &'a [String],
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<&'a str, &'a str>,
+    labels: BTreeMap<&'static str, &'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    portmappings: Vec<CreatePort>,
+}
+
+#[derive(Debug, Serialize)]
+struct CreatePort {
+    host_port: u16,
+    container_port: u16,
+    protocol: &'static str,
+}
+
+impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
+    fn from(spec: &'a ContainerSpec) -> Self {
+        let ContainerSpec {
+            key,
+            digest,
+            service,
+        } = spec;
+        let env = service
+            .env
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.expose()));
+        let ports = service.ports.iter().map(|port| CreatePort {
+            host_port: port.host(),
+            container_port: port.container(),
+            protocol: "tcp",
+        });
+        Self {
+            name: key.container_name(),
+            image: service.image.as_str(),
+            command: &service.command,
+            env: env.collect(),
+            labels: [
+                (LABEL_MANAGED_BY, MANAGED_BY),
+                (LABEL_DEPLOYMENT, key.deployment.as_str()),
+                (LABEL_SERVICE, key.service.as_str()),
+                (LABEL_DIGEST, digest),
+            ]
+            .into(),
+            portmappings: ports.collect(),
+        }
+    }
+}
+
+/// The answer of `containers/create`.
+#[derive(Debug, Deserialize)]
+pub struct CreatedContainer {
+    /// The container.
+    #[serde(rename = "Id")]
+    pub id: String,
+    /// What Podman does not like about it.
+    #[serde(rename = "Warnings", default)]
+    pub warnings: Vec<String>,
+}
+
+/// The value of `containers/json`'s parameter `filters` that selects the agent's containers.
+pub fn own_containers_filter() -> String {
+    serde_json::json!({ "label": [format!("{LABEL_MANAGED_BY}={MANAGED_BY}")] }).to_string()
+}
+
+/// One element of the answer of `containers/json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedContainer {
+    id: String,
+    state: String,
+    #[serde(default)]
+    exit_code: i32,
+    #[serde(default)]
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl ListedContainer {
+    /// The container, when its labels are the agent's.
+    pub fn observed(self) -> Option<ObservedContainer> {
+        let Self {
+            id,
+            state,
+            exit_code,
+            labels,
+        } = self;
+        let mut labels = labels.unwrap_or_default();
+        if labels.get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
+            return None;
+        }
+        let key = labels
+            .get(LABEL_DEPLOYMENT)
+            .and_then(|name| name.parse().ok())
+            .zip(labels.get(LABEL_SERVICE).and_then(|name| name.parse().ok()));
+        let Some((deployment, service)) = key else {
+            tracing::warn!(
+                id,
+                "a container with this agent's label names no service; it is left"
+            );
+            return None;
+        };
+        Some(ObservedContainer {
+            id,
+            key: ContainerKey {
+                deployment,
+                service,
+            },
+            digest: labels.remove(LABEL_DIGEST).unwrap_or_default(),
+            state: container_state(&state, exit_code),
+        })
+    }
+}
+
+fn container_state(state: &str, code: i32) -> ContainerState {
+    match state {
+        "running" => ContainerState::Running,
+        "created" | "configured" | "initialized" => ContainerState::Created,
+        "exited" | "stopped" | "dead" => ContainerState::Exited { code },
+        "paused" => ContainerState::Paused,
+        _ => ContainerState::Busy,
+    }
+}
+
+/// Podman's words for why it refused.
+pub fn refusal(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Refusal {
+        message: String,
+    }
+    match serde_json::from_slice::<Refusal>(body) {
+        Ok(refusal) => refusal.message,
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    }
+}
+
+/// Why a pull failed, when it did: its answer is one JSON document a step, and an error is one of
+/// them. A log which ends without the image's id is a failure as well.
+pub fn pull_error(log: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct PullStep {
+        error: Option<String>,
+        id: Option<String>,
+    }
+    let mut pulled = false;
+    for step in serde_json::Deserializer::from_slice(log).into_iter::<PullStep>() {
+        match step {
+            Ok(PullStep {
+                error: Some(error), ..
+            }) => return Some(error),
+            Ok(PullStep { id, .. }) => pulled |= id.is_some(),
+            Err(error) => return Some(format!("unreadable progress report: {error}")),
+        }
+    }
+    (!pulled).then(|| "the registry's answer broke off".to_owned())
+}

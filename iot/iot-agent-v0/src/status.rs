@@ -1,0 +1,88 @@
+//! Makes the device's reports and publishes them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use iot_contracts::{AgentStatus, DeviceId};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+
+use crate::error::chain;
+use crate::nats::{Nats, NatsError};
+use crate::reconcile::Statuses;
+
+/// Where the kernel tells its boot id.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The longest wait for another try when a report could not be published.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// What stays the same in all reports of one agent.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    device_id: DeviceId,
+    boot_id: String,
+}
+
+impl Identity {
+    /// This device, by the name `device_id`.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not tell its boot id.
+    pub fn of_this_device(device_id: DeviceId) -> std::io::Result<Self> {
+        let boot_id = std::fs::read_to_string(BOOT_ID)?.trim().to_owned();
+        Ok(Self { device_id, boot_id })
+    }
+
+    fn report(&self, sequence: u64, deployments: Statuses) -> AgentStatus {
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        AgentStatus {
+            device_id: self.device_id.clone(),
+            timestamp_unix_ms: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+            boot_id: self.boot_id.clone(),
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            sequence,
+            deployments,
+        }
+    }
+}
+
+/// Publishes at once, at each change, at each new connection and every `heartbeat`. A report which cannot be
+/// published is not kept: the next one says it all.
+pub async fn run(
+    nats: &Nats,
+    identity: &Identity,
+    mut statuses: watch::Receiver<Statuses>,
+    heartbeat: Duration,
+) {
+    let mut connections = nats.connections();
+    let mut heartbeats = interval_at(Instant::now() + heartbeat, heartbeat);
+    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut sequence = 0;
+    loop {
+        connections.mark_unchanged();
+        let deployments = statuses.borrow_and_update().clone();
+        sequence += 1;
+        let retry = match nats
+            .publish_status(&identity.report(sequence, deployments))
+            .await
+        {
+            Ok(()) => Duration::MAX,
+            // The client has told so already.
+            Err(NatsError::Disconnected) => RETRY,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "status not published");
+                RETRY
+            }
+        };
+        tokio::select! {
+            _ = heartbeats.tick() => {}
+            changed = statuses.changed() => if changed.is_err() { return },
+            changed = connections.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(retry) => {}
+        }
+    }
+}
