@@ -1,0 +1,156 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use harmony::domain::topology::virtualization::{AcceleratorChoice, VmArchitecture, VmNetwork};
+use harmony::modules::image::ImageSource;
+use harmony::modules::kvm::connection::ConnectionUri;
+use iot_contracts::NatsUrl;
+
+/// Brings up one virtual IoT device: preflight, image, VM, agent, heartbeat.
+///
+/// The device is an arm64 (or x86_64) guest on this host. It boots a cloud image through UEFI (arm64)
+/// or BIOS (x86_64), gets the agent over SSH, joins NATS and reports. Running it again changes nothing.
+#[derive(Debug, Parser)]
+#[command(name = "example_iot_vm_setup", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// The device's architecture: x86_64 or aarch64
+    #[arg(long, default_value = "x86_64", value_name = "ARCH")]
+    pub(crate) arch: VmArchitecture,
+
+    /// The VM's name; the device id is the same in lower case [default: iot-ARCH]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+
+    /// Virtual CPUs
+    #[arg(long, default_value_t = 2)]
+    pub(crate) vcpus: u32,
+
+    /// Memory in MiB
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) memory_mib: u64,
+
+    /// The disk's size in GiB
+    #[arg(long, default_value_t = 8)]
+    pub(crate) disk_gib: u64,
+
+    /// libvirt: qemu:///system or qemu:///session [default: LIBVIRT_DEFAULT_URI, else the system's
+    /// where it answers and its pool can be written, else the session]
+    #[arg(long, value_name = "URI")]
+    pub(crate) connect: Option<ConnectionUri>,
+
+    /// auto (KVM where it is proven to work), kvm or tcg
+    #[arg(long, default_value = "auto", value_parser = accelerator)]
+    pub(crate) accel: AcceleratorChoice,
+
+    /// user (passt, no root needed), nat[:NETWORK] or bridge:NAME
+    #[arg(long, default_value = "user")]
+    pub(crate) network: VmNetwork,
+
+    /// auto, ubuntu-24.04, debian-12, a PATH, or URL#sha256=DIGEST
+    #[arg(long, default_value = "auto")]
+    pub(crate) image: ImageSource,
+
+    /// A NATS server with JetStream, as this host sees it; a loopback address is given to the guest as
+    /// its gateway's. May be repeated
+    #[arg(long, default_value = "nats://127.0.0.1:4222", value_name = "URL")]
+    pub(crate) nats_url: Vec<NatsUrl>,
+
+    /// A TOML file with what both sides authenticate with: type = "user-password", username, password;
+    /// or type = "token", token
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nats_credentials: Option<PathBuf>,
+
+    /// The agent for the device's architecture [default: where iot/scripts/build-agent.sh puts it]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent_binary: Option<PathBuf>,
+
+    /// A registry, HOST:PORT as the guest sees it, that the device may pull from without TLS; a loopback
+    /// address becomes the gateway's. May be repeated
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) insecure_registry: Vec<String>,
+
+    /// Replace a VM of that name that differs; its disk is lost
+    #[arg(long)]
+    pub(crate) replace: bool,
+
+    /// Print the domain XML and touch nothing
+    #[arg(long, conflicts_with_all = ["preflight", "destroy"])]
+    pub(crate) dry_run: bool,
+
+    /// Print whether this host can run the device, and touch nothing
+    #[arg(long, conflicts_with = "destroy")]
+    pub(crate) preflight: bool,
+
+    /// Power the VM off and remove everything that was made for it
+    #[arg(long)]
+    pub(crate) destroy: bool,
+
+    /// Print the result as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Args {
+    /// The VM's name.
+    pub(crate) fn vm_name(&self) -> String {
+        self.name
+            .clone()
+            .unwrap_or_else(|| format!("iot-{}", self.arch.as_str().replace('_', "-")))
+    }
+}
+
+fn accelerator(value: &str) -> Result<AcceleratorChoice, String> {
+    match value {
+        "auto" => Ok(AcceleratorChoice::Auto),
+        "kvm" => Ok(AcceleratorChoice::Kvm),
+        "tcg" => Ok(AcceleratorChoice::Tcg),
+        _ => Err("expected auto, kvm or tcg".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::Args;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_default_device_is_x86_64() {
+        let args = Args::try_parse_from(["x"]).expect("no argument is required");
+        assert_eq!(
+            (args.arch.as_str(), args.vm_name().as_str()),
+            ("x86_64", "iot-x86-64")
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_usage_errors_that_name_what_is_expected() {
+        let table = [
+            (["x", "--arch", "riscv64"], "expected x86_64 or aarch64"),
+            (["x", "--connect", "xen:///"], "qemu:///session"),
+            (["x", "--accel", "hvf"], "expected auto, kvm or tcg"),
+            (
+                ["x", "--network", "tap0"],
+                "expected user, nat, nat:NETWORK or bridge:NAME",
+            ),
+            (["x", "--nats-url", "http://a"], "nats://"),
+            (["x", "--image", "https://example.org/a.img"], "sha256"),
+        ];
+        for (arguments, expected) in table {
+            let error = Args::try_parse_from(arguments).expect_err("refused");
+            assert_eq!(error.exit_code(), 2);
+            let text = error.to_string();
+            assert!(
+                text.contains(expected) && text.contains(arguments[2]),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What is printed on standard output.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use harmony::domain::error::ExecutorError;
+use harmony::domain::topology::virtualization::VmArchitecture;
+use iot_contracts::AgentStatus;
+use serde::Serialize;
+
+use crate::setup::SetupError;
+
+/// How one stage went.
+#[derive(Debug, Serialize)]
+pub(crate) struct Stage {
+    /// What was done.
+    pub(crate) name: &'static str,
+    /// What came of it.
+    pub(crate) outcome: String,
+    /// How long it took, in seconds.
+    pub(crate) seconds: f64,
+}
+
+/// The device that is there now.
+#[derive(Debug, Serialize)]
+pub(crate) struct Device {
+    pub(crate) name: String,
+    pub(crate) architecture: VmArchitecture,
+    pub(crate) connect: &'static str,
+    pub(crate) image: PathBuf,
+    pub(crate) ssh: SshLogin,
+    pub(crate) console_log: PathBuf,
+    pub(crate) nvram: PathBuf,
+    pub(crate) default_gateway: Option<String>,
+    pub(crate) stages: Vec<Stage>,
+    pub(crate) heartbeat: AgentStatus,
+}
+
+/// How to log in.
+#[derive(Debug, Serialize)]
+pub(crate) struct SshLogin {
+    pub(crate) user: String,
+    pub(crate) address: String,
+    pub(crate) port: u16,
+    pub(crate) private_key: PathBuf,
+    pub(crate) host_key: String,
+    pub(crate) known_hosts: PathBuf,
+}
+
+impl Device {
+    /// The device as people read it.
+    pub(crate) fn to_text(&self) -> String {
+        let mut text = String::new();
+        for stage in &self.stages {
+            text.push_str(&format!(
+                "{:<10} {:>6.1} s  {}\n",
+                stage.name, stage.seconds, stage.outcome
+            ));
+        }
+        let SshLogin {
+            user,
+            address,
+            port,
+            private_key,
+            known_hosts,
+            ..
+        } = &self.ssh;
+        text.push_str(&format!(
+            "\ndevice {} runs agent {} on {} (boot {})\nlog in:  ssh -p {port} -i {} -o UserKnownHostsFile={} {user}@{address}\nconsole: {}\n",
+            self.name,
+            self.heartbeat.agent_version,
+            self.heartbeat.architecture,
+            self.heartbeat.boot_id,
+            private_key.display(),
+            known_hosts.display(),
+            self.console_log.display(),
+        ));
+        text
+    }
+}
+
+/// Prints data.
+pub(crate) fn print(text: &str) -> Result<ExitCode, ExecutorError> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(SetupError::Output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a value as JSON.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<ExitCode, ExecutorError> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| SetupError::Output(std::io::Error::other(e)))?;
+    print(&format!("{text}\n"))
+}
