@@ -1,0 +1,282 @@
+//! What the guest says from inside, and what is kept when something fails.
+
+use std::io::Read;
+use std::path::Path;
+use std::time::Duration;
+
+use harmony::domain::topology::linux_host::{HostCommand, LinuxHost};
+use harmony::domain::topology::virtualization::{VirtualMachineHost, VmArchitecture};
+use harmony::modules::ssh::{SshLinuxHost, SshTarget};
+use serde_json::Value;
+use tokio::time::{Instant, sleep};
+
+use crate::Failure;
+use crate::phases::{Device, Login, Smoke, elf_machine, expect};
+
+/// The user that the agent and its containers run as.
+const AGENT_USER: &str = "iot-agent";
+
+/// How long a container's output may take to reach the journal.
+const LOG_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the guest may take to let us in.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A guest that we are logged in to.
+pub(crate) struct Guest {
+    ssh: SshLinuxHost,
+}
+
+impl Guest {
+    pub(crate) async fn log_in(login: &Login) -> Result<Self, Failure> {
+        let ssh = SshLinuxHost::new(SshTarget {
+            address: login.address,
+            port: login.port,
+            user: login.user.clone(),
+            private_key: login.private_key.clone(),
+            host_key: login.host_key.parse()?,
+            connect_timeout: Duration::from_secs(60),
+            command_timeout: Duration::from_secs(120),
+        })?;
+        ssh.wait_reachable(LOGIN_TIMEOUT).await?;
+        Ok(Self { ssh })
+    }
+
+    /// The output of a command that must succeed.
+    async fn output(&self, command: HostCommand) -> Result<String, Failure> {
+        let output = self.ssh.run(&command, &[]).await?;
+        if output.status == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(format!(
+                "'{command}' failed in the guest ({}): {}",
+                output.status, output.stderr
+            )
+            .into())
+        }
+    }
+
+    /// A command of the agent's user's Podman.
+    async fn podman(&self, arguments: &[&str]) -> Result<String, Failure> {
+        let uid = self
+            .output(HostCommand::new("id").args(["-u", AGENT_USER]))
+            .await?;
+        let runtime_dir = format!("XDG_RUNTIME_DIR=/run/user/{}", uid.trim());
+        let command = HostCommand::new("runuser")
+            .args([
+                "-u",
+                AGENT_USER,
+                "--",
+                "env",
+                "--chdir=/",
+                &runtime_dir,
+                "podman",
+            ])
+            .args(arguments.iter().copied())
+            .as_root();
+        self.output(command).await
+    }
+
+    /// All containers of the agent's user.
+    pub(crate) async fn containers(&self) -> Result<Vec<Value>, Failure> {
+        let listed = self.podman(&["ps", "--all", "--format", "json"]).await?;
+        Ok(serde_json::from_str(&listed)?)
+    }
+
+    /// Waits until Podman itself says that the one container runs. The agent has said so already; a container
+    /// that ends right after its start is started again at the agent's next pass.
+    pub(crate) async fn wait_for_running_container(&self, bound: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + bound;
+        let mut told = false;
+        loop {
+            let containers = self.containers().await?;
+            if matches!(containers.as_slice(), [only] if only["State"] == "running") {
+                return Ok(());
+            }
+            if !told {
+                told = true;
+                tracing::warn!(?containers, "does not run, although the agent said so");
+                let journal = HostCommand::new("journalctl")
+                    .args([
+                        "--no-pager",
+                        "-b",
+                        "-n",
+                        "60",
+                        "_COMM=conmon",
+                        "+",
+                        "_COMM=podman",
+                    ])
+                    .as_root();
+                tracing::warn!("{}", self.output(journal).await?);
+            }
+            if Instant::now() >= deadline {
+                return Err(format!("expected one running container, found {containers:?}").into());
+            }
+            sleep(Duration::from_secs(2)).await;
+        }
+    }
+
+    /// Waits until the one container has printed this line; the journal may lag behind a start.
+    pub(crate) async fn wait_for_container_log(&self, expected: &str) -> Result<(), Failure> {
+        let deadline = Instant::now() + LOG_TIMEOUT;
+        loop {
+            let said = self.container_log().await?;
+            if said.lines().any(|line| line == expected) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(
+                    format!("the container printed '{said}', expected '{expected}'").into(),
+                );
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// What the one container has printed.
+    async fn container_log(&self) -> Result<String, Failure> {
+        let containers = self.containers().await?;
+        let [container] = containers.as_slice() else {
+            return Err(format!("expected one container, found {containers:?}").into());
+        };
+        let id = container["Id"]
+            .as_str()
+            .ok_or("a container without an id")?;
+        // Podman's default on Debian is to log to the system's journal, which the agent's user may not read.
+        let command = HostCommand::new("journalctl")
+            .args(["--no-pager", "--output=cat"])
+            .arg(format!("CONTAINER_ID_FULL={id}"))
+            .as_root();
+        self.output(command).await
+    }
+}
+
+/// Checks that this is the guest that was asked for, booted as it should be.
+pub(crate) async fn examine(
+    guest: &Guest,
+    device: &Device,
+    architecture: VmArchitecture,
+) -> Result<Vec<String>, Failure> {
+    let mut findings = Vec::new();
+    let machine = guest.output(HostCommand::new("uname").arg("-m")).await?;
+    expect("uname -m", machine.trim(), architecture.as_str())?;
+    let kernel = guest.output(HostCommand::new("uname").arg("-sr")).await?;
+    findings.push(format!("guest: {} {}", machine.trim(), kernel.trim()));
+
+    let agent =
+        HostCommand::new("od").args(["-An", "-tx2", "-j18", "-N2", "/usr/local/bin/iot-agent-v0"]);
+    let elf = guest.output(agent).await?;
+    expect(
+        "the agent's ELF machine",
+        elf.trim(),
+        elf_machine(architecture),
+    )?;
+    findings.push(format!(
+        "agent: ELF machine 0x{} ({architecture})",
+        elf.trim()
+    ));
+
+    if architecture == VmArchitecture::Aarch64 {
+        findings.push(removable_path(guest, &device.console_log).await?);
+        findings.push(nvram(&device.nvram)?);
+    }
+    Ok(findings)
+}
+
+/// The firmware's own words: the boot option that it started. An option without a file path stands for
+/// the removable media path, which on arm64 is `\EFI\BOOT\BOOTAA64.EFI`.
+async fn removable_path(guest: &Guest, console_log: &Path) -> Result<String, Failure> {
+    let loader = HostCommand::new("test")
+        .args(["-s", "/boot/efi/EFI/BOOT/BOOTAA64.EFI"])
+        .as_root();
+    guest.output(loader).await?;
+    guest
+        .output(HostCommand::new("test").args(["-d", "/sys/firmware/efi"]))
+        .await?;
+    let console = std::fs::read(console_log)?;
+    let console = String::from_utf8_lossy(&console);
+    let started = console
+        .lines()
+        .find_map(|line| line.split_once("BdsDxe: starting "))
+        .map(|(_, option)| option.trim().trim_end_matches('\r'))
+        .ok_or("the firmware's boot line is not in the console log")?;
+    if started.contains('\\') {
+        return Err(format!("the firmware did not start the removable path but {started}").into());
+    }
+    Ok(format!(
+        "firmware: started \\EFI\\BOOT\\BOOTAA64.EFI as {started}"
+    ))
+}
+
+/// The variable store must be there, of pflash size, and the firmware must have written to it.
+fn nvram(path: &Path) -> Result<String, Failure> {
+    use std::os::unix::fs::MetadataExt;
+    let mut file = std::fs::File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut beginning = vec![0_u8; 1 << 20];
+    file.read_exact(&mut beginning)?;
+    let written = beginning.iter().filter(|byte| **byte != 0).count();
+    if written == 0 {
+        return Err(format!("{} has not been written to", path.display()).into());
+    }
+    Ok(format!(
+        "NVRAM: {}, {} KiB on disk of {} MiB",
+        path.display(),
+        metadata.blocks() / 2,
+        metadata.len() >> 20
+    ))
+}
+
+/// Prints what can be said about a failure and keeps it in the data directory.
+pub(crate) async fn keep(smoke: &Smoke, cause: &str) {
+    let mut text = format!("{cause}\n\n");
+    if let Some(host) = &smoke.host {
+        text.push_str(&host.diagnose_vm(&smoke.args.name).await);
+    }
+    text.push_str("\nthe agent's journal:\n");
+    text.push_str(&match journal(smoke).await {
+        Ok(journal) => journal,
+        Err(error) => format!("(not to be had: {error})\n"),
+    });
+    tracing::error!("{text}");
+    let directory = smoke.data_dir.join("failures");
+    let file = directory.join(format!("{}.log", smoke.args.name));
+    let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&file, &text));
+    match written {
+        Ok(()) => tracing::error!("kept in {}", file.display()),
+        Err(error) => tracing::error!(%error, "could not be kept in {}", file.display()),
+    }
+}
+
+/// How the example logs in, also when it did not get as far as telling.
+async fn login(smoke: &Smoke) -> Result<Login, Failure> {
+    if let Some(device) = &smoke.device {
+        return Ok(device.ssh.clone());
+    }
+    let host = smoke.host.as_ref().ok_or("no VM was made")?;
+    let wait = Duration::from_secs(10);
+    let address = host.wait_for_address(&smoke.args.name, wait).await?;
+    Ok(Login {
+        user: "harmony".to_owned(),
+        address: address.ip,
+        port: address.ssh_port,
+        private_key: smoke.data_dir.join("keys/id_ed25519"),
+        host_key: address.host_key.ok_or("no pinned host key")?,
+    })
+}
+
+async fn journal(smoke: &Smoke) -> Result<String, Failure> {
+    let guest = Guest::log_in(&login(smoke).await?).await?;
+    let command = HostCommand::new("journalctl")
+        .args([
+            "--no-pager",
+            "-n",
+            "200",
+            "-u",
+            "iot-agent",
+            "-u",
+            "cloud-final",
+        ])
+        .as_root();
+    guest.output(command).await
+}

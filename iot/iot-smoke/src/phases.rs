@@ -1,0 +1,376 @@
+//! The five phases.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use harmony::domain::topology::virtualization::{VirtualMachineHost, VmArchitecture};
+use harmony::modules::iot::assets;
+use harmony::modules::iot::platform::Platform;
+use harmony::modules::kvm::connection::ConnectionUri;
+use harmony::modules::kvm::topology::KvmVirtualMachineHost;
+use iot_contracts::{AgentStatus, DeploymentName, DeviceId, IotScore, NatsUrls, Phase};
+use serde::Deserialize;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::process::Command;
+use tracing::info;
+
+use crate::Failure;
+use crate::args::Args;
+use crate::evidence::Guest;
+use crate::server::{Server, start_nats};
+use crate::workload::{self, Built};
+use crate::{evidence, registry};
+
+/// The deployment that the smoke asks for.
+const DEPLOYMENT: &str = "smoke";
+
+/// How long the agent may take to pull the image and start the container, also when emulated.
+const CONTAINER_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How long the guest may take to shut down, also when emulated.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// What `example_iot_vm_setup --json` prints, as far as it is needed here.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Device {
+    pub(crate) ssh: Login,
+    pub(crate) console_log: PathBuf,
+    pub(crate) nvram: PathBuf,
+    pub(crate) default_gateway: Option<String>,
+    pub(crate) image: PathBuf,
+    pub(crate) stages: Vec<Stage>,
+}
+
+/// One stage of the example.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Stage {
+    pub(crate) name: String,
+    pub(crate) seconds: f64,
+}
+
+/// How to log in.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) address: std::net::IpAddr,
+    pub(crate) port: u16,
+    pub(crate) private_key: PathBuf,
+    pub(crate) host_key: String,
+}
+
+/// The smoke, and all that it has started so far.
+pub(crate) struct Smoke {
+    pub(crate) args: Args,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) host: Option<KvmVirtualMachineHost>,
+    pub(crate) device: Option<Device>,
+    /// The working directory of the servers; removed with this.
+    dir: TempDir,
+    servers: Vec<Server>,
+    timings: Vec<(String, f64)>,
+    findings: Vec<String>,
+}
+
+impl Smoke {
+    pub(crate) fn new(args: Args) -> Result<Self, Failure> {
+        Ok(Self {
+            data_dir: assets::data_dir()?,
+            dir: TempDir::with_prefix("harmony-smoke-")?,
+            args,
+            host: None,
+            device: None,
+            servers: Vec::new(),
+            timings: Vec::new(),
+            findings: Vec::new(),
+        })
+    }
+
+    pub(crate) async fn run(&mut self) -> Result<(), Failure> {
+        let start = Instant::now();
+        let (credentials, nats_url, registry_address) = self.phase_1().await?;
+        let start = self.end_phase("1 preflight, NATS, registry", start);
+
+        let built = match (&self.args.agent_binary, &self.args.workload_binary) {
+            (Some(agent), Some(workload)) => Built {
+                agent: agent.clone(),
+                workload: workload.clone(),
+            },
+            _ => workload::build(self.args.arch).await?,
+        };
+        let program = &built.workload;
+        registry::push(&self.servers[1], "smoke/workload", self.args.arch, program).await?;
+        let start = self.end_phase("2 agent and workload built", start);
+
+        self.phase_3(&built, &credentials, &nats_url, &registry_address)
+            .await?;
+        let start = self.end_phase("3 VM with agent", start);
+
+        let platform = connect(&credentials, &nats_url).await?;
+        let first = self.phase_4(&platform, &registry_address).await?;
+        let start = self.end_phase("4 heartbeat, container", start);
+
+        self.phase_5(&platform, &first).await?;
+        self.end_phase("5 power cycle", start);
+        Ok(())
+    }
+
+    fn end_phase(&mut self, name: &str, start: Instant) -> Instant {
+        let seconds = start.elapsed().as_secs_f64();
+        info!(phase = name, seconds = format!("{seconds:.1}"), "done");
+        self.timings.push((name.to_owned(), seconds));
+        Instant::now()
+    }
+
+    fn found(&mut self, finding: String) {
+        info!("{finding}");
+        self.findings.push(finding);
+    }
+
+    /// The command of the example with what both its uses share.
+    fn example(&self) -> Command {
+        let args = &self.args;
+        let mut command = Command::new(&args.example);
+        command
+            .args(["--arch", args.arch.as_str(), "--name", &args.name])
+            .args([
+                "--accel",
+                &args.accel,
+                "--network",
+                &args.network.to_string(),
+            ])
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true);
+        if let Some(uri) = &args.connect {
+            command.args(["--connect", uri.as_str()]);
+        }
+        command
+    }
+
+    async fn phase_1(&mut self) -> Result<(PathBuf, String, String), Failure> {
+        let status = self.example().arg("--preflight").status().await?;
+        if !status.success() {
+            return Err("the preflight failed".into());
+        }
+        let (nats, credentials) = start_nats(self.dir.path(), self.args.listen).await?;
+        let nats_url = format!("nats://{}", nats.address);
+        self.servers.push(nats);
+        let registry = registry::start(self.dir.path(), self.args.listen).await?;
+        let registry_address = registry.address.to_string();
+        self.servers.push(registry);
+        Ok((credentials, nats_url, registry_address))
+    }
+
+    async fn phase_3(
+        &mut self,
+        built: &Built,
+        credentials: &PathBuf,
+        nats_url: &str,
+        registry_address: &str,
+    ) -> Result<(), Failure> {
+        let uri = ConnectionUri::choose(self.args.connect).await?;
+        self.host = Some(KvmVirtualMachineHost::new(uri, &self.data_dir));
+        let output = self
+            .example()
+            .args(["--image", &self.args.image, "--nats-url", nats_url])
+            .arg("--nats-credentials")
+            .arg(credentials)
+            .arg("--agent-binary")
+            .arg(&built.agent)
+            .args(["--insecure-registry", registry_address, "--json"])
+            .stdout(Stdio::piped())
+            .spawn()?
+            .wait_with_output()
+            .await?;
+        if !output.status.success() {
+            return Err(format!("example_iot_vm_setup failed: {}", output.status).into());
+        }
+        let device: Device = serde_json::from_slice(&output.stdout)?;
+        for stage in &device.stages {
+            self.timings
+                .push((format!("  {}", stage.name), stage.seconds));
+        }
+        let image = device.image.display().to_string();
+        self.device = Some(device);
+        self.found(format!("image: {image}"));
+        Ok(())
+    }
+
+    async fn phase_4(
+        &mut self,
+        platform: &Platform,
+        registry_address: &str,
+    ) -> Result<AgentStatus, Failure> {
+        let device = self.device.clone().ok_or("no device")?;
+        let heartbeat = platform
+            .wait_for_status(&self.device_id()?, "a heartbeat", CONTAINER_TIMEOUT, |_| {
+                true
+            })
+            .await?;
+        expect(
+            "the agent's architecture",
+            &heartbeat.architecture,
+            &self.args.arch.to_string(),
+        )?;
+        let guest = Guest::log_in(&device.ssh).await?;
+        for finding in evidence::examine(&guest, &device, self.args.arch).await? {
+            self.found(finding);
+        }
+        let image = format!(
+            "{}/smoke/workload:1",
+            as_guest_sees(registry_address, device.default_gateway.as_deref())?
+        );
+        let score: IotScore = serde_json::from_value(json!({
+            "type": "PodmanV0",
+            "data": { "services": [{ "name": "workload", "image": image }] },
+        }))?;
+        platform
+            .put_score(&self.device_id()?, &deployment()?, &score)
+            .await?;
+        let name = deployment()?;
+        platform
+            .wait_for_status(
+                &self.device_id()?,
+                "the container",
+                CONTAINER_TIMEOUT,
+                |status| runs(status, &name),
+            )
+            .await?;
+        let expected = format!("smoke-workload runs on {}", self.args.arch);
+        guest.wait_for_container_log(&expected).await?;
+        self.found(format!("container: {expected}"));
+        Ok(heartbeat)
+    }
+
+    async fn phase_5(&mut self, platform: &Platform, first: &AgentStatus) -> Result<(), Failure> {
+        let host = self.host.as_ref().ok_or("no host")?;
+        let bound = host.boot_timeout(&self.args.name).await?;
+        host.power_cycle_vm(&self.args.name).await?;
+        let (device_id, name) = (self.device_id()?, deployment()?);
+        let awaited = "a newer heartbeat of another boot, with the container running";
+        let second = platform
+            .wait_for_status(&device_id, awaited, bound, |status| {
+                status.boot_id != first.boot_id
+                    && status.timestamp_unix_ms > first.timestamp_unix_ms
+                    && runs(status, &name)
+            })
+            .await?;
+        let device = self.device.clone().ok_or("no device")?;
+        let guest = Guest::log_in(&device.ssh).await?;
+        guest.wait_for_running_container(CONTAINER_TIMEOUT).await?;
+        platform.delete_score(&device_id, &name).await?;
+        platform
+            .wait_for_status(
+                &device_id,
+                "the container's end",
+                CONTAINER_TIMEOUT,
+                |status| {
+                    status.boot_id == second.boot_id && !status.deployments.contains_key(&name)
+                },
+            )
+            .await?;
+        expect(
+            "the containers left",
+            &guest.containers().await?.len().to_string(),
+            "0",
+        )?;
+        drop(guest);
+        host.stop_vm(&self.args.name, SHUTDOWN_TIMEOUT).await?;
+        expect_off(host, &self.args.name).await?;
+        self.found(format!(
+            "boot {} -> {}, then off by its own shutdown",
+            first.boot_id, second.boot_id
+        ));
+        Ok(())
+    }
+
+    fn device_id(&self) -> Result<DeviceId, Failure> {
+        let name: harmony::modules::kvm::VmName = self.args.name.parse()?;
+        Ok(name.hostname().parse()?)
+    }
+
+    /// The verdict, with a time for each phase.
+    pub(crate) fn summary(&self, verdict: &str) -> String {
+        let mut text = String::new();
+        for finding in &self.findings {
+            text.push_str(&format!("{finding}\n"));
+        }
+        for (name, seconds) in &self.timings {
+            text.push_str(&format!("{seconds:>8.1} s  {name}\n"));
+        }
+        let total: f64 = self
+            .timings
+            .iter()
+            .filter(|(name, _)| !name.starts_with(' '))
+            .map(|(_, seconds)| seconds)
+            .sum();
+        text.push_str(&format!("{total:>8.1} s  in all\n"));
+        text.push_str(&format!("{verdict}: smoke-a3 {}\n", self.args.arch));
+        text
+    }
+
+    /// Removes what the run made.
+    pub(crate) async fn clean_up(&mut self) -> Result<(), Failure> {
+        if let Some(host) = &self.host {
+            host.destroy_vm(&self.args.name).await?;
+        }
+        for server in self.servers.drain(..) {
+            server.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+async fn expect_off(host: &KvmVirtualMachineHost, name: &str) -> Result<(), Failure> {
+    let status = host.vm_status(name).await?;
+    expect(
+        "the VM's state after its shutdown",
+        &status.to_string(),
+        "off",
+    )
+}
+
+fn deployment() -> Result<DeploymentName, Failure> {
+    Ok(DEPLOYMENT.parse()?)
+}
+
+fn runs(status: &AgentStatus, name: &DeploymentName) -> bool {
+    status
+        .deployments
+        .get(name)
+        .is_some_and(|deployment| deployment.phase == Phase::Running)
+}
+
+async fn connect(credentials: &PathBuf, nats_url: &str) -> Result<Platform, Failure> {
+    let credentials = toml::from_str(&std::fs::read_to_string(credentials)?)?;
+    let urls = NatsUrls::try_from(vec![nats_url.parse()?])?;
+    Ok(Platform::connect(&urls, Some(&credentials)).await?)
+}
+
+/// A loopback address of this host, as a guest with user networking reaches it.
+fn as_guest_sees(address: &str, gateway: Option<&str>) -> Result<String, Failure> {
+    match (address.strip_prefix("127.0.0.1:"), gateway) {
+        (None, _) => Ok(address.to_owned()),
+        (Some(port), Some(gateway)) => Ok(format!("{gateway}:{port}")),
+        (Some(_), None) => Err("the guest has no default gateway".into()),
+    }
+}
+
+/// Fails with both values when they differ.
+pub(crate) fn expect(what: &str, got: &str, expected: &str) -> Result<(), Failure> {
+    if got == expected {
+        Ok(())
+    } else {
+        Err(format!("{what}: got '{got}', expected '{expected}'").into())
+    }
+}
+
+/// The ELF machine number of an architecture, as hexadecimal digits.
+pub(crate) fn elf_machine(architecture: VmArchitecture) -> &'static str {
+    match architecture {
+        VmArchitecture::X86_64 => "003e",
+        VmArchitecture::Aarch64 => "00b7",
+    }
+}

@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# Everything that must hold, in one command: format, lints, every test tier, and the smokes on real guests.
+#
+#   test.sh            all of it (as root or with sudo; CI runs this)
+#   test.sh --quick    what needs no guest: format, lints, unit and golden tests
+#
+# Prints one line for each step with its time; stops at the first that fails.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "$0")")/../.."
+quick=no
+case "${1:-}" in
+  "") ;;
+  --quick) quick=yes ;;
+  *) echo "test.sh: unknown argument '$1' (expected nothing, or --quick)" >&2; exit 2 ;;
+esac
+
+report=()
+step() {
+  local name=$1 since=$SECONDS
+  shift
+  echo "== $name" >&2
+  if "$@"; then
+    report+=("$(printf 'ok    %5d s  %s' $((SECONDS - since)) "$name")")
+  else
+    printf '%s\n' "${report[@]}" "FAIL  $((SECONDS - since)) s  $name"
+    exit 1
+  fi
+}
+skip() { report+=("skip           $1: $2"); }
+
+PATH=$PATH:$HOME/.cargo/bin
+command -v cargo >/dev/null || {
+  echo "test.sh: cargo is not on PATH: install rustup (Debian 13, Ubuntu 24.04: apt-get install rustup)" >&2
+  exit 1
+}
+target=$(readlink -m "${CARGO_TARGET_DIR:-target}")
+step "set up the host" ./iot/scripts/setup-host.sh
+step "format" cargo fmt --all --check
+step "shell scripts" shellcheck -x -e SC2016,SC2317 iot/scripts/*.sh .ci/run
+step "check, all targets, feature kvm" cargo check --locked --workspace --all-targets --features harmony/kvm
+step "clippy" cargo clippy --locked --workspace --all-targets --features harmony/kvm --no-deps -- -D warnings
+step "clippy, no features" cargo clippy --locked -p harmony --all-targets --no-deps -- -D warnings
+step "unit and golden tests" cargo test --locked --workspace --features harmony/kvm
+if [ "$quick" = yes ]; then printf '%s\n' "${report[@]}"; exit 0; fi
+
+# Tests that need something of this host. The two left out build an image, as the smokes do. The tests of the
+# SSH client run a private sshd: Debian's package would start a public one where systemd runs, so it is only
+# installed where that cannot happen.
+left_out=(--skip an_image_is_built_once_and_nothing_else_is_left
+  --skip where_no_image_host_can_be_reached_the_built_image_stands_in)
+if [ ! -x /usr/sbin/sshd ] && [ "$(id -u)" -eq 0 ] && [ ! -d /run/systemd/system ]; then
+  step "install sshd" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends openssh-server
+fi
+if [ ! -x /usr/sbin/sshd ] || [ "$(id -u)" -ne 0 ]; then
+  left_out+=(--skip modules::ssh::host_tests)
+  skip "host tests of the SSH client" "need root and /usr/sbin/sshd (openssh-server)"
+fi
+step "host tests" cargo test --locked --workspace --features harmony/kvm -- \
+  --ignored --test-threads=1 "${left_out[@]}"
+step "aarch64 build of harmony without features and of the iot crates" ./iot/scripts/build-agent.sh \
+  --arch aarch64 --members harmony,iot-contracts,iot-agent-v0
+
+step "smoke: arm64, user network" ./iot/scripts/smoke-a3-arm.sh
+step "smoke: x86_64, emulated" ./iot/scripts/smoke-a3.sh --arch x86_64 --accel tcg
+
+if [ "$(id -u)" -eq 0 ]; then
+  # The private network has no way out, so the image must have Podman in it: the one built from packages has.
+  image=$(find "${XDG_CACHE_HOME:-$HOME/.cache}/harmony/images" -name 'debian-12-aarch64-*.qcow2' 2>/dev/null | sort | tail -n 1)
+  if [ -n "$image" ]; then
+    step "smoke: arm64, NAT network in a namespace" ./iot/scripts/in-private-libvirt.sh \
+      ./iot/scripts/smoke-a3-arm.sh --connect qemu:///system --network nat --listen 192.168.122.1 --image "$image"
+  else
+    skip "smoke: NAT network in a namespace" "no image with Podman in it was built on this host"
+  fi
+  step "smoke: arm64, an ordinary user, qemu:///session" ./iot/scripts/smoke-as-user.sh "$target"
+else
+  skip "smoke: NAT network in a namespace" "needs root"
+  skip "smoke: as another user" "needs root"
+fi
+printf '%s\n' "${report[@]}"
