@@ -276,6 +276,9 @@ async fn what_goes_wrong_with_a_command_does_not_spoil_the_next() {
     target.command_timeout = Duration::from_secs(2);
     let host = SshLinuxHost::new(target).expect("a usable key");
 
+    // The process that serves the session is the parent of the command's time keeper.
+    let session = shell("cut -d' ' -f4 /proc/$PPID/stat");
+    let before = host.run(&session, &[]).await.expect("a session").stdout;
     let pid = lab.path("pid");
     let hang = shell("echo $$ >\"$0\"; exec sleep 3600").arg(pid.to_string_lossy());
     let error = host.run(&hang, &[]).await.expect_err("hangs");
@@ -288,6 +291,12 @@ async fn what_goes_wrong_with_a_command_does_not_spoil_the_next() {
         assert!(Instant::now() < deadline, "it was not ended");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+
+    let after = host.run(&session, &[]).await.expect("a session").stdout;
+    assert_ne!(
+        before, after,
+        "a session that may be stuck is not used again"
+    );
 
     let flood = HostCommand::new("head").args(["-c", "17M", "/dev/zero"]);
     let error = host.run(&flood, &[]).await.expect_err("too much");

@@ -128,6 +128,7 @@ async fn act(host: &SshLinuxHost, action: &'static str, unit: &str) -> Result<()
         .as_root();
     let journal = HostCommand::new("journalctl")
         .args([
+            "--boot",
             "--no-pager",
             "--output=short-iso",
             JOURNAL_LINES,
