@@ -83,8 +83,8 @@ impl Guest {
         Ok(serde_json::from_str(&listed)?)
     }
 
-    /// Waits until Podman itself says that the one container runs. The agent has said so already; a container
-    /// that ends right after its start is started again at the agent's next pass.
+    /// Waits until Podman itself says that the one container runs. The agent has said so already, but a
+    /// container may end right after its start; then the journal of Podman tells why.
     pub(crate) async fn wait_for_running_container(&self, bound: Duration) -> Result<(), Failure> {
         let deadline = Instant::now() + bound;
         let mut told = false;

@@ -142,6 +142,7 @@ impl Podman {
         for warning in &created.warnings {
             tracing::warn!(container = name, warning, "Podman warns");
         }
+        write_out().await;
         self.start(&created.id, &name).await
     }
 
@@ -168,6 +169,15 @@ impl Podman {
             StatusCode::NOT_FOUND,
         ];
         reply.expect(&done).map(drop)
+    }
+}
+
+/// Has the kernel write everything to the disks. Podman does not: after a power cut within the next half
+/// minute the files of a new image would be there, but empty, and the container would fail for ever with
+/// "exec format error".
+async fn write_out() {
+    if let Err(error) = tokio::task::spawn_blocking(rustix::fs::sync).await {
+        tracing::warn!(%error, "the disks' caches were not written out");
     }
 }
 
