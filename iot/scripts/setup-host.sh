@@ -112,7 +112,8 @@ if ! libvirt_answers; then
     systemctl enable --now virtlogd.socket libvirtd.socket >&2
   else
     say "starting virtlogd and libvirtd (systemd is not PID 1 here)"
-    runs() { [ -s "/run/$1.pid" ] && kill -0 "$(cat "/run/$1.pid")" 2>/dev/null; }
+    # By name as well: the number in the file of a daemon that is gone may be another process's by now.
+    runs() { [ -s "/run/$1.pid" ] && [ "$(cat "/proc/$(cat "/run/$1.pid")/comm" 2>/dev/null)" = "$1" ]; }
     runs virtlogd || virtlogd -d
     runs libvirtd || libvirtd -d
   fi
