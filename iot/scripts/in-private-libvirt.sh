@@ -19,6 +19,8 @@ fi
 
 scratch=$HARMONY_PRIVATE_SCRATCH
 ip link set lo up
+# The new /proc lacks what was mounted below the old one; the registrations themselves are the kernel's.
+if grep -qw binfmt_misc /proc/filesystems; then mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc; fi
 cp -a /etc/libvirt "$scratch/etc"
 # Neither the host's domains nor its networks: one of our own, of the standard name.
 rm -rf "$scratch"/etc/qemu
