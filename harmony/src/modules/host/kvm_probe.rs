@@ -73,23 +73,25 @@ fn exit_firmware() -> Vec<u8> {
     rom
 }
 
-/// QEMU's arguments for the guest; the firmware's path follows.
-fn exit_guest_arguments(accelerator: &str, cpu: &str) -> Vec<String> {
-    let fixed = "-machine pc -m 16 -nodefaults -display none -no-reboot \
-                 -device isa-debug-exit,iobase=0xf4,iosize=1";
-    ["-accel", accelerator, "-cpu", cpu]
-        .into_iter()
-        .chain(fixed.split_whitespace())
-        .chain(["-bios"])
-        .map(str::to_owned)
-        .collect()
+/// The x86_64 guest's machine, with the port that ends QEMU.
+const EXIT_MACHINE: &str = "-machine pc -m 16 -device isa-debug-exit,iobase=0xf4,iosize=1";
+
+/// The aarch64 guest's machine.
+const PSCI_OFF_MACHINE: &str = "-machine virt -m 64";
+
+/// QEMU's arguments for a test guest; the firmware's path follows.
+fn guest_arguments<'a>(accelerator: &'a str, cpu: &'a str, machine: &'a str) -> Vec<&'a str> {
+    let mut arguments = vec!["-accel", accelerator, "-cpu", cpu];
+    arguments.extend(machine.split_whitespace());
+    arguments.extend(["-nodefaults", "-display", "none", "-no-reboot", "-bios"]);
+    arguments
 }
 
 async fn run_x86_64_guest(emulator: &Path) -> Result<(), String> {
     let rom = write_rom(&exit_firmware())?;
     let mut command = Command::new(emulator);
     command
-        .args(exit_guest_arguments("kvm", "host"))
+        .args(guest_arguments("kvm", "host", EXIT_MACHINE))
         .arg(rom.path());
     let expected = i32::from(EXIT_VALUE) * 2 + 1;
     match run_bounded(&mut command).await? {
@@ -116,21 +118,11 @@ fn psci_off_firmware() -> Vec<u8> {
         .collect()
 }
 
-fn psci_off_arguments(accelerator: &str, cpu: &str) -> Vec<String> {
-    let fixed = "-machine virt -m 64 -nodefaults -display none -no-reboot";
-    ["-accel", accelerator, "-cpu", cpu]
-        .into_iter()
-        .chain(fixed.split_whitespace())
-        .chain(["-bios"])
-        .map(str::to_owned)
-        .collect()
-}
-
 async fn run_aarch64_guest(emulator: &Path) -> Result<(), String> {
     let rom = write_rom(&psci_off_firmware())?;
     let mut command = Command::new(emulator);
     command
-        .args(psci_off_arguments("kvm", "host"))
+        .args(guest_arguments("kvm", "host", PSCI_OFF_MACHINE))
         .arg(rom.path());
     match run_bounded(&mut command).await? {
         (Some(0), _) => Ok(()),
@@ -188,8 +180,8 @@ fn describe(status: Option<i32>, said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        exit_firmware, exit_guest_arguments, psci_off_arguments, psci_off_firmware, run_bounded,
-        write_rom,
+        EXIT_MACHINE, PSCI_OFF_MACHINE, exit_firmware, guest_arguments, psci_off_firmware,
+        run_bounded, write_rom,
     };
     use crate::modules::host::qemu::find_program;
 
@@ -211,13 +203,13 @@ mod tests {
         let table = [
             (
                 "qemu-system-x86_64",
-                exit_guest_arguments("tcg", "max"),
+                guest_arguments("tcg", "max", EXIT_MACHINE),
                 exit_firmware(),
                 33,
             ),
             (
                 "qemu-system-aarch64",
-                psci_off_arguments("tcg", "max"),
+                guest_arguments("tcg", "max", PSCI_OFF_MACHINE),
                 psci_off_firmware(),
                 0,
             ),
