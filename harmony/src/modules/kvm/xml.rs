@@ -163,40 +163,31 @@ fn devices(config: &VmConfig, params: &DomainXmlParams, placement: &Placement) -
 }
 
 fn system_disk(placement: &Placement) -> Element {
-    Element::new("disk")
-        .attr("type", "file")
-        .attr("device", "disk")
-        .child(
-            Element::new("driver")
-                .attr("name", "qemu")
-                .attr("type", "qcow2")
-                .attr("discard", "unmap"),
-        )
-        .child(Element::new("source").attr("file", placement.overlay.display()))
-        .child(
-            Element::new("target")
-                .attr("dev", "vda")
-                .attr("bus", "virtio"),
-        )
-        .child(Element::new("boot").attr("order", "1"))
+    let driver = driver("qcow2").attr("discard", "unmap");
+    virtio_disk(driver, &placement.overlay, "vda").child(Element::new("boot").attr("order", "1"))
 }
 
 fn seed_disk(seed: &Path) -> Element {
+    virtio_disk(driver("raw"), seed, "vdb").child(Element::new("readonly"))
+}
+
+fn driver(format: &str) -> Element {
+    Element::new("driver")
+        .attr("name", "qemu")
+        .attr("type", format)
+}
+
+fn virtio_disk(driver: Element, file: &Path, target: &str) -> Element {
     Element::new("disk")
         .attr("type", "file")
         .attr("device", "disk")
-        .child(
-            Element::new("driver")
-                .attr("name", "qemu")
-                .attr("type", "raw"),
-        )
-        .child(Element::new("source").attr("file", seed.display()))
+        .child(driver)
+        .child(Element::new("source").attr("file", file.display()))
         .child(
             Element::new("target")
-                .attr("dev", "vdb")
+                .attr("dev", target)
                 .attr("bus", "virtio"),
         )
-        .child(Element::new("readonly"))
 }
 
 fn interface(network: &VmNetwork, placement: &Placement) -> Element {
