@@ -9,6 +9,7 @@ use harmony::domain::topology::virtualization::{
     AcceleratorChoice, FirstBoot, VmArchitecture, VmNetwork,
 };
 use harmony::modules::host::{Emulator, HostFacts, KvmProof, QemuVersion};
+use harmony::modules::kvm::firmware::FlashFormat;
 use harmony::modules::kvm::params::DomainXmlParams;
 use harmony::modules::kvm::xml::{Placement, domain_xml};
 use harmony::modules::kvm::{AarchFirmware, MacAddress, VmConfig, VmConfigBuilder};
@@ -79,6 +80,7 @@ impl Scenario {
         let firmware = AarchFirmware {
             code: "/usr/share/AAVMF/AAVMF_CODE.fd".into(),
             vars_template: "/usr/share/AAVMF/AAVMF_VARS.fd".into(),
+            format: FlashFormat::Raw,
         };
         let config = self.config();
         let params = DomainXmlParams::resolve(&config, &facts, machine, Some(firmware))

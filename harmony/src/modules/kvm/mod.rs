@@ -41,5 +41,5 @@ pub mod score;
 pub mod topology;
 
 pub use error::KvmError;
-pub use firmware::{AarchFirmware, discover_aarch64_firmware};
+pub use firmware::{AarchFirmware, UefiFirmware, discover_aarch64_firmware};
 pub use types::{MacAddress, VmConfig, VmConfigBuilder, VmName};

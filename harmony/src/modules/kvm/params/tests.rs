@@ -4,7 +4,7 @@ use super::{Accelerator, CpuModel, DomainXmlParams, Firmware, signs_pointers_che
 use crate::domain::topology::virtualization::{AcceleratorChoice, VmArchitecture};
 use crate::modules::host::{Emulator, HostFacts, KvmProof, QemuVersion};
 use crate::modules::kvm::error::KvmError;
-use crate::modules::kvm::firmware::AarchFirmware;
+use crate::modules::kvm::firmware::{AarchFirmware, FlashFormat};
 use crate::modules::kvm::types::VmConfigBuilder;
 
 fn host(own: VmArchitecture, kvm: KvmProof, qemu: (u32, u32)) -> HostFacts {
@@ -41,6 +41,7 @@ fn resolve(
     let firmware = AarchFirmware {
         code: "/fw/code".into(),
         vars_template: "/fw/vars".into(),
+        format: FlashFormat::Raw,
     };
     DomainXmlParams::resolve(&config, host, machine.to_owned(), Some(firmware))
 }
