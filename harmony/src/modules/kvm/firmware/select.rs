@@ -247,3 +247,6 @@ fn check_pc_flash(sizes: &[(&FirmwareFile, u64)]) -> Result<(), RejectionReason>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
