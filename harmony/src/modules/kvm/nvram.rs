@@ -1,9 +1,11 @@
 //! The variable store of one VM: made from the firmware's template, kept as long as the VM.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 use super::error::KvmError;
 
@@ -11,7 +13,7 @@ use super::error::KvmError;
 const BLOCK_BYTES: usize = 64 * 1024;
 
 /// Makes the variable store at `target` as a copy of `template`, unless it is there already. Returns
-/// whether it was made.
+/// whether it was made. A qcow2 template gives a qcow2 store: the file is copied as it is.
 ///
 /// # Guarantees
 /// `target` appears whole or not at all, readable by its owner alone, and takes only the space of what
@@ -23,7 +25,38 @@ pub fn ensure_nvram(template: &Path, target: &Path) -> Result<bool, KvmError> {
     if target.exists() {
         return Ok(false);
     }
-    let directory = target.parent().unwrap_or(Path::new("."));
+    private_copy(template, target)?
+        .persist_noclobber(target)
+        .map_err(|e| KvmError::io("make", target)(e.error))?;
+    sync_directory(target)?;
+    Ok(true)
+}
+
+/// Makes the variable store at `target` a fresh copy of `template`: boot entries and enrolled keys that
+/// the guest has stored are lost. The guest must be off.
+///
+/// # Guarantees
+/// As [`ensure_nvram`]; until the new store is whole and on the disk, the old one stays as it is.
+///
+/// # Errors
+/// [`KvmError::Io`] naming the file.
+pub fn replace_nvram(template: &Path, target: &Path) -> Result<(), KvmError> {
+    private_copy(template, target)?
+        .persist(target)
+        .map_err(|e| KvmError::io("replace", target)(e.error))?;
+    sync_directory(target)
+}
+
+fn directory_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// A copy of the template beside `target`, on the disk, and gone again unless it is given its name.
+fn private_copy(template: &Path, target: &Path) -> Result<NamedTempFile, KvmError> {
+    let directory = directory_of(target);
     let mut source = File::open(template).map_err(KvmError::io("read the template", template))?;
     let mut copy = tempfile::Builder::new()
         .prefix(".nvram-")
@@ -33,9 +66,15 @@ pub fn ensure_nvram(template: &Path, target: &Path) -> Result<bool, KvmError> {
     copy_sparsely(&mut source, copy.as_file_mut())
         .and_then(|()| copy.as_file().sync_all())
         .map_err(KvmError::io("write the variable store", target))?;
-    copy.persist_noclobber(target)
-        .map_err(|e| KvmError::io("make", target)(e.error))?;
-    Ok(true)
+    Ok(copy)
+}
+
+/// Puts the file's name on the disk.
+fn sync_directory(target: &Path) -> Result<(), KvmError> {
+    let directory = directory_of(target);
+    File::open(directory)
+        .and_then(|opened| opened.sync_all())
+        .map_err(KvmError::io("write", directory))
 }
 
 fn copy_sparsely(source: &mut File, target: &mut File) -> std::io::Result<()> {
@@ -47,7 +86,7 @@ fn copy_sparsely(source: &mut File, target: &mut File) -> std::io::Result<()> {
             break;
         }
         if block[..read].iter().all(|&byte| byte == 0) {
-            target.seek(SeekFrom::Current(i64::try_from(read).unwrap_or(0)))?;
+            target.seek_relative(i64::try_from(read).map_err(std::io::Error::other)?)?;
         } else {
             target.write_all(&block[..read])?;
         }
@@ -56,44 +95,4 @@ fn copy_sparsely(source: &mut File, target: &mut File) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::MetadataExt;
-
-    use super::ensure_nvram;
-    use crate::modules::kvm::error::KvmError;
-
-    #[test]
-    fn copies_sparsely_once_and_keeps_what_is_there() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let (template, target) = (dir.path().join("template"), dir.path().join("vm-VARS.fd"));
-        let mut content = vec![0_u8; 4 << 20];
-        content[1_000_000] = 7;
-        fs::write(&template, &content).expect("written");
-        assert!(ensure_nvram(&template, &target).expect("made"));
-        assert_eq!(fs::read(&target).expect("read"), content);
-        let metadata = fs::metadata(&target).expect("there");
-        assert!(
-            metadata.blocks() * 512 <= 128 * 1024,
-            "{} blocks",
-            metadata.blocks()
-        );
-        assert_eq!(metadata.mode() & 0o777, 0o600);
-
-        fs::write(&target, b"the guest's own").expect("written");
-        assert!(!ensure_nvram(&template, &target).expect("kept"));
-        assert_eq!(fs::read(&target).expect("read"), b"the guest's own");
-    }
-
-    #[test]
-    fn a_failure_leaves_nothing() {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let template = dir.path().join("absent");
-        let error = ensure_nvram(&template, &dir.path().join("vm-VARS.fd"));
-        assert!(
-            matches!(&error, Err(KvmError::Io { path, .. }) if *path == template),
-            "{error:?}"
-        );
-        assert_eq!(fs::read_dir(dir.path()).expect("listed").count(), 0);
-    }
-}
+mod tests;
