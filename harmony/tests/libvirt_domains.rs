@@ -8,7 +8,7 @@ use std::time::Duration;
 use harmony::domain::error::ErrorKind;
 use harmony::domain::topology::virtualization::{
     AcceleratorChoice, Ensured, FirstBoot, OnChange, VirtualMachineHost, VirtualMachineSpec,
-    VmStatus,
+    VmNetwork, VmStatus,
 };
 use harmony::modules::kvm::KvmError;
 use harmony::modules::kvm::connection::ConnectionUri;
@@ -200,7 +200,7 @@ async fn what_is_refused_leaves_nothing_behind() {
     });
     for network in ["nat:harmony-test-absent", "bridge:htestabsent0"] {
         cases.push(VirtualMachineSpec {
-            network: network.parse().expect("valid"),
+            networks: vec![network.parse::<VmNetwork>().expect("valid").into()],
             ..good.clone()
         });
     }

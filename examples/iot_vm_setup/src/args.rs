@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use harmony::domain::topology::virtualization::{AcceleratorChoice, VmArchitecture, VmNetwork};
+use harmony::domain::topology::virtualization::{
+    AcceleratorChoice, CpuProfile, FirmwareChoice, VmArchitecture, VmNetwork,
+};
 use harmony::modules::image::ImageSource;
 use harmony::modules::kvm::connection::ConnectionUri;
 use iot_contracts::NatsUrl;
@@ -41,12 +43,25 @@ pub(crate) struct Args {
     pub(crate) connect: Option<ConnectionUri>,
 
     /// auto (KVM where it is proven to work), kvm or tcg
-    #[arg(long, default_value = "auto", value_parser = accelerator)]
+    #[arg(long, default_value = "auto")]
     pub(crate) accel: AcceleratorChoice,
 
-    /// user (passt, no root needed), nat[:NETWORK] or bridge:NAME
+    /// fastest, raspberry-pi-5, max, host (needs KVM) or a model's name
+    #[arg(long, default_value = "fastest", value_name = "PROFILE")]
+    pub(crate) cpu: CpuProfile,
+
+    /// auto (UEFI for aarch64, BIOS for x86_64), bios or uefi
+    #[arg(long, default_value = "auto")]
+    pub(crate) firmware: FirmwareChoice,
+
+    /// A versioned machine type, for example virt-9.2 [default: the newest that QEMU has]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) machine: Option<String>,
+
+    /// user[:HOSTPORT:GUESTPORT[/udp],...] (passt, no root needed), nat[:NETWORK] or bridge:NAME. May be
+    /// repeated; the device is reached through the first
     #[arg(long, default_value = "user")]
-    pub(crate) network: VmNetwork,
+    pub(crate) network: Vec<VmNetwork>,
 
     /// auto, ubuntu-24.04, debian-12, a PATH, or URL#sha256=DIGEST
     #[arg(long, default_value = "auto")]
@@ -79,6 +94,22 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with_all = ["preflight", "destroy"])]
     pub(crate) dry_run: bool,
 
+    /// With --dry-run: print every knob with its value and its reason as well
+    #[arg(long, requires = "dry_run")]
+    pub(crate) explain: bool,
+
+    /// With --dry-run: the facts of another host, as --print-facts wrote them there
+    #[arg(long, requires = "dry_run", value_name = "FILE")]
+    pub(crate) facts: Option<PathBuf>,
+
+    /// Print what this host is and has (with --json as --facts reads it), and touch nothing
+    #[arg(long, conflicts_with_all = ["preflight", "destroy", "dry_run"])]
+    pub(crate) print_facts: bool,
+
+    /// Give the device, which must be off, this host's firmware and a fresh UEFI variable store first
+    #[arg(long, conflicts_with_all = ["preflight", "destroy", "dry_run", "print_facts"])]
+    pub(crate) reset_nvram: bool,
+
     /// Print whether this host can run the device, and touch nothing
     #[arg(long, conflicts_with = "destroy")]
     pub(crate) preflight: bool,
@@ -98,15 +129,6 @@ impl Args {
         self.name
             .clone()
             .unwrap_or_else(|| format!("iot-{}", self.arch.as_str().replace('_', "-")))
-    }
-}
-
-fn accelerator(value: &str) -> Result<AcceleratorChoice, String> {
-    match value {
-        "auto" => Ok(AcceleratorChoice::Auto),
-        "kvm" => Ok(AcceleratorChoice::Kvm),
-        "tcg" => Ok(AcceleratorChoice::Tcg),
-        _ => Err("expected auto, kvm or tcg".to_owned()),
     }
 }
 
@@ -138,8 +160,9 @@ mod tests {
             (["x", "--accel", "hvf"], "expected auto, kvm or tcg"),
             (
                 ["x", "--network", "tap0"],
-                "expected user, nat, nat:NETWORK or bridge:NAME",
+                "nat, nat:NETWORK or bridge:NAME",
             ),
+            (["x", "--firmware", "efi"], "expected auto, bios or uefi"),
             (["x", "--nats-url", "http://a"], "nats://"),
             (["x", "--image", "https://example.org/a.img"], "sha256"),
         ];

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use harmony::domain::error::ExecutorError;
 use harmony::domain::topology::virtualization::VmArchitecture;
+use harmony::modules::kvm::preview::Preview;
 use iot_contracts::AgentStatus;
 use serde::Serialize;
 
@@ -78,6 +79,18 @@ impl Device {
         ));
         text
     }
+}
+
+/// Every knob with its reason, and every firmware that was not taken.
+pub(crate) fn explanation(preview: &Preview) -> String {
+    let mut text = preview.decisions.to_string();
+    if !preview.firmware_rejected.is_empty() {
+        text.push_str("\nfirmware that was not taken:\n");
+    }
+    for rejected in &preview.firmware_rejected {
+        text.push_str(&format!("  {rejected}\n"));
+    }
+    text
 }
 
 /// Prints data.

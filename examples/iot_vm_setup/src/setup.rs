@@ -12,12 +12,14 @@ use harmony::domain::topology::virtualization::{
     FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmArchitecture,
     VmNetwork,
 };
+use harmony::modules::host::HostFacts;
 use harmony::modules::image::ImageSource;
 use harmony::modules::iot::assets::{self, ImageOrigin, ResolvedImage};
 use harmony::modules::iot::device::{ProvisionIotAgentScore, check_agent_binary, names_loopback};
 use harmony::modules::iot::platform::Platform;
-use harmony::modules::iot::preflight::{PreflightOptions, run_preflight};
+use harmony::modules::iot::preflight::{PreflightOptions, run_preflight, run_preflight_on};
 use harmony::modules::kvm::connection::ConnectionUri;
+use harmony::modules::kvm::preview::{Preview, preview};
 use harmony::modules::kvm::score::ProvisionVmScore;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::kvm::{VmConfig, VmName};
@@ -26,7 +28,7 @@ use iot_contracts::{AgentConfig, AgentStatus, DeviceId, NatsConfig, NatsCredenti
 use tracing::info;
 
 use crate::args::Args;
-use crate::output::{Device, SshLogin, Stage, print, print_json};
+use crate::output::{Device, SshLogin, Stage, explanation, print, print_json};
 
 /// The user that cloud-init makes in the guest.
 const LOGIN_USER: &str = "harmony";
@@ -52,6 +54,9 @@ pub(crate) enum SetupError {
     /// A file with credentials cannot be used.
     #[error("the credentials in {} cannot be used: {reason}", path.display())]
     Credentials { path: PathBuf, reason: String },
+    /// A file with a host's facts cannot be used.
+    #[error("the facts in {} cannot be used: {reason}", path.display())]
+    Facts { path: PathBuf, reason: String },
     /// A value does not fit the agent's configuration.
     #[error("the agent's configuration is not valid")]
     Config(#[source] iot_contracts::ContractError),
@@ -74,6 +79,7 @@ impl HintedError for SetupError {
             Self::NoAgent { .. }
             | Self::LoopbackOnBridge { .. }
             | Self::Credentials { .. }
+            | Self::Facts { .. }
             | Self::Config(_) => ErrorKind::InvalidRequest,
             Self::NoHostKey { .. } | Self::Output(_) => ErrorKind::Failed,
         }
@@ -90,6 +96,10 @@ impl HintedError for SetupError {
             ),
             Self::Credentials { .. } => Some(
                 "expected TOML: type = \"user-password\", username, password; or type = \"token\", token"
+                    .to_owned(),
+            ),
+            Self::Facts { .. } => Some(
+                "make it on that host with this version: example_iot_vm_setup --print-facts --json"
                     .to_owned(),
             ),
             Self::NoHostKey { name } => Some(format!("make it anew: --name {name} --replace")),
@@ -133,8 +143,19 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
     if args.preflight {
         return preflight_only(args, &data_dir).await;
     }
+    if let Some(file) = &args.facts {
+        return dry_run_elsewhere(args, &name, &data_dir, file);
+    }
     let uri = ConnectionUri::choose(args.connect).await?;
     let host = KvmVirtualMachineHost::new(uri, &data_dir);
+    if args.print_facts {
+        let facts = host.facts().await;
+        return if args.json {
+            print_json(facts)
+        } else {
+            print(&facts.to_string())
+        };
+    }
     if args.destroy {
         let existed = host.destroy_vm(name.as_str()).await?;
         let what = if existed {
@@ -148,13 +169,11 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
         return print(&format!("{name}: {what}\n"));
     }
     if args.dry_run {
-        let image = assets::planned_image_path(&args.image, args.arch, &images_dir(&data_dir))?;
-        let keys = planned_keys(&data_dir);
-        let (xml, warnings) = host.preview(&spec(args, &name, image, &keys)).await?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        return print(&xml);
+        let preview = host.preview(&planned_spec(args, &name, &data_dir)?).await?;
+        return print_preview(args, &preview);
+    }
+    if args.reset_nvram {
+        host.reset_nvram(name.as_str()).await?;
     }
     let device = set_up(args, &name, host, &data_dir).await?;
     if args.json {
@@ -171,11 +190,51 @@ fn invalid_name(violation: harmony::modules::kvm::types::Violation) -> ExecutorE
     .into()
 }
 
+/// The spec before there is an image or a key.
+fn planned_spec(
+    args: &Args,
+    name: &VmName,
+    data_dir: &Path,
+) -> Result<VirtualMachineSpec, ExecutorError> {
+    let image = assets::planned_image_path(&args.image, args.arch, &images_dir(data_dir))?;
+    Ok(spec(args, name, image, &planned_keys(data_dir)))
+}
+
+/// What would be made on the host that a file tells of. libvirt is not asked for anything.
+fn dry_run_elsewhere(
+    args: &Args,
+    name: &VmName,
+    data_dir: &Path,
+    file: &Path,
+) -> Result<ExitCode, ExecutorError> {
+    let unreadable = |reason: String| SetupError::Facts {
+        path: file.to_owned(),
+        reason,
+    };
+    let text = std::fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
+    let facts: HostFacts = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+    let preview = preview(&planned_spec(args, name, data_dir)?, &facts)?;
+    print_preview(args, &preview)
+}
+
+fn print_preview(args: &Args, preview: &Preview) -> Result<ExitCode, ExecutorError> {
+    for warning in &preview.warnings {
+        tracing::warn!("{warning}");
+    }
+    match (args.json, args.explain) {
+        (true, _) => print_json(preview),
+        (false, true) => print(&format!("{}\n{}", preview.xml, explanation(preview))),
+        (false, false) => print(&preview.xml),
+    }
+}
+
 fn preflight_options(args: &Args, data_dir: &Path) -> PreflightOptions {
     PreflightOptions {
         architecture: args.arch,
         accelerator: args.accel,
-        network: args.network.clone(),
+        cpu: args.cpu.clone(),
+        firmware: args.firmware,
+        networks: args.network.clone(),
         connect: args.connect,
         data_dir: data_dir.to_owned(),
     }
@@ -222,12 +281,16 @@ fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> Virtua
         memory_mib: args.memory_mib,
         disk_gib: args.disk_gib,
         image: Some(image),
-        network: args.network.clone(),
+        networks: args.network.iter().cloned().map(Into::into).collect(),
         accelerator: args.accel,
+        cpu: args.cpu.clone(),
+        firmware: args.firmware,
+        machine: args.machine.clone(),
         first_boot: Some(FirstBoot {
             user: LOGIN_USER.to_owned(),
             authorized_keys: vec![keys.public_key_line.clone()],
         }),
+        ..VirtualMachineSpec::default()
     }
 }
 
@@ -243,9 +306,8 @@ async fn set_up(
     let config = agent_config(args, name)?;
     check_reach(args)?;
     let images_dir = images_dir(data_dir);
-    let planned = assets::planned_image_path(&args.image, args.arch, &images_dir)?;
-    VmConfig::try_from(&spec(args, name, planned, &planned_keys(data_dir)))?;
-    run_preflight(&preflight_options(args, data_dir))
+    VmConfig::try_from(&planned_spec(args, name, data_dir)?)?;
+    run_preflight_on(&preflight_options(args, data_dir), &host)
         .await
         .into_result()?;
     let platform = Platform::connect(&config.nats.urls, config.nats.credentials.as_ref()).await?;
@@ -449,7 +511,7 @@ fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, ExecutorError
 /// With user networking the guest's gateway leads to this host's loopback, on a NAT network to the bridge's
 /// address; on a bridge of the host's own network it is some router.
 fn check_reach(args: &Args) -> Result<(), SetupError> {
-    if !matches!(args.network, VmNetwork::Bridge { .. }) {
+    if !matches!(args.network.first(), Some(VmNetwork::Bridge { .. })) {
         return Ok(());
     }
     let urls = args.nats_url.iter().map(|url| url.as_str());

@@ -13,8 +13,9 @@ pub struct SeedInputs {
     pub instance_id: Uuid,
     /// The guest's host name.
     pub hostname: String,
-    /// The network card that gets an address by DHCP.
-    pub mac: String,
+    /// The network cards, which get their addresses by DHCP. The guest is reached through the first; it
+    /// waits for that one alone while it boots, and sends by it what has no nearer way.
+    pub macs: Vec<String>,
     /// The login user.
     pub first_boot: FirstBoot,
     /// The guest's own SSH host key, made outside so that it is known before the first connection.
@@ -69,15 +70,23 @@ impl SeedInputs {
     }
 
     fn network_config(&self) -> Value {
-        json!({
-            "version": 2,
-            "ethernets": {
-                "nic0": {
-                    "match": { "macaddress": self.mac },
+        let cards = self.macs.iter().enumerate().map(|(place, mac)| {
+            let matched = json!({ "macaddress": mac });
+            let card = if place == 0 {
+                json!({ "match": matched, "dhcp4": true })
+            } else {
+                // A metric above systemd-networkd's 100 for an address by DHCP.
+                json!({
+                    "match": matched,
                     "dhcp4": true,
-                },
-            },
-        })
+                    "dhcp4-overrides": { "route-metric": 200 + place },
+                    "optional": true,
+                })
+            };
+            (format!("nic{place}"), card)
+        });
+        let ethernets: serde_json::Map<String, Value> = cards.collect();
+        json!({ "version": 2, "ethernets": ethernets })
     }
 }
 
@@ -98,7 +107,7 @@ pub(super) mod tests {
         SeedInputs {
             instance_id: Uuid::from_u128(1),
             hostname: "pi".to_owned(),
-            mac: "52:54:00:00:00:01".to_owned(),
+            macs: vec!["52:54:00:00:00:01".to_owned()],
             first_boot: FirstBoot {
                 user: "harmony".to_owned(),
                 authorized_keys: vec!["ssh-ed25519 AAAA me: \"you\"\\ #x".to_owned()],

@@ -2,8 +2,11 @@
 
 use std::sync::OnceLock;
 
+use serde::{Deserialize, Serialize};
+
 /// A family of distributions that share package names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Distribution {
     /// Debian, Ubuntu and what is derived from them.
     Debian,
@@ -24,6 +27,10 @@ pub enum HostPackage {
     QemuAarch64,
     /// `qemu-system-x86_64`.
     QemuX86,
+    /// UEFI firmware for x86_64 guests.
+    FirmwareX86,
+    /// `virtiofsd`.
+    Virtiofsd,
     /// `qemu-img`.
     QemuImg,
     /// UEFI firmware for aarch64 guests.
@@ -38,16 +45,16 @@ pub enum HostPackage {
     ImageBuilder,
 }
 
+fn os_release_value(text: &str, key: &str) -> Option<String> {
+    let mut pairs = text.lines().filter_map(|line| line.split_once('='));
+    let (_, value) = pairs.find(|(k, _)| *k == key)?;
+    Some(value.trim_matches(['"', '\'']).to_owned())
+}
+
 impl Distribution {
     /// The family that the text of an `/etc/os-release` names.
     pub fn from_os_release(text: &str) -> Self {
-        let value = |key: &str| {
-            text.lines()
-                .filter_map(|line| line.split_once('='))
-                .find(|(k, _)| *k == key)
-                .map(|(_, v)| v.trim_matches(['"', '\'']).to_owned())
-                .unwrap_or_default()
-        };
+        let value = |key: &str| os_release_value(text, key).unwrap_or_default();
         let names = format!("{} {}", value("ID"), value("ID_LIKE"));
         for name in names.split_whitespace() {
             match name {
@@ -72,6 +79,14 @@ impl Distribution {
                 .map(|text| Self::from_os_release(&text))
                 .unwrap_or(Self::Other)
         })
+    }
+
+    /// What this host's distribution calls itself, with its version.
+    pub(super) fn name_of_host() -> String {
+        std::fs::read_to_string("/etc/os-release")
+            .ok()
+            .and_then(|text| os_release_value(&text, "PRETTY_NAME"))
+            .unwrap_or_else(|| "unknown".to_owned())
     }
 
     /// The command that installs a package here.
@@ -104,6 +119,10 @@ impl Distribution {
             (Self::Suse, P::QemuAarch64) => "qemu-arm",
             (Self::Suse, P::QemuX86) => "qemu-x86",
             (Self::Suse, P::FirmwareAarch64) => "qemu-uefi-aarch64",
+            (Self::Debian, P::FirmwareX86) => "ovmf",
+            (Self::Suse, P::FirmwareX86) => "qemu-ovmf-x86_64",
+            (_, P::FirmwareX86) => "edk2-ovmf",
+            (_, P::Virtiofsd) => "virtiofsd",
             (Self::Suse, P::QemuImg) => "qemu-img",
             (_, P::QemuAarch64) => "qemu-system-aarch64",
             (_, P::QemuX86) => "qemu-system-x86",

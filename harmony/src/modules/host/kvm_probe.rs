@@ -7,11 +7,13 @@
 //! guest that executes at a CPU's speed can end QEMU with that exit status in time. On aarch64 it is the same
 //! loop and PSCI's SYSTEM_OFF.
 
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
@@ -24,7 +26,8 @@ const PROOF_TIMEOUT: Duration = Duration::from_secs(3);
 const EXIT_VALUE: u8 = 0x10;
 
 /// Whether a guest of the host's own architecture executes under KVM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase", deny_unknown_fields)]
 pub enum KvmProof {
     /// It did.
     Executes,
@@ -40,18 +43,33 @@ pub enum KvmProof {
     },
 }
 
+impl fmt::Display for KvmProof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Executes => f.write_str("a test guest executed"),
+            Self::Absent { reason } => write!(f, "absent: {reason}"),
+            Self::Broken { reason } => write!(f, "broken: {reason}"),
+        }
+    }
+}
+
+/// What keeps this user from trying KVM at all.
+pub(super) fn kvm_obstacle() -> Option<KvmProof> {
+    let device = Path::new("/dev/kvm");
+    let reason = match std::fs::File::options().read(true).write(true).open(device) {
+        Ok(_) => return None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            "/dev/kvm does not exist".to_owned()
+        }
+        Err(error) => format!("/dev/kvm cannot be opened: {error}"),
+    };
+    Some(KvmProof::Absent { reason })
+}
+
 /// Starts the tiny guest and reports whether it executed. Takes 3 s at most.
 pub async fn prove_kvm(own: VmArchitecture, emulator: &Path) -> KvmProof {
-    let device = Path::new("/dev/kvm");
-    if !device.exists() {
-        return KvmProof::Absent {
-            reason: "/dev/kvm does not exist".to_owned(),
-        };
-    }
-    if let Err(error) = std::fs::File::options().read(true).write(true).open(device) {
-        return KvmProof::Absent {
-            reason: format!("/dev/kvm cannot be opened: {error}"),
-        };
+    if let Some(absent) = kvm_obstacle() {
+        return absent;
     }
     let outcome = match own {
         VmArchitecture::X86_64 => run_x86_64_guest(emulator).await,

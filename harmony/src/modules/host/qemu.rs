@@ -1,15 +1,21 @@
 //! QEMU's programs: where they are and how old.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use crate::domain::topology::virtualization::VmArchitecture;
 
+use super::version::{NotAVersion, numbers};
+
 /// A version of QEMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct QemuVersion {
     /// The first number.
     pub major: u32,
@@ -46,32 +52,67 @@ impl fmt::Display for QemuVersion {
     }
 }
 
-/// A system emulator of this host.
+impl FromStr for QemuVersion {
+    type Err = NotAVersion;
+
+    fn from_str(value: &str) -> Result<Self, Self::Err> {
+        let [major, minor] = numbers(value, "MAJOR.MINOR")?;
+        Ok(Self { major, minor })
+    }
+}
+
+impl TryFrom<String> for QemuVersion {
+    type Error = NotAVersion;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        value.parse()
+    }
+}
+
+impl From<QemuVersion> for String {
+    fn from(version: QemuVersion) -> Self {
+        version.to_string()
+    }
+}
+
+/// A system emulator that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "lowercase", deny_unknown_fields)]
+pub enum EmulatorFact {
+    /// It tells its version.
+    Usable {
+        /// The program.
+        path: PathBuf,
+        /// What it says of its version.
+        version: QemuVersion,
+    },
+    /// It is there but does not tell its version.
+    Broken {
+        /// The program.
+        path: PathBuf,
+        /// What it printed, or why it could not be started.
+        said: String,
+    },
+}
+
+impl fmt::Display for EmulatorFact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usable { path, version } => write!(f, "QEMU {version} at {}", path.display()),
+            Self::Broken { path, said } => {
+                write!(f, "{} did not tell its version: {said}", path.display())
+            }
+        }
+    }
+}
+
+/// A system emulator of this host that can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emulator {
     /// The program.
     pub path: PathBuf,
     /// What it says of its version.
     pub version: QemuVersion,
-}
-
-/// Why there is no emulator.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum EmulatorError {
-    /// Not on `PATH`.
-    #[error("{program} is not on PATH")]
-    Missing {
-        /// The program's name.
-        program: String,
-    },
-    /// It is there but could not be asked.
-    #[error("{path} --version did not say a version (it said: '{said}')")]
-    Broken {
-        /// The program.
-        path: String,
-        /// What it printed, or why it could not be started.
-        said: String,
-    },
 }
 
 /// The emulator's program name for guests of an architecture.
@@ -81,13 +122,17 @@ pub fn emulator_name(guest: VmArchitecture) -> String {
 
 /// A program in the directories of `PATH`.
 pub fn find_program(name: &str) -> Option<PathBuf> {
+    program_directories()
+        .into_iter()
+        .map(|dir| dir.join(name))
+        .find(|candidate| is_executable(candidate))
+}
+
+fn program_directories() -> Vec<PathBuf> {
     // Where root's programs are, which an ordinary user's PATH often lacks.
     let extra = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(extra)
-        .map(|dir| dir.join(name))
-        .find(|candidate| is_executable(candidate))
+    std::env::split_paths(&path).chain(extra).collect()
 }
 
 fn is_executable(path: &Path) -> bool {
@@ -95,28 +140,55 @@ fn is_executable(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
-/// The emulator for guests of an architecture, with its version.
-///
-/// # Errors
-/// When it is not on `PATH` or does not tell its version.
-pub async fn find_emulator(guest: VmArchitecture) -> Result<Emulator, EmulatorError> {
-    let program = emulator_name(guest);
-    let path = find_program(&program).ok_or(EmulatorError::Missing { program })?;
-    let broken = |said: String| EmulatorError::Broken {
-        path: path.display().to_string(),
-        said,
-    };
+/// What every system emulator's name begins with.
+const SYSTEM_EMULATOR: &str = "qemu-system-";
+
+/// Every system emulator in the directories of `PATH`, by the architecture that it emulates. A name in an
+/// earlier directory hides the same name in a later one.
+pub(super) fn system_emulators() -> BTreeMap<String, PathBuf> {
+    let mut found = BTreeMap::new();
+    for directory in program_directories() {
+        // A directory of PATH that is not there or cannot be read offers nothing.
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            continue;
+        };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(guest) = name.to_str().and_then(|n| n.strip_prefix(SYSTEM_EMULATOR)) else {
+                continue;
+            };
+            let path = entry.path();
+            if is_executable(&path) {
+                found.entry(guest.to_owned()).or_insert(path);
+            }
+        }
+    }
+    found
+}
+
+/// Asks an emulator for its version.
+pub(super) async fn ask_version(path: PathBuf) -> EmulatorFact {
     let output = Command::new(&path)
         .arg("--version")
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
-        .await
-        .map_err(|e| broken(e.to_string()))?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    match QemuVersion::parse(&said) {
-        Some(version) => Ok(Emulator { path, version }),
-        None => Err(broken(said.lines().next().unwrap_or_default().to_owned())),
+        .await;
+    let output = match output {
+        Ok(output) => output,
+        Err(error) => {
+            let said = error.to_string();
+            return EmulatorFact::Broken { path, said };
+        }
+    };
+    match QemuVersion::parse(&String::from_utf8_lossy(&output.stdout)) {
+        Some(version) => EmulatorFact::Usable { path, version },
+        None => {
+            let all = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8_lossy(&all);
+            let said = said.lines().next().unwrap_or("nothing").to_owned();
+            EmulatorFact::Broken { path, said }
+        }
     }
 }
 

@@ -1,15 +1,34 @@
 //! Digests that pin images: checked when they are parsed, compared when a file has been read.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha512};
 
 use super::error::ImageError;
 
-/// A SHA-256 digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// A SHA-256 digest; as JSON a text of 64 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Sha256Digest([u8; 32]);
+
+impl TryFrom<String> for Sha256Digest {
+    type Error = ImageError;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        value.parse()
+    }
+}
+
+impl From<Sha256Digest> for String {
+    fn from(digest: Sha256Digest) -> Self {
+        digest.to_string()
+    }
+}
 
 /// A SHA-512 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +58,22 @@ impl Sha256Digest {
     /// The digest of `data`.
     pub fn of(data: &[u8]) -> Self {
         Self(Sha256::digest(data).into())
+    }
+
+    /// The digest of a file. Blocks while it is read.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn of_file(path: &Path) -> std::io::Result<Self> {
+        let mut file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut block = vec![0_u8; 1 << 20];
+        loop {
+            match file.read(&mut block)? {
+                0 => return Ok(Self(hasher.finalize().into())),
+                read => hasher.update(&block[..read]),
+            }
+        }
     }
 }
 

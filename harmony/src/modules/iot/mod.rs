@@ -4,5 +4,3 @@ pub mod assets;
 pub mod device;
 pub mod platform;
 pub mod preflight;
-#[cfg(feature = "kvm")]
-mod preflight_libvirt;

@@ -10,25 +10,26 @@
 //!  error                 error
 //! ```
 //!
-//! Everything that can be refused has been refused before the first file of the VM is made. A process that is killed half-way leaves a state directory; the next run recognises it as its
-//! own and clears what is left.
+//! Everything that can be refused has been refused before the first file of the VM is made. A process that is
+//! killed half-way leaves a state directory; the next run recognises it as its own and clears what is left.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use tracing::{info, warn};
 
+use crate::domain::topology::virtualization::DiskSource;
 use crate::modules::cloud_init::{SeedInputs, write_seed};
 use crate::modules::ssh::HostKey;
 
-use super::disk::create_overlay;
+use super::disk::{create_blank, create_overlay};
 use super::error::KvmError;
 use super::layout::Layout;
 use super::libvirt::Libvirt;
 use super::nvram::ensure_nvram;
 use super::params::{DomainXmlParams, Firmware};
+use super::placement::Placement;
 use super::types::VmConfig;
-use super::xml::Placement;
 
 /// Everything that is needed to make a VM, checked, and nothing done yet.
 pub(super) struct Planned {
@@ -95,18 +96,23 @@ impl Planned {
             let inputs = SeedInputs {
                 instance_id: placement.uuid,
                 hostname: config.name().hostname(),
-                mac: placement.mac.to_string(),
+                macs: placement.macs.iter().map(ToString::to_string).collect(),
                 first_boot: first_boot.clone(),
                 host_key: host_key.clone(),
             };
-            write_seed(&layout.seed, &inputs).map_err(|source| KvmError::Seed {
+            write_seed(&layout.files.seed, &inputs).map_err(|source| KvmError::Seed {
                 name: config.name().to_string(),
                 source,
             })?;
         }
-        create_overlay(&layout.overlay, image, format, config.disk_gib()).await?;
+        create_overlay(&layout.files.overlay, image, format, config.disk_gib()).await?;
+        for (disk, placed) in config.disks().iter().zip(&placement.disks) {
+            if let DiskSource::Blank { size_gib } = disk.source {
+                create_blank(&placed.file, size_gib).await?;
+            }
+        }
         if let Firmware::Uefi(firmware) = &params.firmware {
-            ensure_nvram(&firmware.vars_template, &layout.nvram)?;
+            ensure_nvram(&firmware.vars_template, &layout.files.nvram)?;
         }
         Ok(())
     }

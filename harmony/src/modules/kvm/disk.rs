@@ -8,11 +8,16 @@ use serde::Deserialize;
 use tokio::process::Command;
 use tracing::debug;
 
+use crate::domain::topology::virtualization::DiskSource;
 use crate::modules::host::find_program;
+use crate::modules::image::Sha256Digest;
+use crate::modules::image::format::DiskFormat;
 use crate::modules::image::inspect::{BootLoaders, boot_loaders};
 
 use super::error::KvmError;
-use super::types::VmConfig;
+use super::files::VmFiles;
+use super::placement::PlacedDisk;
+use super::types::{DiskConfig, VmConfig, VmName};
 
 /// What must be free beside the overlay, in MiB: a guest's first boot writes less than half of it.
 const MIN_FREE_MIB: u64 = 1024;
@@ -55,41 +60,7 @@ pub(super) async fn check_image(config: &VmConfig) -> Result<ImageInfo, KvmError
         path: path.to_owned(),
         reason,
     };
-    match std::fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {}
-        Ok(_) => return Err(unsuitable("it is not a file".to_owned())),
-        Err(error) => return Err(unsuitable(error.to_string())),
-    }
-    let output = qemu_img(path, &["info", "--output=json", "--"], &[path]).await?;
-    let info: ImageInfo = serde_json::from_slice(&output)
-        .map_err(|e| unsuitable(format!("qemu-img's description is not understood: {e}")))?;
-    if !matches!(info.format.as_str(), "qcow2" | "raw") {
-        return Err(unsuitable(format!(
-            "its format is {} (expected qcow2 or raw)",
-            info.format
-        )));
-    }
-    // What qemu-img does not recognise is raw to it: an error page, a text, half a download.
-    if info.format == "raw" {
-        let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
-        if bytes == 0 || !bytes.is_multiple_of(SECTOR) {
-            return Err(unsuitable(format!(
-                "it is no qcow2, and {bytes} bytes are no whole number of {SECTOR}-byte sectors"
-            )));
-        }
-    }
-    if let Some(backing) = &info.backing_filename {
-        return Err(unsuitable(format!(
-            "it depends on the backing file {}",
-            backing.display()
-        )));
-    }
-    if let Some(data_file) = &info.format_specific.data.data_file {
-        return Err(unsuitable(format!(
-            "its data is in another file, {}",
-            data_file.display()
-        )));
-    }
+    let info = inspect(path).await?.map_err(unsuitable)?;
     let (file, qcow2) = (path.to_owned(), info.format == "qcow2");
     let loaders = tokio::task::spawn_blocking(move || boot_loaders(&file, qcow2)).await;
     let loaders = loaders.map_err(|e| unsuitable(format!("it could not be looked into: {e}")))?;
@@ -108,6 +79,105 @@ pub(super) async fn check_image(config: &VmConfig) -> Result<ImageInfo, KvmError
         )));
     }
     Ok(info)
+}
+
+/// What a disk image of the caller's is, or why it cannot be used. It must stand alone: a chain of files
+/// could lead anywhere on the host.
+async fn inspect(path: &Path) -> Result<Result<ImageInfo, String>, KvmError> {
+    match std::fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {}
+        Ok(_) => return Ok(Err("it is not a file".to_owned())),
+        Err(error) => return Ok(Err(error.to_string())),
+    }
+    let output = qemu_img(path, &["info", "-U", "--output=json", "--"], &[path]).await?;
+    Ok(standing_alone(path, &output))
+}
+
+fn standing_alone(path: &Path, output: &[u8]) -> Result<ImageInfo, String> {
+    let info: ImageInfo = serde_json::from_slice(output)
+        .map_err(|e| format!("qemu-img's description is not understood: {e}"))?;
+    if !matches!(info.format.as_str(), "qcow2" | "raw") {
+        let format = info.format;
+        return Err(format!("its format is {format} (expected qcow2 or raw)"));
+    }
+    // What qemu-img does not recognise is raw to it: an error page, a text, half a download.
+    if info.format == "raw" {
+        let bytes = std::fs::metadata(path).map_or(0, |m| m.len());
+        if bytes == 0 || !bytes.is_multiple_of(SECTOR) {
+            return Err(format!(
+                "it is no qcow2, and {bytes} bytes are no whole number of {SECTOR}-byte sectors"
+            ));
+        }
+    }
+    if let Some(backing) = &info.backing_filename {
+        let backing = backing.display();
+        return Err(format!("it depends on the backing file {backing}"));
+    }
+    if let Some(data_file) = &info.format_specific.data.data_file {
+        let data_file = data_file.display();
+        return Err(format!("its data is in another file, {data_file}"));
+    }
+    Ok(info)
+}
+
+/// Where a data disk's file is and what it is, by inspection.
+///
+/// # Errors
+/// [`KvmError::UnsuitableDisk`] with the reason.
+pub(super) async fn place(
+    name: &VmName,
+    disk: &DiskConfig,
+    files: &VmFiles,
+) -> Result<PlacedDisk, KvmError> {
+    let path = match &disk.source {
+        DiskSource::Blank { .. } => {
+            return Ok(PlacedDisk {
+                file: files.data_disk(disk.tag.as_str()),
+                format: DiskFormat::Qcow2,
+            });
+        }
+        DiskSource::File { path } => path,
+    };
+    let info = inspect(path)
+        .await?
+        .map_err(|reason| KvmError::UnsuitableDisk {
+            name: name.to_string(),
+            tag: disk.tag.to_string(),
+            path: path.clone(),
+            reason,
+        })?;
+    let format = match info.format.as_str() {
+        "qcow2" => DiskFormat::Qcow2,
+        _ => DiskFormat::Raw,
+    };
+    let file = path.canonicalize().map_err(KvmError::io("resolve", path))?;
+    Ok(PlacedDisk { file, format })
+}
+
+/// The image's SHA-256.
+pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError> {
+    let image = image.to_owned();
+    let digest = tokio::task::spawn_blocking(move || {
+        Sha256Digest::of_file(&image).map_err(KvmError::io("read", image))
+    });
+    digest.await.unwrap_or_else(|error| {
+        Err(KvmError::Internal {
+            what: format!("reading the image did not end: {error}"),
+        })
+    })
+}
+
+/// Makes an empty data disk.
+pub(super) async fn create_blank(file: &Path, size_gib: u64) -> Result<(), KvmError> {
+    let size = format!("{size_gib}G");
+    let arguments = ["create", "-q", "-f", "qcow2"];
+    qemu_img(file, &arguments, &[file, Path::new(&size)]).await?;
+    make_private(file)
+}
+
+fn make_private(file: &Path) -> Result<(), KvmError> {
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600))
+        .map_err(KvmError::io("set the mode of", file))
 }
 
 /// Checks that the pool has room.
@@ -135,8 +205,7 @@ pub(super) async fn create_overlay(
     let size = format!("{disk_gib}G");
     let arguments = ["create", "-q", "-f", "qcow2", "-F", format, "-b"];
     qemu_img(overlay, &arguments, &[image, overlay, Path::new(&size)]).await?;
-    std::fs::set_permissions(overlay, std::fs::Permissions::from_mode(0o600))
-        .map_err(KvmError::io("set the mode of", overlay))
+    make_private(overlay)
 }
 
 async fn qemu_img(

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::error::{ErrorKind, HintedError};
-use crate::domain::topology::virtualization::{VmArchitecture, VmStatus};
-use crate::modules::host::{Distribution, HostPackage, QemuVersion};
+use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
+use crate::modules::host::{Distribution, HostPackage};
 
 use super::firmware::RejectedFirmware;
 use super::record::FieldChange;
@@ -26,6 +26,24 @@ pub enum KvmError {
         /// The guest's architecture.
         architecture: VmArchitecture,
     },
+    /// The emulator is there but does not tell its version.
+    #[error("the emulator {} did not tell its version (it said: '{said}')", path.display())]
+    BrokenEmulator {
+        /// The program.
+        path: PathBuf,
+        /// What it printed, or why it could not be started.
+        said: String,
+    },
+    /// libvirt does not say that it can run such guests.
+    #[error("libvirt offers no {architecture} guests under {accelerator}: {reason}")]
+    NoCapabilities {
+        /// The guest's architecture.
+        architecture: VmArchitecture,
+        /// How its instructions would be executed.
+        accelerator: Accelerator,
+        /// What is known of the cause.
+        reason: String,
+    },
     /// KVM was asked for and cannot be had.
     #[error("KVM was asked for, but cannot run an {architecture} guest here: {reason}")]
     NoKvm {
@@ -35,10 +53,71 @@ pub enum KvmError {
         reason: String,
     },
     /// No firmware pair was usable.
-    #[error("no UEFI firmware for aarch64 guests found; tried {}", join(rejected))]
+    #[error(
+        "no UEFI firmware for {architecture} guests found; tried {}",
+        join(rejected)
+    )]
     MissingFirmware {
+        /// The guest's architecture.
+        architecture: VmArchitecture,
         /// Each candidate and why it was not taken.
         rejected: Vec<RejectedFirmware>,
+    },
+    /// The firmware that a VM's variable store belongs to is not what it was.
+    #[error("the firmware {} of '{name}' {problem}", path.display())]
+    FirmwareChanged {
+        /// The VM.
+        name: String,
+        /// The firmware's code.
+        path: PathBuf,
+        /// What became of it.
+        problem: String,
+    },
+    /// A data disk's file cannot be used.
+    #[error("the disk '{tag}' of {name} cannot use {}: {reason}", path.display())]
+    UnsuitableDisk {
+        /// The VM.
+        name: String,
+        /// The disk.
+        tag: String,
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The VM has no network card.
+    #[error("the virtual machine '{name}' has no network card over which {awaited} could come")]
+    Unconnected {
+        /// The VM.
+        name: String,
+        /// What was awaited.
+        awaited: &'static str,
+    },
+    /// The VM is on, and what is asked needs it off.
+    #[error("the virtual machine '{name}' is {status}; it must be off to {action}")]
+    NotOff {
+        /// The VM.
+        name: String,
+        /// Its state.
+        status: VmStatus,
+        /// What was asked.
+        action: &'static str,
+    },
+    /// The VM has no such device.
+    #[error("the virtual machine '{name}' has no {device}")]
+    NoDevice {
+        /// The VM.
+        name: String,
+        /// The device that was named.
+        device: String,
+    },
+    /// The VM has a device by that handle already.
+    #[error("the virtual machine '{name}' already has a {device}")]
+    DeviceTaken {
+        /// The VM.
+        name: String,
+        /// The device that was named.
+        device: String,
     },
     /// The disk image cannot be the backing file of this VM.
     #[error("the image {} cannot be used for {name}: {reason}", path.display())]
@@ -203,6 +282,17 @@ pub enum KvmError {
         /// Last port tried.
         last: u16,
     },
+    /// A port that is to be forwarded cannot be had.
+    #[error("the {protocol} port {port} of 127.0.0.1 cannot be forwarded")]
+    PortTaken {
+        /// The host's port.
+        port: u16,
+        /// `tcp` or `udp`.
+        protocol: &'static str,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// Something of the library's own went wrong that callers cannot influence.
     #[error("internal error: {what}")]
     Internal {
@@ -246,19 +336,28 @@ impl HintedError for KvmError {
         match self {
             Self::Invalid { .. } | Self::UnsupportedUri { .. } => ErrorKind::InvalidRequest,
             Self::MissingEmulator { .. }
+            | Self::BrokenEmulator { .. }
+            | Self::NoCapabilities { .. }
+            | Self::FirmwareChanged { .. }
             | Self::NoKvm { .. }
             | Self::MissingFirmware { .. }
             | Self::Connect { .. }
             | Self::Network { .. }
             | Self::NoBridge { .. }
             | Self::NoPort { .. }
+            | Self::PortTaken { .. }
             | Self::NoSpace { .. } => ErrorKind::Unavailable,
             Self::NameTaken { .. }
             | Self::FileTaken { .. }
             | Self::Busy { .. }
+            | Self::NotOff { .. }
+            | Self::DeviceTaken { .. }
             | Self::Changed { .. } => ErrorKind::Conflict,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::UnsuitableImage { .. }
+            | Self::UnsuitableDisk { .. }
+            | Self::Unconnected { .. }
+            | Self::NoDevice { .. }
             | Self::Libvirt { .. }
             | Self::NotFound { .. }
             | Self::Record { .. }
@@ -277,7 +376,32 @@ impl HintedError for KvmError {
                 VmArchitecture::X86_64 => HostPackage::QemuX86,
                 VmArchitecture::Aarch64 => HostPackage::QemuAarch64,
             })),
-            Self::MissingFirmware { .. } => Some(install(HostPackage::FirmwareAarch64)),
+            Self::MissingFirmware { architecture, .. } => Some(install(match architecture {
+                VmArchitecture::X86_64 => HostPackage::FirmwareX86,
+                VmArchitecture::Aarch64 => HostPackage::FirmwareAarch64,
+            })),
+            Self::Invalid { violations } => {
+                let fixes: Vec<&str> = violations.iter().map(|v| v.fix.as_str()).collect();
+                Some(fixes.join("; "))
+            }
+            Self::BrokenEmulator { path, .. } => Some(format!(
+                "run '{} --version' and mend what it complains about, or reinstall it",
+                path.display()
+            )),
+            Self::NoCapabilities { .. } => Some(
+                "restart libvirtd: it looks at emulators when it starts; or see 'virsh domcapabilities'"
+                    .to_owned(),
+            ),
+            Self::FirmwareChanged { .. } => Some(
+                "install that firmware again, or give the virtual machine what this host has now with --reset-nvram: its boot entries are lost, its disk is kept"
+                    .to_owned(),
+            ),
+            Self::NotOff { name, .. } => {
+                Some(format!("shut it down first: 'virsh shutdown {name}'"))
+            }
+            Self::Record { name, .. } => Some(format!(
+                "it was made by another version of harmony: remove it with that, or with 'virsh undefine --nvram {name}'"
+            )),
             Self::NoKvm { .. } => Some("leave the accelerator at auto, or ask for tcg".to_owned()),
             Self::Connect { uri, .. } if uri.ends_with("/session") => {
                 Some(install(HostPackage::Libvirt))
@@ -296,6 +420,9 @@ impl HintedError for KvmError {
                 "name an image for the guest's architecture, for example debian-12 or ubuntu-24.04"
                     .to_owned(),
             ),
+            Self::PortTaken { .. } => Some(
+                "forward another port, or end what listens there: 'ss -lntup' shows it".to_owned(),
+            ),
             Self::Busy { .. } => Some("wait until it is done, and try again".to_owned()),
             Self::FileTaken { path } => Some(format!(
                 "choose another name, or move the file away: {}",
@@ -312,14 +439,4 @@ impl HintedError for KvmError {
             _ => None,
         }
     }
-}
-
-/// A QEMU that is older than the bound, for warnings.
-pub(crate) fn older_than_mttcg(version: QemuVersion) -> Option<String> {
-    (version < QemuVersion::MTTCG).then(|| {
-        format!(
-            "QEMU {version} is older than {}: emulated arm64 guests run slower",
-            QemuVersion::MTTCG
-        )
-    })
 }

@@ -32,8 +32,12 @@ pub use candidate::{
     CandidateContent, DescribedFirmware, FirmwareCandidate, FirmwareFile, FirmwareMapping,
     FirmwareTarget, FlashFormat, FlashState,
 };
+#[cfg(feature = "kvm")]
+pub(super) use read::look_at_flash;
 pub use read::{firmware_directories, read_firmware_candidates, read_firmware_candidates_below};
 pub use rejection::{RejectedFirmware, RejectionReason};
+#[cfg(feature = "kvm")]
+pub(super) use select::code_size_problem;
 pub use select::{FirmwareRequest, FirmwareSelection, select_firmware};
 
 /// A pair of flash images that makes a machine boot through UEFI, both of the same format.
@@ -68,8 +72,12 @@ pub fn discover_aarch64_firmware() -> Result<AarchFirmware, KvmError> {
         enrolled_keys: false,
         raw_only: false,
     };
-    let selection = select_firmware(&read_firmware_candidates(), &request)
-        .map_err(|rejected| KvmError::MissingFirmware { rejected })?;
+    let selection = select_firmware(&read_firmware_candidates(), &request).map_err(|rejected| {
+        KvmError::MissingFirmware {
+            architecture: VmArchitecture::Aarch64,
+            rejected,
+        }
+    })?;
     debug!(origin = %selection.origin.display(), "firmware found");
     Ok(selection.firmware)
 }

@@ -1,22 +1,17 @@
-//! Where the files of a VM are.
+//! Where what belongs to a VM is, and removing it.
 
 use std::path::{Path, PathBuf};
 
 use super::connection::ConnectionUri;
 use super::error::KvmError;
+use super::files::VmFiles;
 use super::types::VmName;
 
-/// The files of one VM. All names follow from the VM's name, so an interrupted removal can be resumed.
+/// The files and directories of one VM.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
-    /// The guest's disk.
-    pub(super) overlay: PathBuf,
-    /// The cloud-init seed.
-    pub(super) seed: PathBuf,
-    /// The UEFI variable store.
-    pub(super) nvram: PathBuf,
-    /// The serial console's log.
-    pub(super) console_log: PathBuf,
+    /// What is in the pool.
+    pub(super) files: VmFiles,
     /// What only harmony reads: the pinned host key and keys.
     pub(super) state_dir: PathBuf,
     /// Held while the VM is being changed.
@@ -27,10 +22,7 @@ impl Layout {
     pub(super) fn new(uri: ConnectionUri, data_dir: &Path, name: &VmName) -> Self {
         let pool = uri.pool(data_dir);
         Self {
-            overlay: pool.join(format!("{name}.qcow2")),
-            seed: pool.join(format!("{name}-seed.img")),
-            nvram: pool.join(format!("{name}-VARS.fd")),
-            console_log: pool.join(format!("{name}-console.log")),
+            files: VmFiles::below(&pool, name.as_str()),
             state_dir: data_dir.join("vms").join(uri.scope()).join(name.as_str()),
             // Beside the disk, so that users with different data directories exclude each other.
             lock: pool.join(format!(".{name}.lock")),
@@ -47,9 +39,19 @@ impl Layout {
         self.state_dir.join("host_key.pub")
     }
 
-    /// The files in the pool.
-    fn pool_files(&self) -> [&PathBuf; 4] {
-        [&self.overlay, &self.seed, &self.nvram, &self.console_log]
+    /// The files in the pool, whether they are there or not, and the data disks that are.
+    fn pool_files(&self) -> Result<Vec<PathBuf>, KvmError> {
+        let VmFiles {
+            overlay,
+            seed,
+            nvram,
+            console_log,
+            ..
+        } = &self.files;
+        let disks = self.files.data_disks();
+        let mut all = disks.map_err(KvmError::io("list the files beside", overlay))?;
+        all.extend([overlay, seed, nvram, console_log].map(Clone::clone));
+        Ok(all)
     }
 
     /// Whether harmony made files for a VM of this name: the state directory is made first and
@@ -59,11 +61,11 @@ impl Layout {
     }
 
     /// A file that stands in the way of a new VM and is not ours.
-    pub(super) fn foreign_file(&self) -> Option<PathBuf> {
+    pub(super) fn foreign_file(&self) -> Result<Option<PathBuf>, KvmError> {
         if self.is_ours() {
-            return None;
+            return Ok(None);
         }
-        self.pool_files().into_iter().find(|p| p.exists()).cloned()
+        Ok(self.pool_files()?.into_iter().find(|p| p.exists()))
     }
 
     /// Removes every file. Returns whether there was any.
@@ -74,13 +76,12 @@ impl Layout {
         let mut removed = false;
         // virtlogd keeps three older logs beside the newest.
         let logs = (0..3).map(|n| {
-            let mut log = self.console_log.clone().into_os_string();
+            let mut log = self.files.console_log.clone().into_os_string();
             log.push(format!(".{n}"));
             PathBuf::from(log)
         });
-        for path in self.pool_files().into_iter().cloned().chain(logs) {
-            let path = &path;
-            match std::fs::remove_file(path) {
+        for path in self.pool_files()?.into_iter().chain(logs) {
+            match std::fs::remove_file(&path) {
                 Ok(()) => removed = true,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(KvmError::io("remove", path)(error)),

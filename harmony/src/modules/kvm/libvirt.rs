@@ -2,19 +2,24 @@
 //! moves blocking calls off the runtime. Domains are passed as values, never as handles.
 
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
+use tracing::{debug, warn};
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState, DomainStateReason};
 use virt::enumutil::Enum;
 use virt::error::{Error, ErrorNumber};
 use virt::sys;
 
-use crate::domain::topology::virtualization::VmStatus;
+use crate::domain::error::error_chain;
+use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
+use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion};
 
 use super::connection::ConnectionUri;
 use super::error::{KvmError, LibvirtFault};
 use super::record::NAMESPACE;
 use super::types::MacAddress;
+use super::xml::domain_type;
 
 /// An open connection. Cheap to clone; closed when the last clone is dropped.
 #[derive(Clone)]
@@ -96,20 +101,34 @@ impl Libvirt {
         .await
     }
 
-    /// The canonical machine type that an alias stands for.
-    pub(super) async fn machine(
+    /// What libvirt says of itself, and of the guests that it can run with these emulators. `own` is the
+    /// architecture of the host, whose guests may run under KVM.
+    pub(super) async fn facts(
         &self,
-        emulator: &str,
-        arch: &str,
-        alias: &str,
-    ) -> Result<String, KvmError> {
-        let (emulator, arch, alias) = (emulator.to_owned(), arch.to_owned(), alias.to_owned());
+        uri: ConnectionUri,
+        pool: PathBuf,
+        emulators: Vec<(VmArchitecture, PathBuf)>,
+        own: Option<VmArchitecture>,
+    ) -> Result<LibvirtFacts, KvmError> {
         self.with(move |connection| {
-            let capabilities = connection
-                .domain_capabilities(Some(&emulator), Some(&arch), Some(&alias), Some("qemu"), 0)
-                .map_err(failed("read the capabilities of", &emulator))?;
-            text_of(&capabilities, "machine").ok_or_else(|| KvmError::Internal {
-                what: format!("libvirt names no machine type for {alias} of {emulator}"),
+            let version = connection
+                .lib_version()
+                .map_err(failed("tell the version of", "libvirt"))?;
+            let mut capabilities = Vec::new();
+            for (guest, emulator) in &emulators {
+                let accelerators = [Accelerator::Tcg, Accelerator::Kvm];
+                let possible = accelerators
+                    .into_iter()
+                    .filter(|a| *a == Accelerator::Tcg || own == Some(*guest));
+                for accelerator in possible {
+                    capabilities.extend(capability(connection, *guest, accelerator, emulator));
+                }
+            }
+            Ok(LibvirtFacts::Answers {
+                uri: uri.to_string(),
+                pool,
+                version: LibvirtVersion::from_number(version),
+                capabilities,
             })
         })
         .await
@@ -181,6 +200,35 @@ impl Libvirt {
     pub(super) async fn shut_down(&self, name: &str) -> Result<(), KvmError> {
         let action = failed("shut down", name);
         self.with_domain(name, |domain| domain.shutdown().map_err(action))
+            .await
+    }
+
+    /// Plugs a device into the running domain.
+    pub(super) async fn attach(&self, name: &str, xml: String) -> Result<(), KvmError> {
+        let action = failed("plug a device into", name);
+        self.with_domain(name, move |domain| {
+            domain
+                .attach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE)
+                .map_err(action)
+        })
+        .await
+    }
+
+    /// Asks the running domain's guest to let go of a device.
+    pub(super) async fn detach(&self, name: &str, xml: String) -> Result<(), KvmError> {
+        let action = failed("unplug a device from", name);
+        self.with_domain(name, move |domain| {
+            domain
+                .detach_device_flags(&xml, sys::VIR_DOMAIN_AFFECT_LIVE)
+                .map_err(action)
+        })
+        .await
+    }
+
+    /// The description of the domain as it runs.
+    pub(super) async fn live_xml(&self, name: &str) -> Result<String, KvmError> {
+        let action = failed("describe", name);
+        self.with_domain(name, |domain| domain.xml_desc(0).map_err(action))
             .await
     }
 
@@ -305,19 +353,34 @@ fn status(domain: &Domain) -> Result<VmStatus, Error> {
     })
 }
 
-/// The text of the first element of that name.
-fn text_of(xml: &str, element: &str) -> Option<String> {
-    let mut reader = quick_xml::Reader::from_str(xml);
-    loop {
-        match reader.read_event().ok()? {
-            quick_xml::events::Event::Start(start) if start.name().as_ref() == element => {
-                return match reader.read_event().ok()? {
-                    quick_xml::events::Event::Text(text) => Some(text.xml10_content().into_owned()),
-                    _ => None,
-                };
-            }
-            quick_xml::events::Event::Eof => return None,
-            _ => {}
+/// What libvirt says of guests of this kind, if it can run them.
+fn capability(
+    connection: &Connect,
+    guest: VmArchitecture,
+    accelerator: Accelerator,
+    emulator: &Path,
+) -> Option<DomainCapabilities> {
+    let alias = match guest {
+        VmArchitecture::X86_64 => "q35",
+        VmArchitecture::Aarch64 => "virt",
+    };
+    let answer = connection.domain_capabilities(
+        Some(&emulator.to_string_lossy()),
+        Some(guest.as_str()),
+        Some(alias),
+        Some(domain_type(accelerator)),
+        0,
+    );
+    match answer {
+        Ok(xml) => DomainCapabilities::from_xml(&xml, guest, accelerator)
+            .inspect_err(|error| {
+                let error = error_chain(error);
+                warn!(%guest, %accelerator, error, "libvirt's capabilities are not used");
+            })
+            .ok(),
+        Err(error) => {
+            debug!(%guest, %accelerator, reason = error.message(), "not offered");
+            None
         }
     }
 }

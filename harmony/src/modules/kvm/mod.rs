@@ -10,9 +10,12 @@
 
 mod element;
 pub mod error;
+mod files;
 pub mod firmware;
 pub mod nvram;
 pub mod params;
+pub mod placement;
+pub mod preview;
 pub mod record;
 pub mod types;
 pub mod xml;
@@ -26,9 +29,13 @@ mod console;
 #[cfg(feature = "kvm")]
 mod disk;
 #[cfg(feature = "kvm")]
+mod hotplug;
+#[cfg(feature = "kvm")]
 mod layout;
 #[cfg(feature = "kvm")]
 mod libvirt;
+#[cfg(feature = "kvm")]
+mod lifecycle;
 #[cfg(feature = "kvm")]
 mod lock;
 #[cfg(feature = "kvm")]
@@ -42,4 +49,4 @@ pub mod topology;
 
 pub use error::KvmError;
 pub use firmware::{AarchFirmware, UefiFirmware, discover_aarch64_firmware};
-pub use types::{MacAddress, VmConfig, VmConfigBuilder, VmName};
+pub use types::{MacAddress, SerialNumber, VmConfig, VmConfigBuilder, VmName};

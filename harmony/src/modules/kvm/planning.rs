@@ -1,12 +1,12 @@
 //! Planning a VM: everything that can be refused is refused here, and nothing is made but a copy of the
 //! image where QEMU can read it.
 
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::domain::topology::virtualization::{VmArchitecture, VmNetwork};
+use crate::domain::topology::virtualization::{Protocol, VmNetwork};
 use crate::modules::host::HostFacts;
 use crate::modules::ssh;
 
@@ -14,14 +14,14 @@ use super::bringup::Planned;
 use super::connection::ConnectionUri;
 use super::disk;
 use super::error::KvmError;
-use super::firmware::discover_aarch64_firmware;
 use super::layout::Layout;
 use super::libvirt::Libvirt;
-use super::params::{DomainXmlParams, machine_alias};
+use super::params::DomainXmlParams;
+use super::placement::Placement;
 use super::record::DomainRecord;
 use super::topology::make_private_dir;
-use super::types::{MacAddress, VmConfig};
-use super::xml::{Placement, domain_xml};
+use super::types::VmConfig;
+use super::xml::domain_xml;
 
 /// Ports for forwarded SSH: below the range from which Linux takes ports for outgoing connections, so
 /// that a VM finds its port free again after a power cycle.
@@ -36,22 +36,38 @@ pub(super) struct Planner<'a> {
     pub(super) data_dir: &'a Path,
 }
 
+/// A VM with every knob, identity and file, and its XML.
+pub(super) struct Resolved {
+    pub(super) params: DomainXmlParams,
+    pub(super) placement: Placement,
+    pub(super) xml: String,
+}
+
 impl Planner<'_> {
     /// Plans a new VM.
     pub(super) async fn plan(&self, config: VmConfig) -> Result<Planned, KvmError> {
-        let layout = Layout::new(self.uri, self.data_dir, config.name());
-        if let Some(path) = layout.foreign_file() {
+        let layout = self.layout(&config);
+        if let Some(path) = layout.foreign_file()? {
             return Err(KvmError::FileTaken { path });
         }
-        let (params, placement, xml) = self.resolve(&config, None).await?;
-        self.check_network(config.network()).await?;
+        let params = DomainXmlParams::resolve(&config, self.facts)?;
+        self.check_networks(&config).await?;
         let info = disk::check_image(&config).await?;
         if self.uri == ConnectionUri::Session {
             make_private_dir(&self.pool)?;
         }
         disk::check_space(&self.pool)?;
-        let system = self.uri == ConnectionUri::System;
-        let image = disk::publish_image(config.image(), &self.pool, system).await?;
+        let uuid = config.uuid().unwrap_or_else(Uuid::new_v4);
+        let mut placement = self.place(&config, &layout, uuid, None).await?;
+        let image = self.publish(config.image()).await?;
+        placement.image_sha256 = Some(disk::image_digest(&image).await?);
+        if let Some((kernel, initrd)) = &mut placement.kernel {
+            *kernel = self.publish(kernel).await?;
+            if let Some(initrd) = initrd {
+                *initrd = self.publish(initrd).await?;
+            }
+        }
+        let xml = domain_xml(&config, &params, &placement)?;
         let host_key = config
             .first_boot()
             .map(|_| ssh::generate_host_key())
@@ -70,69 +86,78 @@ impl Planner<'_> {
         })
     }
 
-    /// Every knob, the VM's identity and files, and the XML. An existing VM keeps its identity.
-    pub(super) async fn resolve(
+    /// What a VM that is there would be now. It keeps its identity and its files.
+    pub(super) async fn replan(
         &self,
         config: &VmConfig,
-        recorded: Option<&DomainRecord>,
-    ) -> Result<(DomainXmlParams, Placement, String), KvmError> {
-        let arch = config.architecture();
-        let emulator = self
-            .facts
-            .emulators
-            .get(&arch)
-            .ok_or(KvmError::MissingEmulator { architecture: arch })?;
-        let machine = self
-            .libvirt
-            .machine(
-                &emulator.path.to_string_lossy(),
-                arch.as_str(),
-                machine_alias(arch),
-            )
+        record: &DomainRecord,
+    ) -> Result<Resolved, KvmError> {
+        let params = DomainXmlParams::resolve(config, self.facts)?;
+        let layout = self.layout(config);
+        let placement = self
+            .place(config, &layout, record.uuid, Some(record))
             .await?;
-        let firmware = match arch {
-            VmArchitecture::X86_64 => None,
-            VmArchitecture::Aarch64 => Some(discover_aarch64_firmware()?),
-        };
-        let params = DomainXmlParams::resolve(config, self.facts, machine, firmware)?;
-        let uuid = recorded.map_or_else(Uuid::new_v4, |record| record.uuid);
-        let ssh_port = match (config.network(), recorded.and_then(|r| r.ssh_port)) {
-            (VmNetwork::User, Some(port)) => Some(port),
-            (VmNetwork::User, None) => Some(self.free_port(config.name().as_str()).await?),
-            _ => None,
-        };
-        let layout = Layout::new(self.uri, self.data_dir, config.name());
         let placement = Placement {
-            uuid,
-            mac: recorded.map_or_else(|| MacAddress::for_vm(uuid), |record| record.mac),
-            overlay: layout.overlay,
-            seed: config.first_boot().map(|_| layout.seed),
-            nvram: layout.nvram,
-            console_log: layout.console_log,
-            ssh_port,
+            image_sha256: record.image_sha256,
+            ..placement
         };
         let xml = domain_xml(config, &params, &placement)?;
-        Ok((params, placement, xml))
+        Ok(Resolved {
+            params,
+            placement,
+            xml,
+        })
     }
 
-    async fn check_network(&self, network: &VmNetwork) -> Result<(), KvmError> {
-        match network {
-            VmNetwork::User => Ok(()),
-            VmNetwork::Nat { network } => self.libvirt.check_network(network).await,
-            VmNetwork::Bridge { name } => {
-                if Path::new("/sys/class/net")
-                    .join(name)
-                    .join("bridge")
-                    .exists()
-                {
-                    Ok(())
-                } else {
-                    Err(KvmError::NoBridge {
-                        bridge: name.clone(),
-                    })
-                }
+    fn layout(&self, config: &VmConfig) -> Layout {
+        Layout::new(self.uri, self.data_dir, config.name())
+    }
+
+    async fn publish(&self, file: &Path) -> Result<PathBuf, KvmError> {
+        let system = self.uri == ConnectionUri::System;
+        disk::publish_image(file, &self.pool, system).await
+    }
+
+    async fn place(
+        &self,
+        config: &VmConfig,
+        layout: &Layout,
+        uuid: Uuid,
+        recorded: Option<&DomainRecord>,
+    ) -> Result<Placement, KvmError> {
+        let first = config.networks().first().map(|card| &card.network);
+        let ssh_port = match (first, recorded.and_then(|r| r.ssh_port)) {
+            (Some(VmNetwork::User { .. }), Some(port)) => Some(port),
+            (Some(VmNetwork::User { .. }), None) => {
+                Some(self.free_port(config.name().as_str()).await?)
             }
+            _ => None,
+        };
+        let mut disks = Vec::with_capacity(config.disks().len());
+        for disk in config.disks() {
+            disks.push(disk::place(config.name(), disk, &layout.files).await?);
         }
+        let kernel = config.kernel();
+        let placement = Placement {
+            ssh_port,
+            disks,
+            kernel: kernel.map(|kernel| (kernel.image.clone(), kernel.initrd.clone())),
+            ..Placement::new(config, uuid, &layout.files)
+        };
+        Ok(match recorded {
+            None => placement,
+            Some(record) => Placement {
+                serial: record.serial.clone(),
+                ..placement
+            },
+        })
+    }
+
+    async fn check_networks(&self, config: &VmConfig) -> Result<(), KvmError> {
+        for card in config.networks() {
+            check_network(self.libvirt, &card.network).await?;
+        }
+        Ok(())
     }
 
     /// A port that nobody listens on and no VM of harmony's has, running or off. The first one tried
@@ -156,5 +181,34 @@ impl Planner<'_> {
                 first: *PORTS.start(),
                 last: *PORTS.end(),
             })
+    }
+}
+
+/// Checks that a network is there, and that its forwarded ports are free.
+pub(super) async fn check_network(libvirt: &Libvirt, network: &VmNetwork) -> Result<(), KvmError> {
+    match network {
+        VmNetwork::User { forwards } => forwards.iter().try_for_each(|forward| {
+            let address = ("127.0.0.1", forward.host);
+            let bound = match forward.protocol {
+                Protocol::Tcp => TcpListener::bind(address).map(drop),
+                Protocol::Udp => UdpSocket::bind(address).map(drop),
+            };
+            bound.map_err(|source| KvmError::PortTaken {
+                port: forward.host,
+                protocol: forward.protocol.as_str(),
+                source,
+            })
+        }),
+        VmNetwork::Nat { network } => libvirt.check_network(network).await,
+        VmNetwork::Bridge { name } => {
+            let bridge = Path::new("/sys/class/net").join(name).join("bridge");
+            if bridge.exists() {
+                Ok(())
+            } else {
+                Err(KvmError::NoBridge {
+                    bridge: name.clone(),
+                })
+            }
+        }
     }
 }

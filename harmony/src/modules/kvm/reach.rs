@@ -42,7 +42,13 @@ pub(super) async fn wait_for_ssh(
     const AWAITED: &str = "an answer of SSH";
     let deadline = Instant::now() + bound;
     let mut attempts = FuturesUnordered::new();
-    let mut last_seen = format!("no address yet ({})", record.spec.network);
+    let Some(network) = first_network(record) else {
+        return Err(KvmError::Unconnected {
+            name: name.to_string(),
+            awaited: AWAITED,
+        });
+    };
+    let mut last_seen = format!("no address yet ({network})");
     loop {
         let status = libvirt
             .view(name.as_str())
@@ -66,7 +72,7 @@ pub(super) async fn wait_for_ssh(
             }
         }
         if Instant::now() >= deadline {
-            let console = console::tail(&layout.console_log, 1);
+            let console = console::tail(&layout.files.console_log, 1);
             return Err(KvmError::TimedOut {
                 name: name.to_string(),
                 awaited: AWAITED,
@@ -96,20 +102,28 @@ async fn candidates(
     name: &VmName,
     record: &DomainRecord,
 ) -> Result<Vec<SocketAddr>, KvmError> {
-    let sources: &[AddressSource] = match (&record.spec.network, record.ssh_port) {
-        (VmNetwork::User, Some(port)) => return Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]),
-        (VmNetwork::User, None) => &[],
+    let (Some(network), Some(mac)) = (first_network(record), record.macs.first()) else {
+        return Ok(Vec::new());
+    };
+    let sources: &[AddressSource] = match (network, record.ssh_port) {
+        (VmNetwork::User { .. }, Some(port)) => {
+            return Ok(vec![(Ipv4Addr::LOCALHOST, port).into()]);
+        }
+        (VmNetwork::User { .. }, None) => &[],
         (VmNetwork::Nat { .. }, _) => &[AddressSource::Lease],
         (VmNetwork::Bridge { .. }, _) => &[AddressSource::Agent, AddressSource::Arp],
     };
     let mut found = Vec::new();
     for source in sources {
-        let addresses = libvirt
-            .addresses(name.as_str(), record.mac, *source)
-            .await?;
+        let addresses = libvirt.addresses(name.as_str(), *mac, *source).await?;
         found.extend(addresses.into_iter().map(|ip| SocketAddr::new(ip, 22)));
     }
     Ok(found)
+}
+
+/// What the card is connected to through which the guest is reached.
+fn first_network(record: &DomainRecord) -> Option<&VmNetwork> {
+    Some(&record.spec.networks.first()?.network)
 }
 
 async fn banner(socket: SocketAddr) -> std::io::Result<()> {
@@ -153,10 +167,9 @@ fn finish(socket: SocketAddr, layout: &Layout) -> Result<GuestAddress, KvmError>
 pub(super) async fn describe(libvirt: &Libvirt, name: &VmName, record: &DomainRecord) -> String {
     match candidates(libvirt, name, record).await {
         Ok(found) if found.is_empty() => {
-            format!(
-                "none known (network {}, MAC {})",
-                record.spec.network, record.mac
-            )
+            let network = first_network(record);
+            let network = network.map_or_else(|| "none".to_owned(), ToString::to_string);
+            format!("none known (network {network})")
         }
         Ok(found) => found
             .iter()

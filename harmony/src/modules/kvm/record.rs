@@ -9,10 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::topology::virtualization::VirtualMachineSpec;
+use crate::domain::topology::virtualization::{Accelerator, MachineIdentity, VirtualMachineSpec};
+use crate::modules::image::Sha256Digest;
 
-use super::params::Accelerator;
-use super::types::MacAddress;
+use super::error::KvmError;
+use super::firmware::UefiFirmware;
+use super::params::{DomainXmlParams, Firmware};
+use super::placement::Placement;
+use super::types::{MacAddress, SerialNumber, VmConfig};
 
 /// The XML namespace of the metadata element, which is called `vm`.
 pub const NAMESPACE: &str = "https://github.com/nationtech/harmony/xmlns/domain/1";
@@ -21,14 +25,24 @@ pub const NAMESPACE: &str = "https://github.com/nationtech/harmony/xmlns/domain/
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DomainRecord {
+    /// The version of harmony that made the domain.
+    pub harmony: String,
     /// The spec that the domain was made from.
     pub spec: VirtualMachineSpec,
+    /// The SHA-256 of the spec as it is written here.
+    pub spec_sha256: Sha256Digest,
+    /// The SHA-256 of the image that the disk is backed by.
+    pub image_sha256: Option<Sha256Digest>,
     /// The domain's UUID.
     pub uuid: Uuid,
-    /// The network card's address.
-    pub mac: MacAddress,
+    /// The machine's serial number.
+    pub serial: SerialNumber,
+    /// The network cards' addresses, in their order.
+    pub macs: Vec<MacAddress>,
     /// How its instructions are executed.
     pub accelerator: Accelerator,
+    /// The UEFI firmware that its variable store belongs to.
+    pub firmware: Option<UefiFirmware>,
     /// The port of 127.0.0.1 that is forwarded to the guest's SSH, with user networking.
     pub ssh_port: Option<u16>,
 }
@@ -45,6 +59,45 @@ pub enum RecordError {
 }
 
 impl DomainRecord {
+    /// The record of a domain that is made so.
+    ///
+    /// # Errors
+    /// [`KvmError::Internal`] when the spec cannot be serialised.
+    pub fn new(
+        config: &VmConfig,
+        params: &DomainXmlParams,
+        placement: &Placement,
+    ) -> Result<Self, KvmError> {
+        let spec = config.to_spec();
+        let json = serde_json::to_vec(&spec).map_err(|error| KvmError::Internal {
+            what: error.to_string(),
+        })?;
+        Ok(Self {
+            harmony: env!("CARGO_PKG_VERSION").to_owned(),
+            spec,
+            spec_sha256: Sha256Digest::of(&json),
+            image_sha256: placement.image_sha256,
+            uuid: placement.uuid,
+            serial: placement.serial.clone(),
+            macs: placement.macs.clone(),
+            accelerator: params.accelerator,
+            firmware: match &params.firmware {
+                Firmware::Bios => None,
+                Firmware::Uefi(firmware) => Some(firmware.clone()),
+            },
+            ssh_port: placement.ssh_port,
+        })
+    }
+
+    /// What the machine is known by.
+    pub fn identity(&self) -> MachineIdentity {
+        MachineIdentity {
+            uuid: self.uuid,
+            serial: self.serial.to_string(),
+            macs: self.macs.iter().map(ToString::to_string).collect(),
+        }
+    }
+
     /// The record in the metadata element that libvirt returned.
     ///
     /// # Errors
@@ -119,6 +172,13 @@ fn collect(path: &str, recorded: &Value, requested: &Value, changes: &mut Vec<Fi
                 collect(&path, &value(old), &value(new), changes);
             }
         }
+        (Value::Array(old), Value::Array(new)) => {
+            for place in 0..old.len().max(new.len()) {
+                let value = |list: &[Value]| list.get(place).cloned().unwrap_or_default();
+                let path = format!("{path}[{place}]");
+                collect(&path, &value(old), &value(new), changes);
+            }
+        }
         (old, new) if old == new => {}
         (old, new) => changes.push(FieldChange {
             field: path.to_owned(),
@@ -133,20 +193,25 @@ mod tests {
     use uuid::Uuid;
 
     use super::{DomainRecord, FieldChange};
-    use crate::domain::topology::virtualization::{VirtualMachineSpec, VmNetwork};
-    use crate::modules::kvm::params::Accelerator;
-    use crate::modules::kvm::types::MacAddress;
+    use crate::domain::topology::virtualization::{Accelerator, VirtualMachineSpec, VmNetwork};
+    use crate::modules::image::Sha256Digest;
+    use crate::modules::kvm::types::{MacAddress, SerialNumber};
 
     fn record() -> DomainRecord {
         let uuid = Uuid::from_u128(7);
         DomainRecord {
+            harmony: "0.1.0".to_owned(),
             spec: VirtualMachineSpec {
                 image: Some("/images/<odd> & 'quoted'.qcow2".into()),
                 ..VirtualMachineSpec::new_aarch64("pi")
             },
+            spec_sha256: Sha256Digest::of(b"spec"),
+            image_sha256: None,
             uuid,
-            mac: MacAddress::for_vm(uuid),
+            serial: SerialNumber::derived(uuid),
+            macs: MacAddress::for_cards(uuid, &[None]),
             accelerator: Accelerator::Tcg,
+            firmware: None,
             ssh_port: Some(20_000),
         }
     }
@@ -170,9 +235,12 @@ mod tests {
         assert_eq!(record.changes(&record.spec), []);
         let requested = VirtualMachineSpec {
             vcpus: 4,
-            network: VmNetwork::Nat {
-                network: "lab".to_owned(),
-            },
+            networks: vec![
+                VmNetwork::Nat {
+                    network: "lab".to_owned(),
+                }
+                .into(),
+            ],
             ..record.spec.clone()
         };
         let change = |field: &str, recorded: &str, requested: &str| FieldChange {
@@ -183,8 +251,8 @@ mod tests {
         assert_eq!(
             record.changes(&requested),
             [
-                change("network.network", "null", "\"lab\""),
-                change("network.type", "\"user\"", "\"nat\""),
+                change("networks[0].network.network", "null", "\"lab\""),
+                change("networks[0].network.type", "\"user\"", "\"nat\""),
                 change("vcpus", "2", "4"),
             ]
         );

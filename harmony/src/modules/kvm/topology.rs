@@ -5,26 +5,25 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
-use tokio::time::{Instant, sleep};
-use tracing::{info, warn};
+use tracing::info;
 
-use crate::domain::error::ExecutorError;
+use crate::domain::error::{ExecutorError, error_chain};
 use crate::domain::topology::Topology;
 use crate::domain::topology::virtualization::{
-    Ensured, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmStatus,
+    Accelerator, DataDisk, DiskHandle, Ensured, GuestAddress, MachineIdentity, NetworkCard,
+    NetworkHandle, OnChange, VirtualMachineHost, VirtualMachineSpec, VmArchitecture, VmStatus,
 };
-use crate::modules::host::HostFacts;
+use crate::modules::host::{HostFacts, LibvirtFacts};
 
 use super::connection::ConnectionUri;
 use super::console;
 use super::error::KvmError;
 use super::layout::Layout;
 use super::libvirt::Libvirt;
-use super::lock::VmLock;
-use super::params::Accelerator;
+use super::lifecycle::check_recorded_firmware;
 use super::planning::Planner;
+use super::preview::{Preview, preview};
 use super::reach;
-use super::record::DomainRecord;
 use super::types::{VmConfig, VmName};
 
 /// How long a guest may take to boot under KVM, and emulated. An emulated first boot was measured at 50
@@ -32,12 +31,9 @@ use super::types::{VmConfig, VmName};
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
 const EMULATED_BOOT_TIMEOUT: Duration = Duration::from_secs(900);
 
-/// How often a state that libvirt does not announce to us is looked at.
-const POLL_INTERVAL: Duration = Duration::from_millis(250);
-
 /// A host with libvirt, through one connection.
 pub struct KvmVirtualMachineHost {
-    uri: ConnectionUri,
+    pub(super) uri: ConnectionUri,
     data_dir: PathBuf,
     libvirt: OnceCell<Libvirt>,
     facts: OnceCell<HostFacts>,
@@ -59,25 +55,63 @@ impl KvmVirtualMachineHost {
         self.uri
     }
 
-    /// What this host is and has; read at the first call.
-    pub async fn facts(&self) -> &HostFacts {
-        self.facts.get_or_init(HostFacts::read).await
+    /// A host whose facts are known already, for example with a QEMU of the caller's own (see
+    /// [`HostFacts::with_qemu`]).
+    #[must_use]
+    pub fn with_facts(mut self, facts: HostFacts) -> Self {
+        self.facts = OnceCell::new_with(Some(facts));
+        self
     }
 
-    /// The domain XML that [`ensure_vm`](VirtualMachineHost::ensure_vm) would define, and warnings.
-    /// Touches nothing; image, network and space are not looked at.
+    /// What this host is and has, libvirt's part included; read at the first call.
+    pub async fn facts(&self) -> &HostFacts {
+        self.facts.get_or_init(|| self.read_facts()).await
+    }
+
+    async fn read_facts(&self) -> HostFacts {
+        let directories = [self.data_dir.clone(), self.pool()];
+        let (mut facts, libvirt) = tokio::join!(HostFacts::read(&directories), self.libvirt());
+        let emulators: Vec<_> = VmArchitecture::ALL
+            .into_iter()
+            .filter_map(|guest| Some((guest, facts.emulator(guest)?.path)))
+            .collect();
+        let asked = match libvirt {
+            Ok(libvirt) => {
+                let own = facts.architecture;
+                libvirt.facts(self.uri, self.pool(), emulators, own).await
+            }
+            Err(error) => Err(error),
+        };
+        facts.libvirt = asked.unwrap_or_else(|error| LibvirtFacts::Silent {
+            reason: error_chain(&error).replace('\n', ";"),
+        });
+        facts
+    }
+
+    /// The domain that [`ensure_vm`](VirtualMachineHost::ensure_vm) would define, with every knob and its
+    /// reason. Touches nothing; image, networks and space are not looked at. A VM that is there keeps its
+    /// identity; what only making one decides has a stand-in, see [`preview()`].
     ///
     /// # Errors
     /// A spec that is wrong, or an emulator, firmware or accelerator that is not there.
-    pub async fn preview(
-        &self,
-        spec: &VirtualMachineSpec,
-    ) -> Result<(String, Vec<String>), ExecutorError> {
+    pub async fn preview(&self, spec: &VirtualMachineSpec) -> Result<Preview, ExecutorError> {
         let config = VmConfig::try_from(spec)?;
-        let recorded = self.recorded(config.name()).await?;
-        let planner = self.planner().await?;
-        let (params, _, xml) = planner.resolve(&config, recorded.as_ref()).await?;
-        Ok((xml, params.warnings))
+        let Some(record) = self.recorded(config.name()).await? else {
+            return Ok(preview(spec, self.facts().await)?);
+        };
+        let resolved = self.planner().await?.replan(&config, &record).await?;
+        Ok(Preview::new(resolved.params, resolved.xml))
+    }
+
+    /// Gives a VM that is off the firmware that this host has now, and a fresh variable store: the guest's
+    /// boot entries are lost, its disk is kept.
+    ///
+    /// # Errors
+    /// No such VM, one that is on, or a host without firmware for it.
+    pub async fn reset_nvram(&self, name: &str) -> Result<(), ExecutorError> {
+        let name = checked(name)?;
+        let _lock = self.lock(&name)?;
+        Ok(self.renew_firmware(&name).await?)
     }
 
     /// What harmony's VM of that name was made from, when there is one.
@@ -94,7 +128,7 @@ impl KvmVirtualMachineHost {
 
     /// The serial console's log of a VM.
     pub fn console_log(&self, name: &str) -> Result<PathBuf, ExecutorError> {
-        Ok(self.layout(&checked(name)?).console_log)
+        Ok(self.layout(&checked(name)?).files.console_log)
     }
 
     /// The known_hosts file with the VM's pinned host key, written when the guest was reached.
@@ -104,7 +138,7 @@ impl KvmVirtualMachineHost {
 
     /// The VM's UEFI variable store.
     pub fn nvram(&self, name: &str) -> Result<PathBuf, ExecutorError> {
-        Ok(self.layout(&checked(name)?).nvram)
+        Ok(self.layout(&checked(name)?).files.nvram)
     }
 
     /// Checks that a libvirt network is active.
@@ -117,13 +151,13 @@ impl KvmVirtualMachineHost {
         self.uri.pool(&self.data_dir)
     }
 
-    async fn libvirt(&self) -> Result<&Libvirt, KvmError> {
+    pub(super) async fn libvirt(&self) -> Result<&Libvirt, KvmError> {
         self.libvirt
             .get_or_try_init(|| Libvirt::open(self.uri))
             .await
     }
 
-    async fn planner(&self) -> Result<Planner<'_>, KvmError> {
+    pub(super) async fn planner(&self) -> Result<Planner<'_>, KvmError> {
         Ok(Planner {
             libvirt: self.libvirt().await?,
             facts: self.facts().await,
@@ -133,117 +167,12 @@ impl KvmVirtualMachineHost {
         })
     }
 
-    fn layout(&self, name: &VmName) -> Layout {
+    pub(super) fn layout(&self, name: &VmName) -> Layout {
         Layout::new(self.uri, &self.data_dir, name)
-    }
-
-    /// The record of harmony's domain of that name, if there is one.
-    async fn recorded(&self, name: &VmName) -> Result<Option<DomainRecord>, KvmError> {
-        let Some(view) = self.libvirt().await?.view(name.as_str()).await? else {
-            return Ok(None);
-        };
-        let taken = || KvmError::NameTaken {
-            name: name.to_string(),
-        };
-        let metadata = view.metadata.ok_or_else(taken)?;
-        let record = DomainRecord::from_metadata(&metadata).map_err(|source| KvmError::Record {
-            name: name.to_string(),
-            source: Box::new(source),
-        })?;
-        // A clone or a renamed domain carries our metadata along, but is somebody else's doing.
-        if record.uuid != view.uuid || record.spec.name != name.as_str() {
-            return Err(taken());
-        }
-        Ok(Some(record))
-    }
-
-    async fn existing(&self, name: &VmName) -> Result<DomainRecord, KvmError> {
-        self.recorded(name)
-            .await?
-            .ok_or_else(|| KvmError::NotFound {
-                name: name.to_string(),
-            })
-    }
-
-    async fn status(&self, name: &VmName) -> Result<VmStatus, KvmError> {
-        let view = self.libvirt().await?.view(name.as_str()).await?;
-        Ok(view.map_or(VmStatus::Absent, |view| view.status))
-    }
-
-    async fn create(&self, config: VmConfig) -> Result<(), KvmError> {
-        let planned = self.planner().await?.plan(config).await?;
-        for warning in &planned.params.warnings {
-            warn!("{warning}");
-        }
-        let libvirt = self.libvirt().await?;
-        planned.define(libvirt).await?.start(libvirt).await
-    }
-
-    async fn start_existing(&self, name: &VmName) -> Result<bool, KvmError> {
-        let libvirt = self.libvirt().await?;
-        match self.status(name).await? {
-            VmStatus::Running => Ok(false),
-            // A guest that stopped while on cannot go on by itself.
-            VmStatus::Paused(reason) => {
-                warn!(vm = %name, reason, "was paused; cutting its power and starting it anew");
-                libvirt.power_off(name.as_str()).await?;
-                libvirt.start(name.as_str()).await.map(|()| true)
-            }
-            _ => libvirt.start(name.as_str()).await.map(|()| true),
-        }
-    }
-
-    async fn remove(&self, name: &VmName) -> Result<bool, KvmError> {
-        let layout = self.layout(name);
-        let libvirt = self.libvirt().await?;
-        let defined = match libvirt.view(name.as_str()).await? {
-            None => false,
-            Some(view) => {
-                // Fails when it is not ours.
-                self.recorded(name).await?;
-                if view.status != VmStatus::Off {
-                    libvirt.power_off(name.as_str()).await?;
-                }
-                libvirt.undefine(name.as_str()).await?;
-                true
-            }
-        };
-        // Without a domain, files are ours only when the state directory says so.
-        let files = (defined || layout.is_ours()) && layout.remove()?;
-        if defined || files {
-            info!(vm = %name, "destroyed");
-        }
-        Ok(defined || files)
-    }
-
-    fn lock(&self, name: &VmName) -> Result<VmLock, KvmError> {
-        if self.uri == ConnectionUri::Session {
-            make_private_dir(&self.pool())?;
-        }
-        VmLock::take(name, self.layout(name).lock)
-    }
-
-    async fn wait_until_off(&self, name: &VmName, timeout: Duration) -> Result<(), KvmError> {
-        let deadline = Instant::now() + timeout;
-        loop {
-            let status = self.status(name).await?;
-            match status {
-                VmStatus::Off | VmStatus::Absent | VmStatus::Crashed(_) => return Ok(()),
-                _ if Instant::now() >= deadline => {
-                    return Err(KvmError::TimedOut {
-                        name: name.to_string(),
-                        awaited: "the shutdown",
-                        bound: timeout,
-                        last_seen: status.to_string(),
-                    });
-                }
-                _ => sleep(POLL_INTERVAL).await,
-            }
-        }
     }
 }
 
-fn checked(name: &str) -> Result<VmName, KvmError> {
+pub(super) fn checked(name: &str) -> Result<VmName, KvmError> {
     name.parse().map_err(|violation| KvmError::Invalid {
         violations: vec![violation],
     })
@@ -285,7 +214,7 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
         };
         let changes = record.changes(spec);
         if changes.is_empty() {
-            let started = self.start_existing(config.name()).await?;
+            let started = self.start_existing(config.name(), &record).await?;
             return Ok(if started {
                 Ensured::Started
             } else {
@@ -309,8 +238,8 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
     async fn start_vm(&self, name: &str) -> Result<(), ExecutorError> {
         let name = checked(name)?;
         let _lock = self.lock(&name)?;
-        self.existing(&name).await?;
-        self.start_existing(&name).await?;
+        let record = self.existing(&name).await?;
+        self.start_existing(&name, &record).await?;
         Ok(())
     }
 
@@ -336,7 +265,8 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
     async fn power_cycle_vm(&self, name: &str) -> Result<(), ExecutorError> {
         let name = checked(name)?;
         let _lock = self.lock(&name)?;
-        self.existing(&name).await?;
+        let record = self.existing(&name).await?;
+        check_recorded_firmware(&record)?;
         let libvirt = self.libvirt().await?;
         libvirt.power_off(name.as_str()).await?;
         libvirt.start(name.as_str()).await?;
@@ -348,6 +278,34 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
         let name = checked(name)?;
         let _lock = self.lock(&name)?;
         Ok(self.remove(&name).await?)
+    }
+
+    async fn attach_disk(&self, name: &str, disk: &DataDisk) -> Result<DiskHandle, ExecutorError> {
+        let plugging = self.plugging(name).await?;
+        Ok(plugging.running().attach_disk(disk).await?)
+    }
+
+    async fn detach_disk(&self, name: &str, disk: &DiskHandle) -> Result<(), ExecutorError> {
+        let plugging = self.plugging(name).await?;
+        Ok(plugging.running().detach_disk(disk).await?)
+    }
+
+    async fn attach_network(
+        &self,
+        name: &str,
+        card: &NetworkCard,
+    ) -> Result<NetworkHandle, ExecutorError> {
+        let plugging = self.plugging(name).await?;
+        Ok(plugging.running().attach_network(card).await?)
+    }
+
+    async fn detach_network(&self, name: &str, card: &NetworkHandle) -> Result<(), ExecutorError> {
+        let plugging = self.plugging(name).await?;
+        Ok(plugging.running().detach_network(card).await?)
+    }
+
+    async fn identity(&self, name: &str) -> Result<MachineIdentity, ExecutorError> {
+        Ok(self.existing(&checked(name)?).await?.identity())
     }
 
     async fn vm_status(&self, name: &str) -> Result<VmStatus, ExecutorError> {
@@ -387,7 +345,7 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
             (Ok(libvirt), Ok(record)) => reach::describe(libvirt, &checked, &record).await,
             (Err(error), _) | (_, Err(error)) => error.to_string(),
         };
-        let console = console::tail(&self.layout(&checked).console_log, 60);
+        let console = console::tail(&self.layout(&checked).files.console_log, 60);
         format!("state: {status}\naddresses: {addresses}\nserial console, last lines:\n{console}\n")
     }
 }

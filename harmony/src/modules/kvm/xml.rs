@@ -1,38 +1,26 @@
 //! The domain XML document: typed elements, one small function for each part.
 //!
-//! Pure and total: UUID, MAC address, port and paths are inputs, and nothing is looked up here.
+//! Pure and total: identity, ports and paths are inputs, and nothing is looked up here.
 
-use std::path::{Path, PathBuf};
+mod devices;
 
-use crate::domain::topology::virtualization::{VmArchitecture, VmNetwork};
+use crate::domain::topology::virtualization::{Accelerator, ShareDriver, VmArchitecture};
 
 use super::element::Element;
 use super::error::KvmError;
-use super::params::{Accelerator, CpuModel, DomainXmlParams, Firmware};
+use super::firmware::FlashFormat;
+use super::params::{CpuModel, DomainXmlParams, Firmware, QemuGlobal};
+use super::placement::Placement;
 use super::record::{DomainRecord, NAMESPACE};
-use super::types::{MacAddress, VmConfig};
+use super::types::{SerialNumber, VmConfig};
 
-/// What is particular to one VM on one host: its identity and its files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placement {
-    /// The domain's UUID.
-    pub uuid: uuid::Uuid,
-    /// The network card's address.
-    pub mac: MacAddress,
-    /// The guest's disk, a qcow2 overlay on the image.
-    pub overlay: PathBuf,
-    /// The cloud-init seed, a raw image.
-    pub seed: Option<PathBuf>,
-    /// The UEFI variable store; not used with BIOS.
-    pub nvram: PathBuf,
-    /// Where the serial console is logged.
-    pub console_log: PathBuf,
-    /// The port of 127.0.0.1 for SSH, with user networking.
-    pub ssh_port: Option<u16>,
-}
+#[cfg(feature = "kvm")]
+pub(super) use devices::{
+    DiskTarget, data_disk, disk_alias, interface, network_alias, plugged_card, plugged_disk,
+};
 
-/// How many empty PCIe root ports a guest gets, into which devices can be plugged while it runs.
-const SPARE_ROOT_PORTS: usize = 4;
+/// The namespace of what libvirt passes to QEMU as it is.
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
 /// The domain XML of a VM.
 ///
@@ -43,32 +31,42 @@ pub fn domain_xml(
     params: &DomainXmlParams,
     placement: &Placement,
 ) -> Result<String, KvmError> {
-    let record = DomainRecord {
-        spec: config.to_spec(),
-        uuid: placement.uuid,
-        mac: placement.mac,
-        accelerator: params.accelerator,
-        ssh_port: placement.ssh_port,
-    };
     let internal = |what: String| KvmError::Internal { what };
+    let record = DomainRecord::new(config, params, placement)?;
     let json = serde_json::to_string(&record).map_err(|e| internal(e.to_string()))?;
-    Element::new("domain")
-        .attr("type", params.accelerator.domain_type())
+    let domain = Element::new("domain").attr("type", domain_type(params.accelerator));
+    let domain = if params.qemu_globals.is_empty() {
+        domain
+    } else {
+        domain.attr("xmlns:qemu", QEMU_NAMESPACE)
+    };
+    domain
         .child(Element::text("name", config.name()))
         .child(Element::text("uuid", placement.uuid))
         .child(metadata(&json))
         .child(Element::text("memory", config.memory_mib()).attr("unit", "MiB"))
+        .children(memory_backing(params))
         .child(Element::text("vcpu", config.vcpus()).attr("placement", "static"))
-        .child(os(params, placement))
+        .child(sysinfo(&placement.serial))
+        .child(os(config, params, placement))
         .child(features(params))
-        .child(cpu(params.cpu))
-        .child(Element::new("clock").attr("offset", "utc"))
+        .child(cpu(&params.cpu))
+        .child(clock(params))
         .child(Element::text("on_poweroff", "destroy"))
         .child(Element::text("on_reboot", "restart"))
         .child(Element::text("on_crash", "destroy"))
-        .child(devices(config, params, placement))
+        .child(devices::devices(config, params, placement))
+        .children(qemu_command_line(&params.qemu_globals))
         .to_document()
         .map_err(|e| internal(e.to_string()))
+}
+
+/// libvirt's `<domain type>`.
+pub(super) fn domain_type(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "qemu",
+    }
 }
 
 fn metadata(record: &str) -> Element {
@@ -76,169 +74,120 @@ fn metadata(record: &str) -> Element {
         .child(Element::text("harmony:vm", record).attr("xmlns:harmony", NAMESPACE))
 }
 
-fn os(params: &DomainXmlParams, placement: &Placement) -> Element {
+/// virtiofsd serves a guest from the guest's own memory, which must then be shared.
+fn memory_backing(params: &DomainXmlParams) -> Option<Element> {
+    params
+        .share_drivers
+        .contains(&ShareDriver::Virtiofs)
+        .then(|| {
+            Element::new("memoryBacking")
+                .child(Element::new("source").attr("type", "memfd"))
+                .child(Element::new("access").attr("mode", "shared"))
+        })
+}
+
+/// The serial number, which a guest reads as `/sys/class/dmi/id/product_serial`.
+fn sysinfo(serial: &SerialNumber) -> Element {
+    let entry = Element::text("entry", serial).attr("name", "serial");
+    Element::new("sysinfo")
+        .attr("type", "smbios")
+        .child(Element::new("system").child(entry))
+}
+
+fn os(config: &VmConfig, params: &DomainXmlParams, placement: &Placement) -> Element {
     let kind = Element::text("type", "hvm")
         .attr("arch", params.arch)
         .attr("machine", &params.machine);
     let os = Element::new("os").child(kind);
-    match &params.firmware {
+    let os = match &params.firmware {
         Firmware::Bios => os,
-        Firmware::Uefi(firmware) => os
-            .child(
-                Element::text("loader", firmware.code.display())
-                    .attr("readonly", "yes")
-                    .attr("type", "pflash")
-                    .attr("format", "raw"),
+        Firmware::Uefi(firmware) => {
+            let loader = Element::text("loader", firmware.code.display())
+                .attr("readonly", "yes")
+                .attr("type", "pflash");
+            let nvram = Element::text("nvram", placement.nvram.display());
+            os.child(flash_format(loader, firmware.format))
+                .child(flash_format(nvram, firmware.format))
+        }
+    };
+    let os = match (&placement.kernel, config.kernel()) {
+        (Some((image, initrd)), Some(kernel)) => os
+            .child(Element::text("kernel", image.display()))
+            .children(
+                initrd
+                    .as_ref()
+                    .map(|i| Element::text("initrd", i.display())),
             )
-            .child(Element::text("nvram", placement.nvram.display()).attr("format", "raw")),
+            .child(Element::text("cmdline", kernel.arguments.join(" "))),
+        _ => os,
+    };
+    os.child(Element::new("smbios").attr("mode", "sysinfo"))
+}
+
+/// The format where it is not libvirt's default: its schema before 9.2 knows no other.
+fn flash_format(element: Element, format: FlashFormat) -> Element {
+    match format {
+        FlashFormat::Raw => element,
+        FlashFormat::Qcow2 => element.attr("format", format),
     }
 }
 
 fn features(params: &DomainXmlParams) -> Element {
     let features = Element::new("features");
-    match params.arch {
+    let features = match params.arch {
         VmArchitecture::X86_64 => features
             .child(Element::new("acpi"))
             .child(Element::new("apic")),
         // Without ACPI tables the firmware hands the guest a complete device tree, as the ARM VM System
-        // Specification asks and as the real device has. GICv3 has no limit of 8 vCPUs.
-        VmArchitecture::Aarch64 => features.child(gic(params.accelerator)),
-    }
+        // Specification asks and as the real device has.
+        VmArchitecture::Aarch64 => features,
+    };
+    features
+        .children(params.gic.map(|v| Element::new("gic").attr("version", v)))
+        .children(params.translation_cache_mib.map(|mib| {
+            Element::new("tcg").child(Element::text("tb-cache", mib).attr("unit", "MiB"))
+        }))
 }
 
-fn gic(accelerator: Accelerator) -> Element {
-    match accelerator {
-        Accelerator::Tcg => Element::new("gic").attr("version", "3"),
-        // KVM guests can only have the version of the host's own controller.
-        Accelerator::Kvm => Element::new("gic").attr("version", "host"),
-    }
-}
-
-fn cpu(model: CpuModel) -> Element {
+fn cpu(model: &CpuModel) -> Element {
     let cpu = Element::new("cpu");
+    let custom = |model: &str| {
+        Element::new("cpu")
+            .attr("mode", "custom")
+            .attr("match", "exact")
+            .attr("check", "none")
+            .child(Element::text("model", model).attr("fallback", "forbid"))
+    };
     match model {
         CpuModel::HostModel => cpu.attr("mode", "host-model"),
         CpuModel::HostPassthrough => cpu.attr("mode", "host-passthrough"),
         CpuModel::Maximum => cpu.attr("mode", "maximum"),
-        CpuModel::MaximumWithoutPointerAuthentication => cpu
-            .attr("mode", "custom")
-            .attr("match", "exact")
-            .attr("check", "none")
-            .child(Element::text("model", "max").attr("fallback", "forbid"))
-            .child(
-                Element::new("feature")
-                    .attr("policy", "disable")
-                    .attr("name", "pauth"),
-            ),
+        CpuModel::MaximumWithoutPointerAuthentication => custom("max").child(
+            Element::new("feature")
+                .attr("policy", "disable")
+                .attr("name", "pauth"),
+        ),
+        CpuModel::Named(model) => custom(model),
     }
 }
 
-fn devices(config: &VmConfig, params: &DomainXmlParams, placement: &Placement) -> Element {
-    let root_ports = (0..SPARE_ROOT_PORTS).map(|_| {
-        Element::new("controller")
-            .attr("type", "pci")
-            .attr("model", "pcie-root-port")
-    });
-    Element::new("devices")
-        .child(Element::text("emulator", params.emulator.display()))
-        .child(system_disk(placement))
-        .children(placement.seed.as_deref().map(seed_disk))
-        .child(
-            Element::new("controller")
-                .attr("type", "pci")
-                .attr("model", "pcie-root"),
-        )
-        .children(root_ports)
-        .child(
-            Element::new("controller")
-                .attr("type", "usb")
-                .attr("model", "none"),
-        )
-        .child(interface(config.network(), placement))
-        .child(serial(placement))
-        .child(guest_agent_channel())
-        .child(Element::new("audio").attr("id", "1").attr("type", "none"))
-        .child(Element::new("memballoon").attr("model", "none"))
-        .child(random_numbers())
-}
-
-fn system_disk(placement: &Placement) -> Element {
-    let driver = driver("qcow2").attr("discard", "unmap");
-    virtio_disk(driver, &placement.overlay, "vda").child(Element::new("boot").attr("order", "1"))
-}
-
-fn seed_disk(seed: &Path) -> Element {
-    virtio_disk(driver("raw"), seed, "vdb").child(Element::new("readonly"))
-}
-
-fn driver(format: &str) -> Element {
-    Element::new("driver")
-        .attr("name", "qemu")
-        .attr("type", format)
-}
-
-fn virtio_disk(driver: Element, file: &Path, target: &str) -> Element {
-    Element::new("disk")
-        .attr("type", "file")
-        .attr("device", "disk")
-        .child(driver)
-        .child(Element::new("source").attr("file", file.display()))
-        .child(
-            Element::new("target")
-                .attr("dev", target)
-                .attr("bus", "virtio"),
-        )
-}
-
-fn interface(network: &VmNetwork, placement: &Placement) -> Element {
-    let mac = Element::new("mac").attr("address", placement.mac);
-    let model = Element::new("model").attr("type", "virtio");
-    match network {
-        VmNetwork::User => Element::new("interface")
-            .attr("type", "user")
-            .child(mac)
-            .child(model)
-            .child(Element::new("backend").attr("type", "passt"))
-            .children(placement.ssh_port.map(forwarded_ssh)),
-        VmNetwork::Nat { network } => Element::new("interface")
-            .attr("type", "network")
-            .child(mac)
-            .child(Element::new("source").attr("network", network))
-            .child(model),
-        VmNetwork::Bridge { name } => Element::new("interface")
-            .attr("type", "bridge")
-            .child(mac)
-            .child(Element::new("source").attr("bridge", name))
-            .child(model),
+/// The real-time clock runs in UTC. A PC's periodic timer catches up on ticks that the host was too busy to
+/// deliver.
+fn clock(params: &DomainXmlParams) -> Element {
+    let clock = Element::new("clock").attr("offset", "utc");
+    let timer = |name: &str| Element::new("timer").attr("name", name);
+    match params.arch {
+        VmArchitecture::X86_64 => clock
+            .child(timer("rtc").attr("tickpolicy", "catchup"))
+            .child(timer("hpet").attr("present", "no")),
+        VmArchitecture::Aarch64 => clock,
     }
 }
 
-fn forwarded_ssh(port: u16) -> Element {
-    Element::new("portForward")
-        .attr("proto", "tcp")
-        .attr("address", "127.0.0.1")
-        .child(Element::new("range").attr("start", port).attr("to", 22))
-}
-
-/// The first serial port (`ttyAMA0` or `ttyS0`), logged to a file that survives power cycles.
-fn serial(placement: &Placement) -> Element {
-    Element::new("serial").attr("type", "pty").child(
-        Element::new("log")
-            .attr("file", placement.console_log.display())
-            .attr("append", "on"),
-    )
-}
-
-fn guest_agent_channel() -> Element {
-    Element::new("channel").attr("type", "unix").child(
-        Element::new("target")
-            .attr("type", "virtio")
-            .attr("name", "org.qemu.guest_agent.0"),
-    )
-}
-
-fn random_numbers() -> Element {
-    Element::new("rng")
-        .attr("model", "virtio")
-        .child(Element::text("backend", "/dev/urandom").attr("model", "random"))
+fn qemu_command_line(globals: &[QemuGlobal]) -> Option<Element> {
+    let argument = |value: String| Element::new("qemu:arg").attr("value", value);
+    let arguments = globals
+        .iter()
+        .flat_map(|global| [argument("-global".to_owned()), argument(global.to_string())]);
+    (!globals.is_empty()).then(|| Element::new("qemu:commandline").children(arguments))
 }

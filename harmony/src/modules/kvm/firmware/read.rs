@@ -76,6 +76,16 @@ pub fn read_firmware_candidates_below(
         .collect()
 }
 
+/// What became of a flash image of this host that was once chosen.
+#[cfg(feature = "kvm")]
+pub(in crate::modules::kvm) fn look_at_flash(path: &Path, format: FlashFormat) -> FlashState {
+    let tree = Tree {
+        root: Path::new("/"),
+    };
+    let filename = path.to_owned();
+    tree.file(FlashFile { filename, format }).state
+}
+
 /// A directory that is a host's `/`.
 struct Tree<'a> {
     root: &'a Path,

@@ -216,6 +216,22 @@ fn flash_bytes(file: &FirmwareFile) -> Result<u64, RejectionReason> {
     }
 }
 
+/// Why code of this size can no longer be mapped beside the variable store that a guest has.
+#[cfg(feature = "kvm")]
+pub(in crate::modules::kvm) fn code_size_problem(
+    architecture: VmArchitecture,
+    bytes: u64,
+) -> Option<String> {
+    let (fits, expected) = match architecture {
+        VmArchitecture::Aarch64 => (bytes == VIRT_FLASH_BYTES, VIRT_FLASH_BYTES.to_string()),
+        VmArchitecture::X86_64 => (
+            bytes > 0 && bytes.is_multiple_of(PC_FLASH_BLOCK_BYTES) && bytes < PC_FLASH_LIMIT_BYTES,
+            format!("a multiple of {PC_FLASH_BLOCK_BYTES} below {PC_FLASH_LIMIT_BYTES}"),
+        ),
+    };
+    (!fits).then(|| format!("has {bytes} bytes (expected {expected})"))
+}
+
 fn check_virt_flash(sizes: &[(&FirmwareFile, u64)]) -> Result<(), RejectionReason> {
     match sizes.iter().find(|(_, bytes)| *bytes != VIRT_FLASH_BYTES) {
         Some((file, bytes)) => Err(RejectionReason::ChipSize {

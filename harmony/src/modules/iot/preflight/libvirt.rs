@@ -5,18 +5,19 @@ use std::path::Path;
 use crate::domain::error::{ExecutorError, HintedError, error_chain};
 use crate::domain::topology::Topology;
 use crate::domain::topology::virtualization::VmNetwork;
-use crate::modules::host::{Distribution, HostPackage, find_program};
+use crate::modules::host::{Distribution, HostPackage};
+use crate::modules::kvm::KvmError;
 use crate::modules::kvm::connection::ConnectionUri;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 
-use super::preflight::{Check, CheckResult, PreflightOptions};
+use super::PreflightOptions;
+use super::report::{Check, CheckResult};
 
-/// Whether libvirt answers, its pool can be written, and the network is there.
-pub(super) async fn connection_checks(options: &PreflightOptions) -> Vec<Check> {
-    let host = match ConnectionUri::choose(options.connect).await {
-        Ok(uri) => KvmVirtualMachineHost::new(uri, &options.data_dir),
-        Err(error) => return vec![libvirt(failed(&error.to_string(), error.hint()))],
-    };
+/// Whether libvirt answers, its pool can be written, and the networks are there.
+pub(super) async fn connection_checks(
+    options: &PreflightOptions,
+    host: &KvmVirtualMachineHost,
+) -> Vec<Check> {
     if let Err(error) = host.ensure_ready().await {
         let hint = error.hint().map(str::to_owned);
         return vec![
@@ -26,13 +27,23 @@ pub(super) async fn connection_checks(options: &PreflightOptions) -> Vec<Check> 
             }),
         ];
     }
-    vec![
+    let version = host.facts().await.libvirt_version();
+    let version = version.map_or_else(String::new, |v| format!(" (libvirt {v})"));
+    let mut checks = vec![
         libvirt(CheckResult::Ok {
-            detail: format!("{} answers", host.uri()),
+            detail: format!("{} answers{version}", host.uri()),
         }),
-        pool(&host),
-        network(network_result(&host, &options.network).await),
-    ]
+        pool(host),
+    ];
+    for wanted in &options.networks {
+        checks.push(network(network_result(host, wanted).await));
+    }
+    checks
+}
+
+/// That no connection could be chosen.
+pub(super) fn no_connection(error: &KvmError) -> Check {
+    libvirt(failed(&error.to_string(), error.hint()))
 }
 
 fn failed(cause: &str, hint: Option<String>) -> CheckResult {
@@ -84,7 +95,7 @@ fn pool(host: &KvmVirtualMachineHost) -> Check {
 
 async fn network_result(host: &KvmVirtualMachineHost, wanted: &VmNetwork) -> CheckResult {
     match wanted {
-        VmNetwork::User => match find_program("passt") {
+        VmNetwork::User { .. } => match &host.facts().await.programs.passt {
             Some(path) => CheckResult::Ok {
                 detail: format!("user networking through {}", path.display()),
             },

@@ -1,0 +1,57 @@
+//! What the files of a VM are called.
+
+use std::path::{Path, PathBuf};
+
+/// The files of a VM in the pool. All names follow from the VM's name, so an interrupted removal can be
+/// resumed. `@` is in no VM's name, so a data disk's file is no other VM's.
+#[derive(Debug, Clone)]
+pub(super) struct VmFiles {
+    pool: PathBuf,
+    name: String,
+    /// The guest's disk.
+    pub(super) overlay: PathBuf,
+    /// The cloud-init seed.
+    pub(super) seed: PathBuf,
+    /// The UEFI variable store.
+    pub(super) nvram: PathBuf,
+    /// The serial console's log.
+    pub(super) console_log: PathBuf,
+}
+
+impl VmFiles {
+    pub(super) fn below(pool: &Path, name: &str) -> Self {
+        Self {
+            overlay: pool.join(format!("{name}.qcow2")),
+            seed: pool.join(format!("{name}-seed.img")),
+            nvram: pool.join(format!("{name}-VARS.fd")),
+            console_log: pool.join(format!("{name}-console.log")),
+            pool: pool.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+
+    /// A blank data disk.
+    pub(super) fn data_disk(&self, tag: &str) -> PathBuf {
+        self.pool.join(format!("{}@{tag}.qcow2", self.name))
+    }
+
+    #[cfg(feature = "kvm")]
+    /// The blank data disks that there are, also those that were plugged in later.
+    pub(super) fn data_disks(&self) -> std::io::Result<Vec<PathBuf>> {
+        let prefix = format!("{}@", self.name);
+        let entries = match std::fs::read_dir(&self.pool) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            let ours = |name: &str| name.starts_with(&prefix) && name.ends_with(".qcow2");
+            if entry.file_name().to_str().is_some_and(ours) {
+                found.push(entry.path());
+            }
+        }
+        Ok(found)
+    }
+}

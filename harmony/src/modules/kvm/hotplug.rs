@@ -1,0 +1,254 @@
+//! Plugging devices into a running guest, and out of it.
+//!
+//! A plugged-in device is part of the running domain only: the definition stays what the spec says. A guest
+//! takes its time to let go of a device, so unplugging waits until libvirt no longer lists it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::time::{Instant, sleep};
+use tracing::info;
+
+use crate::domain::topology::virtualization::{
+    DataDisk, DiskHandle, DiskSource, NetworkCard, NetworkHandle,
+};
+
+use super::disk;
+use super::element::Element;
+use super::error::KvmError;
+use super::files::VmFiles;
+use super::libvirt::Libvirt;
+use super::planning::check_network;
+use super::record::DomainRecord;
+use super::types::{MAX_DISKS, MAX_NETWORKS, MacAddress, Violation, Violations, VmName};
+use super::types::{check_card, check_disk};
+use super::xml::{DiskTarget, data_disk, interface, plugged_card, plugged_disk};
+
+/// How long a guest may take to let go of a device; an emulated one took under 2 s.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether it has.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// One running guest.
+pub(super) struct Running<'a> {
+    pub(super) libvirt: &'a Libvirt,
+    pub(super) name: &'a VmName,
+    pub(super) record: &'a DomainRecord,
+    pub(super) files: &'a VmFiles,
+}
+
+impl Running<'_> {
+    pub(super) async fn attach_disk(&self, disk: &DataDisk) -> Result<DiskHandle, KvmError> {
+        let checked = checked(|found| check_disk(found, "disk", disk))?;
+        let devices = self.devices().await?;
+        let handle = DiskHandle::of(checked.tag.as_str());
+        if devices.disk(&handle).is_some() {
+            return Err(KvmError::DeviceTaken {
+                name: self.name.to_string(),
+                device: handle.to_string(),
+            });
+        }
+        let taken: HashSet<&str> = devices
+            .disks
+            .iter()
+            .map(|d| d.target.dev.as_str())
+            .collect();
+        let mut targets = (0..MAX_DISKS).map(DiskTarget::data);
+        let target = targets
+            .find(|target| !taken.contains(target.as_str()))
+            .ok_or_else(|| full("disks", MAX_DISKS))?;
+        let placed = disk::place(self.name, &checked, self.files).await?;
+        if let DiskSource::Blank { size_gib } = checked.source
+            && !placed.file.exists()
+        {
+            disk::create_blank(&placed.file, size_gib).await?;
+        }
+        self.attach(data_disk(&checked, &placed, &target)).await?;
+        info!(vm = %self.name, disk = handle.tag(), "plugged in");
+        Ok(handle)
+    }
+
+    pub(super) async fn detach_disk(&self, handle: &DiskHandle) -> Result<(), KvmError> {
+        let devices = self.devices().await?;
+        let disk = devices.disk(handle).ok_or_else(|| self.missing(handle))?;
+        let element = plugged_disk(handle, &disk.target.dev);
+        self.libvirt
+            .detach(self.name.as_str(), document(&element)?)
+            .await?;
+        self.wait_until_gone(handle, |devices| devices.disk(handle).is_none())
+            .await
+    }
+
+    pub(super) async fn attach_network(
+        &self,
+        card: &NetworkCard,
+    ) -> Result<NetworkHandle, KvmError> {
+        let checked = checked(|found| check_card(found, "card", card))?;
+        check_network(self.libvirt, &checked.network).await?;
+        let devices = self.devices().await?;
+        let places = 0..u32::try_from(MAX_NETWORKS).unwrap_or(u32::MAX);
+        let handle = places
+            .map(NetworkHandle::of)
+            .find(|handle| devices.card(handle).is_none())
+            .ok_or_else(|| full("networks", MAX_NETWORKS))?;
+        let taken = devices.macs();
+        let place = usize::try_from(handle.place()).unwrap_or(usize::MAX);
+        let mac = match checked.mac {
+            Some(mac) if taken.contains(&mac) => {
+                return Err(KvmError::DeviceTaken {
+                    name: self.name.to_string(),
+                    device: format!("network card with address {mac}"),
+                });
+            }
+            Some(mac) => mac,
+            None => MacAddress::derived(self.record.uuid, place, &taken),
+        };
+        self.attach(interface(&checked.network, mac, &handle, None))
+            .await?;
+        info!(vm = %self.name, card = handle.place(), %mac, "plugged in");
+        Ok(handle)
+    }
+
+    pub(super) async fn detach_network(&self, handle: &NetworkHandle) -> Result<(), KvmError> {
+        let devices = self.devices().await?;
+        let card = devices.card(handle).ok_or_else(|| self.missing(handle))?;
+        let element = plugged_card(handle, &card.kind, &card.mac.address);
+        self.libvirt
+            .detach(self.name.as_str(), document(&element)?)
+            .await?;
+        self.wait_until_gone(handle, |devices| devices.card(handle).is_none())
+            .await
+    }
+
+    async fn attach(&self, device: Element) -> Result<(), KvmError> {
+        let xml = document(&device)?;
+        self.libvirt.attach(self.name.as_str(), xml).await
+    }
+
+    async fn devices(&self) -> Result<LiveDevices, KvmError> {
+        let xml = self.libvirt.live_xml(self.name.as_str()).await?;
+        let domain: LiveDomain =
+            quick_xml::de::from_str(&xml).map_err(|error| KvmError::Internal {
+                what: format!("libvirt's description of '{}': {error}", self.name),
+            })?;
+        Ok(domain.devices)
+    }
+
+    async fn wait_until_gone(
+        &self,
+        handle: &impl ToString,
+        gone: impl Fn(&LiveDevices) -> bool,
+    ) -> Result<(), KvmError> {
+        let deadline = Instant::now() + RELEASE_TIMEOUT;
+        while !gone(&self.devices().await?) {
+            if Instant::now() >= deadline {
+                return Err(KvmError::TimedOut {
+                    name: self.name.to_string(),
+                    awaited: "the release of a device",
+                    bound: RELEASE_TIMEOUT,
+                    last_seen: format!("the guest still holds {}", handle.to_string()),
+                });
+            }
+            // The binding has no way to listen to libvirt's events.
+            sleep(POLL_INTERVAL).await;
+        }
+        info!(vm = %self.name, device = handle.to_string(), "unplugged");
+        Ok(())
+    }
+
+    fn missing(&self, handle: &impl ToString) -> KvmError {
+        KvmError::NoDevice {
+            name: self.name.to_string(),
+            device: handle.to_string(),
+        }
+    }
+}
+
+fn checked<T>(check: impl FnOnce(&mut Violations) -> Option<T>) -> Result<T, KvmError> {
+    let mut found = Violations::default();
+    match (check(&mut found), found.into_vec()) {
+        (Some(checked), violations) if violations.is_empty() => Ok(checked),
+        (_, violations) => Err(KvmError::Invalid { violations }),
+    }
+}
+
+fn full(field: &'static str, bound: usize) -> KvmError {
+    KvmError::Invalid {
+        violations: vec![
+            Violation::new(field, bound + 1, format!("at most {bound}")).fix("unplug one first"),
+        ],
+    }
+}
+
+fn document(device: &Element) -> Result<String, KvmError> {
+    device.to_document().map_err(|error| KvmError::Internal {
+        what: error.to_string(),
+    })
+}
+
+/// What is read of a running domain's description.
+#[derive(Debug, Deserialize)]
+struct LiveDomain {
+    devices: LiveDevices,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveDevices {
+    #[serde(rename = "disk", default)]
+    disks: Vec<LiveDisk>,
+    #[serde(rename = "interface", default)]
+    cards: Vec<LiveCard>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveDisk {
+    target: LiveTarget,
+    alias: Option<LiveAlias>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveTarget {
+    #[serde(rename = "@dev")]
+    dev: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveCard {
+    #[serde(rename = "@type")]
+    kind: String,
+    mac: LiveMac,
+    alias: Option<LiveAlias>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveMac {
+    #[serde(rename = "@address")]
+    address: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct LiveAlias {
+    #[serde(rename = "@name")]
+    name: String,
+}
+
+impl LiveDevices {
+    fn disk(&self, handle: &DiskHandle) -> Option<&LiveDisk> {
+        let alias = super::xml::disk_alias(handle);
+        let mut disks = self.disks.iter();
+        disks.find(|disk| disk.alias.as_ref().is_some_and(|a| a.name == alias))
+    }
+
+    fn card(&self, handle: &NetworkHandle) -> Option<&LiveCard> {
+        let alias = super::xml::network_alias(handle);
+        let mut cards = self.cards.iter();
+        cards.find(|card| card.alias.as_ref().is_some_and(|a| a.name == alias))
+    }
+
+    fn macs(&self) -> Vec<MacAddress> {
+        let macs = self.cards.iter().map(|card| card.mac.address.parse());
+        macs.filter_map(Result::ok).collect()
+    }
+}

@@ -1,0 +1,241 @@
+//! What happens to a VM of this host between its making and its end. The callers hold the VM's lock.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use crate::domain::topology::virtualization::VmStatus;
+
+use super::connection::ConnectionUri;
+use super::error::KvmError;
+use super::firmware::{FlashState, UefiFirmware, code_size_problem, look_at_flash};
+use super::hotplug::Running;
+use super::layout::Layout;
+use super::libvirt::Libvirt;
+use super::lock::VmLock;
+use super::nvram::replace_nvram;
+use super::params::Firmware;
+use super::record::DomainRecord;
+use super::topology::{KvmVirtualMachineHost, checked, make_private_dir};
+use super::types::{VmConfig, VmName};
+
+/// How often a state that libvirt does not announce to us is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// A running guest that is being plugged, locked.
+pub(super) struct Plugging {
+    _lock: VmLock,
+    libvirt: Libvirt,
+    name: VmName,
+    record: DomainRecord,
+    layout: Layout,
+}
+
+impl Plugging {
+    pub(super) fn running(&self) -> Running<'_> {
+        Running {
+            libvirt: &self.libvirt,
+            name: &self.name,
+            record: &self.record,
+            files: &self.layout.files,
+        }
+    }
+}
+
+impl KvmVirtualMachineHost {
+    /// The record of harmony's domain of that name, if there is one.
+    pub(super) async fn recorded(&self, name: &VmName) -> Result<Option<DomainRecord>, KvmError> {
+        let Some(view) = self.libvirt().await?.view(name.as_str()).await? else {
+            return Ok(None);
+        };
+        let taken = || KvmError::NameTaken {
+            name: name.to_string(),
+        };
+        let metadata = view.metadata.ok_or_else(taken)?;
+        let record = DomainRecord::from_metadata(&metadata).map_err(|source| KvmError::Record {
+            name: name.to_string(),
+            source: Box::new(source),
+        })?;
+        // A clone or a renamed domain carries our metadata along, but is somebody else's doing.
+        if record.uuid != view.uuid || record.spec.name != name.as_str() {
+            return Err(taken());
+        }
+        Ok(Some(record))
+    }
+
+    pub(super) async fn existing(&self, name: &VmName) -> Result<DomainRecord, KvmError> {
+        self.recorded(name)
+            .await?
+            .ok_or_else(|| KvmError::NotFound {
+                name: name.to_string(),
+            })
+    }
+
+    pub(super) async fn status(&self, name: &VmName) -> Result<VmStatus, KvmError> {
+        let view = self.libvirt().await?.view(name.as_str()).await?;
+        Ok(view.map_or(VmStatus::Absent, |view| view.status))
+    }
+
+    pub(super) async fn create(&self, config: VmConfig) -> Result<(), KvmError> {
+        let planned = self.planner().await?.plan(config).await?;
+        for warning in &planned.params.warnings {
+            warn!("{warning}");
+        }
+        let libvirt = self.libvirt().await?;
+        planned.define(libvirt).await?.start(libvirt).await
+    }
+
+    /// Powers a VM on that was made before. Returns whether it was off.
+    pub(super) async fn start_existing(
+        &self,
+        name: &VmName,
+        record: &DomainRecord,
+    ) -> Result<bool, KvmError> {
+        let libvirt = self.libvirt().await?;
+        match self.status(name).await? {
+            VmStatus::Running => return Ok(false),
+            // A guest that stopped while on cannot go on by itself.
+            VmStatus::Paused(reason) => {
+                check_recorded_firmware(record)?;
+                warn!(vm = %name, reason, "was paused; cutting its power and starting it anew");
+                libvirt.power_off(name.as_str()).await?;
+            }
+            _ => check_recorded_firmware(record)?,
+        }
+        libvirt.start(name.as_str()).await?;
+        Ok(true)
+    }
+
+    pub(super) async fn remove(&self, name: &VmName) -> Result<bool, KvmError> {
+        let layout = self.layout(name);
+        let libvirt = self.libvirt().await?;
+        let defined = match libvirt.view(name.as_str()).await? {
+            None => false,
+            Some(view) => {
+                // Fails when it is not ours.
+                self.recorded(name).await?;
+                if view.status != VmStatus::Off {
+                    libvirt.power_off(name.as_str()).await?;
+                }
+                libvirt.undefine(name.as_str()).await?;
+                true
+            }
+        };
+        // Without a domain, files are ours only when the state directory says so.
+        let files = (defined || layout.is_ours()) && layout.remove()?;
+        if defined || files {
+            info!(vm = %name, "destroyed");
+        }
+        Ok(defined || files)
+    }
+
+    /// Resolves the VM anew, with a fresh variable store and its old identity, and defines it so.
+    pub(super) async fn renew_firmware(&self, name: &VmName) -> Result<(), KvmError> {
+        let record = self.existing(name).await?;
+        match self.status(name).await? {
+            VmStatus::Off | VmStatus::Crashed(_) => {}
+            status => {
+                return Err(KvmError::NotOff {
+                    name: name.to_string(),
+                    status,
+                    action: "reset its variable store",
+                });
+            }
+        }
+        let config = VmConfig::try_from(&record.spec)?;
+        let resolved = self.planner().await?.replan(&config, &record).await?;
+        if let Firmware::Uefi(firmware) = &resolved.params.firmware {
+            let UefiFirmware {
+                code,
+                vars_template,
+                ..
+            } = firmware;
+            replace_nvram(vars_template, &resolved.placement.nvram)?;
+            info!(vm = %name, code = %code.display(), "has a fresh variable store");
+        }
+        self.libvirt()
+            .await?
+            .define(name.as_str(), resolved.xml)
+            .await
+    }
+
+    pub(super) async fn plugging(&self, name: &str) -> Result<Plugging, KvmError> {
+        let name = checked(name)?;
+        let lock = self.lock(&name)?;
+        let record = self.existing(&name).await?;
+        let status = self.status(&name).await?;
+        if status != VmStatus::Running {
+            return Err(KvmError::NotRunning {
+                name: name.to_string(),
+                status,
+                awaited: "a change of its devices",
+            });
+        }
+        Ok(Plugging {
+            _lock: lock,
+            libvirt: self.libvirt().await?.clone(),
+            layout: self.layout(&name),
+            name,
+            record,
+        })
+    }
+
+    pub(super) fn lock(&self, name: &VmName) -> Result<VmLock, KvmError> {
+        if self.uri == ConnectionUri::Session {
+            make_private_dir(&self.pool())?;
+        }
+        VmLock::take(name, self.layout(name).lock)
+    }
+
+    pub(super) async fn wait_until_off(
+        &self,
+        name: &VmName,
+        timeout: Duration,
+    ) -> Result<(), KvmError> {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let status = self.status(name).await?;
+            match status {
+                VmStatus::Off | VmStatus::Absent => return Ok(()),
+                VmStatus::Crashed(_) | VmStatus::Paused(_) => {
+                    return Err(KvmError::NotRunning {
+                        name: name.to_string(),
+                        status,
+                        awaited: "the shutdown",
+                    });
+                }
+                VmStatus::Running if Instant::now() >= deadline => {
+                    return Err(KvmError::TimedOut {
+                        name: name.to_string(),
+                        awaited: "the shutdown",
+                        bound: timeout,
+                        last_seen: status.to_string(),
+                    });
+                }
+                VmStatus::Running => sleep(POLL_INTERVAL).await,
+            }
+        }
+    }
+}
+
+/// Checks that the firmware that a VM's variable store belongs to is still there and of its kind.
+pub(super) fn check_recorded_firmware(record: &DomainRecord) -> Result<(), KvmError> {
+    let Some(UefiFirmware { code, format, .. }) = &record.firmware else {
+        return Ok(());
+    };
+    let problem = match look_at_flash(code, *format) {
+        FlashState::Unusable { reason } => reason,
+        FlashState::Present { flash_bytes } => {
+            match code_size_problem(record.spec.architecture, flash_bytes) {
+                None => return Ok(()),
+                Some(problem) => problem,
+            }
+        }
+    };
+    Err(KvmError::FirmwareChanged {
+        name: record.spec.name.clone(),
+        path: code.clone(),
+        problem,
+    })
+}
