@@ -181,6 +181,14 @@ fn system_directories() -> Vec<PathBuf> {
         .collect()
 }
 
+/// What a distribution of this name has, as facts.
+pub(crate) fn candidates_of(name: &str) -> Vec<FirmwareCandidate> {
+    let mut fixtures = fixtures().into_iter();
+    let (_, distribution) = fixtures.find(|(found, _)| found == name).expect(name);
+    let root = distribution.materialise();
+    read_firmware_candidates_below(root.path(), &system_directories())
+}
+
 #[test]
 fn every_distribution_gives_the_firmware_that_its_fixture_says() {
     let fixtures = fixtures();

@@ -1,5 +1,7 @@
 //! The integration tests of the library: one binary.
 
+mod domain_documents;
 mod firmware_trees;
+mod hosts;
 #[cfg(feature = "kvm")]
 mod libvirt_domains;

@@ -27,6 +27,8 @@ pub struct DomainCapabilities {
     pub cpu_models: Vec<String>,
     /// The versions of Arm's interrupt controller.
     pub gic_versions: Vec<u8>,
+    /// What serves user networking: `default`, `passt`. libvirt before 9.3 does not say.
+    pub network_backends: Vec<String>,
 }
 
 impl DomainCapabilities {
@@ -91,17 +93,13 @@ impl DomainCapabilities {
             }
             cpu_modes.push(mode.name);
         }
-        let gic = document.features.gic.filter(|gic| gic.supported == "yes");
-        let versions = gic.into_iter().flat_map(|gic| gic.enums);
-        let gic_versions = versions
-            .filter(|e| e.name == "version")
-            .flat_map(|e| e.values)
-            .filter_map(|value| value.parse().ok())
-            .collect();
+        let gic_versions = values(document.features.gic, "version");
+        let gic_versions = gic_versions.iter().filter_map(|v| v.parse().ok()).collect();
         Ok(Self {
             architecture,
             accelerator,
             emulator: document.path,
+            network_backends: values(document.devices.interface, "backendType"),
             machine: document.machine,
             max_vcpus: document.vcpu.max,
             cpu_modes,
@@ -109,6 +107,16 @@ impl DomainCapabilities {
             gic_versions,
         })
     }
+}
+
+/// The values of one enumeration of what is supported.
+fn values(supported: Option<Supported>, name: &str) -> Vec<String> {
+    let supported = supported.filter(|s| s.supported == "yes");
+    let enums = supported.into_iter().flat_map(|s| s.enums);
+    enums
+        .filter(|e| e.name == name)
+        .flat_map(|e| e.values)
+        .collect()
 }
 
 #[derive(Deserialize)]
@@ -119,6 +127,13 @@ struct Document {
     cpu: Cpu,
     #[serde(default)]
     features: Features,
+    #[serde(default)]
+    devices: Devices,
+}
+
+#[derive(Default, Deserialize)]
+struct Devices {
+    interface: Option<Supported>,
 }
 
 #[derive(Deserialize)]
@@ -153,11 +168,11 @@ struct Model {
 
 #[derive(Default, Deserialize)]
 struct Features {
-    gic: Option<Gic>,
+    gic: Option<Supported>,
 }
 
 #[derive(Deserialize)]
-struct Gic {
+struct Supported {
     #[serde(rename = "@supported")]
     supported: String,
     #[serde(rename = "enum", default)]
@@ -191,6 +206,9 @@ mod tests {
       <model usable='unknown' deprecated='yes'>cortex-a76</model>
     </mode>
   </cpu>
+  <devices><disk supported='yes'><enum name='bus'><value>virtio</value></enum></disk>
+    <interface supported='yes'><enum name='backendType'><value>default</value><value>passt</value></enum></interface>
+  </devices>
   <features><gic supported='yes'><enum name='version'><value>2</value><value>3</value></enum></gic>
     <genid supported='no'/></features>
 </domainCapabilities>";
@@ -210,6 +228,7 @@ mod tests {
                 cpu_modes: vec!["maximum".to_owned(), "custom".to_owned()],
                 cpu_models: vec!["cortex-a72".to_owned(), "cortex-a76".to_owned()],
                 gic_versions: vec![2, 3],
+                network_backends: vec!["default".to_owned(), "passt".to_owned()],
             }
         );
         assert!(arm.has_cpu_mode("maximum") && !arm.has_cpu_mode("host-model"));

@@ -133,6 +133,7 @@ impl DomainXmlParams {
             accelerator,
             capabilities,
             qemu: version,
+            libvirt: host.libvirt_version(),
             machine: &machine,
         });
         let gic = resolution.gic(arch, config.vcpus(), capabilities);
@@ -141,7 +142,7 @@ impl DomainXmlParams {
         let serial_port = resolution.serial_port(arch, config.console());
         resolution.bounds(config, host, capabilities);
         let share_drivers = resolution.shares(config.shares(), host);
-        resolution.networks(config, host);
+        resolution.networks(config, host, capabilities);
         let spare_root_ports = resolution.decisions.note(
             "root ports",
             SPARE_ROOT_PORTS,
@@ -390,9 +391,9 @@ impl Resolution {
         resolved
     }
 
-    fn networks(&mut self, config: &VmConfig, host: &HostFacts) {
+    fn networks(&mut self, config: &VmConfig, host: &HostFacts, capabilities: &DomainCapabilities) {
         for (place, card) in config.networks().iter().enumerate() {
-            let checked = connections::check_network(place, &card.network, host);
+            let checked = connections::check_network(place, &card.network, capabilities, host);
             if let Some(reason) = self.violations.keep(checked) {
                 self.decisions.note("network", &card.network, reason);
             }

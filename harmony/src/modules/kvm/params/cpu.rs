@@ -3,13 +3,14 @@
 //! Pointer authentication decides how fast an emulated arm64 guest is: its default algorithm, QARMA5, takes
 //! more than half of an emulated boot, while the implementation-defined one costs next to nothing (measured:
 //! 118 to 124 s against 45 to 58 s to SSH). CPU `max` uses the latter by default from QEMU 10.0 on, on
-//! machine `virt-10.0` and newer. libvirt has no name for the choice, so elsewhere `max` is either without
-//! pointer authentication or told by a property that only QEMU's own command line can give.
+//! machine `virt-10.0` and newer. libvirt has no name for the choice; since 10.6 it can leave pointer
+//! authentication out. Where it cannot, and where CPU `max` is to have everything, the algorithm is told by a
+//! property that only QEMU's own command line can give.
 
 use std::fmt;
 
 use crate::domain::topology::virtualization::{Accelerator, CpuProfile, VmArchitecture};
-use crate::modules::host::{DomainCapabilities, QemuVersion};
+use crate::modules::host::{DomainCapabilities, LibvirtVersion, QemuVersion};
 use crate::modules::kvm::types::Violation;
 
 /// The guest's CPU, as libvirt is told.
@@ -63,6 +64,9 @@ pub const IMPDEF: QemuGlobal = QemuGlobal {
     value: "on",
 };
 
+/// libvirt knows the CPU feature `pauth` since this version (its news); before, it refuses the name.
+const PAUTH_SINCE: LibvirtVersion = LibvirtVersion::new(10, 6);
+
 /// Models of QEMU's that sign pointers with QARMA (`target/arm/tcg/cpu64.c`).
 const QARMA_MODELS: [&str; 4] = ["neoverse-v1", "neoverse-n2", "cortex-a710", "cortex-a720"];
 
@@ -92,6 +96,7 @@ pub(super) struct Question<'a> {
     pub(super) accelerator: Accelerator,
     pub(super) capabilities: &'a DomainCapabilities,
     pub(super) qemu: QemuVersion,
+    pub(super) libvirt: Option<LibvirtVersion>,
     pub(super) machine: &'a str,
 }
 
@@ -144,12 +149,23 @@ fn fastest_emulated(question: &Question<'_>) -> Choice {
             CpuModel::Maximum,
             format!("{place}: impdef pointer authentication is the default"),
         ),
-        VmArchitecture::Aarch64 => Choice::new(
-            CpuModel::MaximumWithoutPointerAuthentication,
-            format!(
-                "{place}: pointer authentication would be QARMA5, which more than doubles the boot time"
-            ),
-        ),
+        VmArchitecture::Aarch64 if question.libvirt.is_some_and(|v| v >= PAUTH_SINCE) => {
+            Choice::new(
+                CpuModel::MaximumWithoutPointerAuthentication,
+                format!(
+                    "{place}: pointer authentication would be QARMA5, which more than doubles the boot time"
+                ),
+            )
+        }
+        VmArchitecture::Aarch64 => Choice {
+            global: Some(IMPDEF),
+            ..Choice::new(
+                CpuModel::Maximum,
+                format!(
+                    "{place}: pointer authentication would be QARMA5, which more than doubles the boot time, and libvirt cannot leave it out before {PAUTH_SINCE}"
+                ),
+            )
+        },
     }
 }
 
