@@ -5,3 +5,5 @@ mod firmware_trees;
 mod hosts;
 #[cfg(feature = "kvm")]
 mod libvirt_domains;
+mod properties;
+mod refusals;

@@ -312,6 +312,9 @@ pub struct LibvirtFault {
 }
 
 fn join<T: std::fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "nothing".to_owned();
+    }
     let items: Vec<String> = items.iter().map(ToString::to_string).collect();
     items.join("; ")
 }
