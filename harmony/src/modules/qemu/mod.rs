@@ -9,6 +9,7 @@
 //! ```
 
 mod assemble;
+pub mod command;
 pub mod digest;
 pub mod error;
 pub mod ingest;
@@ -21,8 +22,10 @@ pub mod profile;
 pub mod resolved;
 mod scan;
 pub mod store;
+pub mod unit;
 mod wrapper;
 
+pub use command::{CommandError, QemuCommand, QemuDisk, QemuDiskFormat, QemuMachine};
 pub use error::StoreError;
 pub use ingest::IngestOptions;
 pub use manifest::Manifest;
@@ -32,3 +35,4 @@ pub use profile::{
 };
 pub use resolved::{FirmwarePair, ResolvedQemu};
 pub use store::QemuStore;
+pub use unit::systemd_unit;
