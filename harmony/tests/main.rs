@@ -5,3 +5,4 @@ mod firmware_trees;
 mod hosts;
 #[cfg(feature = "kvm")]
 mod libvirt_domains;
+mod qemu_store;
