@@ -36,3 +36,8 @@ pub use profile::{
 pub use resolved::{FirmwarePair, ResolvedQemu};
 pub use store::QemuStore;
 pub use unit::systemd_unit;
+
+/// The guide's code is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/guides/qemu-profiles.md")]
+struct Guide;

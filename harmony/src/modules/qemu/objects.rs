@@ -108,7 +108,7 @@ pub(super) fn finish(file: &File, mode: u32) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Makes a directory that everybody may read, and its parents.
+/// Makes a directory and its parents, as open as the process' umask has it.
 pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
     fs::create_dir_all(dir).map_err(io_error("make", dir))
 }

@@ -146,30 +146,32 @@ impl QemuStore {
             .map(drop)
     }
 
-    /// Removes a build, its assembled tree, and the objects that no other build has. A manifest that is not
+    /// Removes a build, and then every assembled tree and every object that no other build has. A manifest that is not
     /// valid can be removed as well. Guests that run keep their files; they cannot be started again.
     ///
     /// # Errors
     /// [`StoreError::NoSuchBuild`]; [`StoreError::Io`]; and when another build's manifest is not valid: the
-    /// build is removed then, and the objects remain.
+    /// build is removed then, and its tree and objects remain.
     pub fn remove(&self, name: &BuildName) -> Result<(), StoreError> {
         let path = self.manifest_path(name);
         if !path.exists() {
             return Err(self.no_such_build(name));
         }
         let _lock = self.lock_exclusive()?;
-        let tree = self.manifest(name).and_then(|manifest| self.tree(manifest));
         remove_all(&path)?;
         sync_dir(&self.manifests_dir())?;
-        match tree {
-            Ok(tree) => remove_all(&tree.dir)?,
-            Err(error) => tracing::warn!(build = %name, %error, "removed an invalid manifest"),
-        }
         self.remove_unreferenced()
     }
 
     fn remove_unreferenced(&self) -> Result<(), StoreError> {
         let builds = self.list()?;
+        let trees = builds.iter().map(|build| Ok(self.tree(build.clone())?.dir));
+        let trees: BTreeSet<PathBuf> = trees.collect::<Result<_, StoreError>>()?;
+        for path in paths_in(&self.assembled_dir())? {
+            if !trees.contains(&path) {
+                remove_all(&path)?;
+            }
+        }
         let used: BTreeSet<ObjectDigest> = builds
             .iter()
             .flat_map(|b| b.objects.values().copied())

@@ -82,7 +82,10 @@ fn a_build_is_stored_and_assembled() {
     let manifest = bench.ingest("debian").expect("ingested");
     assert_eq!(manifest.total_bytes(), 16 + 2 * 16 + 4 + 4096);
     assert_eq!(manifest.objects().len(), 5);
-    assert_eq!(bench.store.list().expect("listed"), [manifest.clone()]);
+    assert_eq!(
+        bench.store.list().expect("listed"),
+        std::slice::from_ref(&manifest)
+    );
     let object = bench.object(BINARY);
     let hex = ObjectDigest::of(BINARY).to_string();
     assert!(object.ends_with(format!("objects/{}/{hex}", &hex[..2])));
@@ -308,6 +311,10 @@ fn a_hand_written_manifest_cannot_reach_out() {
     let name = "debian-10.0.2".parse().expect("a name");
     bench.store.remove(&name).expect("removed");
     assert_eq!(bench.store.list().expect("listed"), [manifest]);
+    bench
+        .store
+        .resolve(EmulateForeign, Aarch64)
+        .expect("resolved");
 }
 
 #[test]
@@ -458,7 +465,8 @@ fn places() {
         Err(StoreError::NoBuild { .. })
     ));
 
-    let table: [(&[(&str, &str)], Option<&str>); 5] = [
+    type Variables = &'static [(&'static str, &'static str)];
+    let table: [(Variables, Option<&str>); 5] = [
         (&[], None),
         (&[("HOME", "")], None),
         (
