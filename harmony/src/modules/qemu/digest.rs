@@ -173,14 +173,18 @@ mod tests {
 
     #[test]
     fn content_is_read_whole_and_decides_the_mode() {
-        let long = vec![7; 2 * BLOCK + 1];
-        let table: [(&[u8], u32); 6] = [
+        let mut long = vec![7; 2 * BLOCK + 1];
+        let mut program = long.clone();
+        program[..4].copy_from_slice(b"\x7fELF");
+        long[BLOCK..BLOCK + 4].copy_from_slice(b"\x7fELF");
+        let table: [(&[u8], u32); 7] = [
             (b"", 0o444),
             (b"\x7fELF\x02", 0o555),
             (b"#!/bin/sh\n", 0o555),
             (b"\x7fEL", 0o444),
             (b" #!/bin/sh\n", 0o444),
             (&long, 0o444),
+            (&program, 0o555),
         ];
         for (data, mode) in table {
             let mut copied = Vec::new();

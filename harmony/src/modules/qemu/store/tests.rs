@@ -408,6 +408,10 @@ fn concurrent_callers_get_one_tree() {
 fn removing_keeps_what_others_have() {
     let bench = Bench::new();
     let first = bench.ingest("first").expect("ingested");
+    let kept = bench.store.resolve(EmulateForeign, Aarch64);
+    let kept = kept.expect("resolved").binary;
+    let foreign = bench.object(BINARY).with_file_name("notes");
+    fs::write(&foreign, "not ours").expect("written");
     tamper(&bench.build().join("firmware/AAVMF_CODE.fd"), b"newer code");
     let second = bench.ingest("second").expect("ingested");
     let tree = bench
@@ -415,11 +419,12 @@ fn removing_keeps_what_others_have() {
         .resolve(EmulateForeign, Aarch64)
         .expect("resolved");
     bench.store.remove(second.name()).expect("removed");
-    assert!(!tree.binary.exists());
+    assert!(!tree.binary.exists() && kept.exists());
     assert!(!bench.object(b"newer code").exists());
     bench.store.verify(first.name()).expect("whole");
     bench.store.remove(first.name()).expect("removed");
-    assert!(!bench.object(BINARY).exists());
+    assert!(!bench.object(BINARY).exists() && !kept.exists());
+    assert!(foreign.exists());
     for result in [
         bench.store.remove(first.name()),
         bench.store.verify(first.name()),
