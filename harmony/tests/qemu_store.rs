@@ -10,10 +10,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use harmony::domain::topology::virtualization::Accelerator;
 use harmony::domain::topology::virtualization::VmArchitecture::Aarch64;
 use harmony::modules::qemu::QemuProfile::EmulateForeign;
 use harmony::modules::qemu::{
-    FirmwarePair, IngestOptions, QemuAccelerator, QemuCommand, QemuMachine, QemuStore, ResolvedQemu,
+    FirmwarePair, IngestOptions, QemuCommand, QemuMachine, QemuStore, ResolvedQemu,
 };
 
 const EMULATOR: &str = "/usr/bin/qemu-system-aarch64";
@@ -72,7 +73,7 @@ impl Bench {
             arch: Aarch64,
             machine: "virt".to_owned(),
             cpu: "cortex-a57".to_owned(),
-            accelerator: QemuAccelerator::Tcg,
+            accelerator: Accelerator::Tcg,
             vcpus: 1,
             memory_mib: 256,
             firmware: Some(FirmwarePair {

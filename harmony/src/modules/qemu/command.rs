@@ -16,10 +16,9 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-use super::profile::QemuAccelerator;
 use super::resolved::FirmwarePair;
 use crate::domain::error::{ErrorKind, HintedError};
-use crate::domain::topology::virtualization::VmArchitecture;
+use crate::domain::topology::virtualization::{Accelerator, VmArchitecture};
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -57,7 +56,7 @@ pub struct QemuMachine {
     /// QEMU's CPU, with properties: `cortex-a76`.
     pub cpu: String,
     /// Who executes the guest's instructions.
-    pub accelerator: QemuAccelerator,
+    pub accelerator: Accelerator,
     /// Virtual CPUs, 1 to 255.
     pub vcpus: u32,
     /// Memory in MiB, at least 128.
@@ -250,8 +249,8 @@ pub(super) fn files(machine: &QemuMachine) -> impl Iterator<Item = (String, &Pat
 
 fn arguments(machine: &QemuMachine) -> Vec<OsString> {
     let accelerator = match machine.accelerator {
-        QemuAccelerator::Kvm => "kvm",
-        QemuAccelerator::Tcg => "tcg,thread=multi",
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg,thread=multi",
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);

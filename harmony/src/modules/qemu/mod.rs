@@ -30,9 +30,7 @@ pub use error::StoreError;
 pub use ingest::IngestOptions;
 pub use manifest::Manifest;
 pub use name::{BuildHost, BuildName, BuildVersion, Timestamp};
-pub use profile::{
-    GuestOs, ProfileError, QemuAccelerator, QemuProfile, Selection, WorkloadMode, select_profile,
-};
+pub use profile::{GuestOs, ProfileError, QemuProfile, Selection, WorkloadMode, select_profile};
 pub use resolved::{FirmwarePair, ResolvedQemu};
 pub use store::QemuStore;
 pub use unit::systemd_unit;

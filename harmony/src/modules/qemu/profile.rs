@@ -18,20 +18,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::error::{ErrorKind, HintedError};
-use crate::domain::topology::virtualization::VmArchitecture;
+use crate::domain::topology::virtualization::{Accelerator, VmArchitecture};
 use crate::modules::host::KvmProof;
 
 #[cfg(test)]
 mod tests;
-
-/// Who executes the guest's instructions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum QemuAccelerator {
-    /// The host's CPU.
-    Kvm,
-    /// QEMU's translator.
-    Tcg,
-}
 
 /// What a QEMU build is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,10 +61,10 @@ impl QemuProfile {
     }
 
     /// Who executes a guest's instructions under this profile.
-    pub fn accelerator(self) -> QemuAccelerator {
+    pub fn accelerator(self) -> Accelerator {
         match self {
-            Self::KvmLinux | Self::KvmUefi => QemuAccelerator::Kvm,
-            Self::EmulateX86 | Self::EmulateForeign => QemuAccelerator::Tcg,
+            Self::KvmLinux | Self::KvmUefi => Accelerator::Kvm,
+            Self::EmulateX86 | Self::EmulateForeign => Accelerator::Tcg,
         }
     }
 

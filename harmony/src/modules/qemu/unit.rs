@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::command::{Access, CommandError, QemuCommand, files, refused};
-use super::profile::QemuAccelerator;
+use crate::domain::topology::virtualization::Accelerator;
 
 /// What holds for every machine. Left out is what QEMU cannot live with: `MemoryDenyWriteExecute` (its
 /// translator writes code), `PrivateDevices` (hides `/dev/kvm`), `PrivateTmp` (files may be there),
@@ -57,7 +57,7 @@ pub fn systemd_unit(command: &QemuCommand, user: Option<&str>) -> Result<String,
         unit.push_str(&format!("User={}\n", checked_user(user)?));
     }
     unit.push_str(HARDENING);
-    if command.machine.accelerator == QemuAccelerator::Kvm {
+    if command.machine.accelerator == Accelerator::Kvm {
         unit.push_str("DeviceAllow=/dev/kvm rw\n");
     }
     for path in writable(command) {
@@ -136,10 +136,9 @@ mod tests {
     use std::path::Path;
     use std::process::Command;
 
-    use super::{systemd_unit, word};
+    use super::{Accelerator, systemd_unit, word};
     use crate::modules::qemu::command::tests::arm;
     use crate::modules::qemu::command::{QemuCommand, QemuMachine};
-    use crate::modules::qemu::profile::QemuAccelerator;
 
     fn command(emulator: &str, machine: &QemuMachine) -> QemuCommand {
         QemuCommand::new(Path::new(emulator), machine).expect("valid")
@@ -151,7 +150,7 @@ mod tests {
         let golden = include_str!("unit/device.service");
         assert_eq!(unit, golden);
         let kvm = QemuMachine {
-            accelerator: QemuAccelerator::Kvm,
+            accelerator: Accelerator::Kvm,
             ..arm()
         };
         let unit = systemd_unit(&command("/q", &kvm), None).expect("text");

@@ -3,8 +3,7 @@ use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 
 use super::{CommandError, QemuCommand, QemuDisk, QemuDiskFormat, QemuMachine};
-use crate::domain::topology::virtualization::VmArchitecture;
-use crate::modules::qemu::profile::QemuAccelerator;
+use crate::domain::topology::virtualization::{Accelerator, VmArchitecture};
 use crate::modules::qemu::resolved::FirmwarePair;
 
 pub(in crate::modules::qemu) fn arm() -> QemuMachine {
@@ -13,7 +12,7 @@ pub(in crate::modules::qemu) fn arm() -> QemuMachine {
         arch: VmArchitecture::Aarch64,
         machine: "virt-10.0,gic-version=3".to_owned(),
         cpu: "cortex-a76".to_owned(),
-        accelerator: QemuAccelerator::Tcg,
+        accelerator: Accelerator::Tcg,
         vcpus: 2,
         memory_mib: 1024,
         firmware: Some(FirmwarePair {
@@ -81,7 +80,7 @@ fn the_command_line_of_a_bare_x86_64_guest_under_kvm() {
         arch: VmArchitecture::X86_64,
         machine: "q35".to_owned(),
         cpu: "host".to_owned(),
-        accelerator: QemuAccelerator::Kvm,
+        accelerator: Accelerator::Kvm,
         firmware: None,
         disks: Vec::new(),
         user_network_ssh_port: None,

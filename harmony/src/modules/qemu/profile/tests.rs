@@ -1,5 +1,5 @@
-use super::{GuestOs, ProfileError, QemuAccelerator, QemuProfile, WorkloadMode, select_profile};
-use crate::domain::topology::virtualization::VmArchitecture;
+use super::{GuestOs, ProfileError, QemuProfile, WorkloadMode, select_profile};
+use crate::domain::topology::virtualization::{Accelerator, VmArchitecture};
 use crate::modules::host::KvmProof;
 
 use GuestOs::{Linux, Other, Windows};
@@ -214,39 +214,39 @@ fn binaries_and_accelerators() {
             KvmLinux,
             X86_64,
             Some("qemu-system-x86_64"),
-            QemuAccelerator::Kvm,
+            Accelerator::Kvm,
         ),
-        (KvmLinux, Aarch64, None, QemuAccelerator::Kvm),
+        (KvmLinux, Aarch64, None, Accelerator::Kvm),
         (
             KvmUefi,
             X86_64,
             Some("qemu-system-x86_64"),
-            QemuAccelerator::Kvm,
+            Accelerator::Kvm,
         ),
         (
             KvmUefi,
             Aarch64,
             Some("qemu-system-aarch64"),
-            QemuAccelerator::Kvm,
+            Accelerator::Kvm,
         ),
         (
             EmulateX86,
             X86_64,
             Some("qemu-system-x86_64"),
-            QemuAccelerator::Tcg,
+            Accelerator::Tcg,
         ),
-        (EmulateX86, Aarch64, None, QemuAccelerator::Tcg),
+        (EmulateX86, Aarch64, None, Accelerator::Tcg),
         (
             EmulateForeign,
             X86_64,
             Some("qemu-system-x86_64"),
-            QemuAccelerator::Tcg,
+            Accelerator::Tcg,
         ),
         (
             EmulateForeign,
             Aarch64,
             Some("qemu-system-aarch64"),
-            QemuAccelerator::Tcg,
+            Accelerator::Tcg,
         ),
     ];
     for (profile, guest, binary, accelerator) in table {
