@@ -6,4 +6,5 @@ mod hosts;
 #[cfg(feature = "kvm")]
 mod libvirt_domains;
 mod properties;
+mod qemu_store;
 mod refusals;

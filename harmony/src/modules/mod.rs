@@ -5,4 +5,5 @@ pub mod host;
 pub mod image;
 pub mod iot;
 pub mod kvm;
+pub mod qemu;
 pub mod ssh;
