@@ -160,7 +160,7 @@ fn scenarios() -> Vec<Scenario> {
     let new = Scenario::new;
     vec![
         // Lanes.
-        new("lane-kvm", "ubuntu-24.04", X86_64),
+        new("lane-kvm", "debian-13-kvm", X86_64),
         new("lane-tcg-bios", HERE, X86_64),
         new("lane-tcg-uefi", HERE, X86_64).with(|s| s.firmware = FirmwareChoice::Uefi),
         new("lane-tcg", HERE, Aarch64),
@@ -169,6 +169,9 @@ fn scenarios() -> Vec<Scenario> {
         // Hosts.
         new("host-debian-12", "debian-12", Aarch64).network("nat"),
         new("host-debian-13", "debian-13", Aarch64),
+        new("host-debian-sid", "debian-sid", Aarch64),
+        new("host-ubuntu-24.04", "ubuntu-24.04", X86_64)
+            .with(|s| s.firmware = FirmwareChoice::Uefi),
         new("host-ubuntu-24.04", "ubuntu-24.04", Aarch64),
         new("host-fedora-43", "fedora-43", Aarch64),
         new("host-arch", "arch", Aarch64),
@@ -185,7 +188,7 @@ fn scenarios() -> Vec<Scenario> {
         new("cpu-max-old-machine", HERE, Aarch64)
             .cpu("max")
             .with(|s| s.machine = Some("virt-9.2".to_owned())),
-        new("cpu-host", "ubuntu-24.04", X86_64)
+        new("cpu-host", "debian-13-kvm", X86_64)
             .cpu("host")
             .with(|s| s.accelerator = Kvm),
         new("cpu-named", HERE, X86_64)
@@ -270,7 +273,15 @@ fn golden_files_fit_libvirts_schema() {
 }
 
 /// Documents that a libvirt 11.3 with QEMU 10.0 on x86_64 does not take, and what it says of each.
-const FOR_ANOTHER_HOST: [(&str, &str); 4] = [
+const FOR_ANOTHER_HOST: [(&str, &str); 6] = [
+    (
+        "host-debian-sid.aarch64",
+        "does not support machine type 'virt-11.1'",
+    ),
+    (
+        "host-ubuntu-24.04.x86_64",
+        "does not support machine type 'pc-q35-noble'",
+    ),
     (
         "host-fedora-43.aarch64",
         "does not support machine type 'virt-10.1'",

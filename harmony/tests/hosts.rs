@@ -15,7 +15,12 @@ use harmony::modules::host::{
 use crate::firmware_trees::candidates_of;
 
 /// Hosts whose facts `example_iot_vm_setup --print-facts --json` wrote.
-const RECORDED: [&str; 3] = ["debian-12", "debian-12-backports", "debian-13"];
+const RECORDED: [&str; 4] = [
+    "debian-12",
+    "debian-12-backports",
+    "debian-13",
+    "debian-sid",
+];
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/hosts")
@@ -91,6 +96,10 @@ fn adapt(host: &mut HostFacts, release: &Release) {
         *version = release.libvirt.parse().expect("a version");
         for capability in capabilities {
             capability.machine = match capability.architecture {
+                // Ubuntu has a machine type of its own for each of its releases.
+                VmArchitecture::X86_64 if release.firmware == "ubuntu-24.04" => {
+                    "pc-q35-noble".to_owned()
+                }
                 VmArchitecture::X86_64 => format!("pc-q35-{}", release.qemu),
                 VmArchitecture::Aarch64 => format!("virt-{}", release.qemu),
             };
@@ -179,10 +188,16 @@ fn composed() -> Vec<(&'static str, HostFacts)> {
         firmware: "arch-202608",
         virtiofsd: Some("/usr/lib/virtiofsd"),
     };
+    let recorded = host("debian-13");
+    let debian_13_kvm = HostFacts {
+        kvm: KvmProof::Executes,
+        ..recorded
+    };
     let pi = arm64_host(4, HostCpu::CORTEX_A76, 7938);
     // Neoverse N1: implementer 0x41, part 0xd0c.
     let server = arm64_host(64, "arm implementer 0x41 part 0xd0c", 257_000);
     vec![
+        ("debian-13-kvm", debian_13_kvm),
         (
             "ubuntu-24.04",
             x86_64_host(&ubuntu, KvmProof::Executes, 4, 15_989),

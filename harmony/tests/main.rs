@@ -6,5 +6,7 @@ mod hosts;
 #[cfg(feature = "kvm")]
 mod libvirt_domains;
 mod properties;
+#[cfg(feature = "kvm")]
+mod qemu_build;
 mod qemu_store;
 mod refusals;

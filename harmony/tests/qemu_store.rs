@@ -20,14 +20,14 @@ use harmony::modules::qemu::{
 const EMULATOR: &str = "/usr/bin/qemu-system-aarch64";
 const BOOT_TIMEOUT: Duration = Duration::from_secs(120);
 
-struct Bench {
-    dir: tempfile::TempDir,
+pub(crate) struct Bench {
+    pub(crate) dir: tempfile::TempDir,
     store: QemuStore,
 }
 
 impl Bench {
     /// A store at a place that has to be quoted.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().expect("temporary directory");
         // libvirt may start the emulator as another user.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("opened");
@@ -36,7 +36,7 @@ impl Bench {
     }
 
     /// The machine's QEMU with its libraries, its loader and its firmware, ingested and resolved.
-    fn resolved(&self) -> ResolvedQemu {
+    pub(crate) fn resolved(&self) -> ResolvedQemu {
         let build = self.dir.path().join("build");
         for section in ["bin", "lib", "firmware"] {
             fs::create_dir_all(build.join(section)).expect("made");

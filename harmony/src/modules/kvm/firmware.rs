@@ -32,6 +32,7 @@ pub use candidate::{
     CandidateContent, DescribedFirmware, FirmwareCandidate, FirmwareFile, FirmwareMapping,
     FirmwareTarget, FlashFormat, FlashState,
 };
+pub(super) use read::candidate_of_pair;
 #[cfg(feature = "kvm")]
 pub(super) use read::look_at_flash;
 pub use read::{firmware_directories, read_firmware_candidates, read_firmware_candidates_below};

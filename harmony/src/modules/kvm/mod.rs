@@ -16,6 +16,7 @@ pub mod nvram;
 pub mod params;
 pub mod placement;
 pub mod preview;
+pub mod qemu_build;
 pub mod record;
 pub mod types;
 pub mod xml;

@@ -70,22 +70,26 @@ impl KvmVirtualMachineHost {
 
     async fn read_facts(&self) -> HostFacts {
         let directories = [self.data_dir.clone(), self.pool()];
-        let (mut facts, libvirt) = tokio::join!(HostFacts::read(&directories), self.libvirt());
+        let mut facts = HostFacts::read(&directories).await;
         let emulators: Vec<_> = VmArchitecture::ALL
             .into_iter()
             .filter_map(|guest| Some((guest, facts.emulator(guest)?.path)))
             .collect();
-        let asked = match libvirt {
-            Ok(libvirt) => {
-                let own = facts.architecture;
-                libvirt.facts(self.uri, self.pool(), emulators, own).await
-            }
-            Err(error) => Err(error),
-        };
+        let asked = self.ask_libvirt(emulators, facts.architecture).await;
         facts.libvirt = asked.unwrap_or_else(|error| LibvirtFacts::Silent {
             reason: error_chain(&error).replace('\n', ";"),
         });
         facts
+    }
+
+    /// What libvirt says of itself and of guests on these emulators.
+    pub(super) async fn ask_libvirt(
+        &self,
+        emulators: Vec<(VmArchitecture, PathBuf)>,
+        own: Option<VmArchitecture>,
+    ) -> Result<LibvirtFacts, KvmError> {
+        let libvirt = self.libvirt().await?;
+        libvirt.facts(self.uri, self.pool(), emulators, own).await
     }
 
     /// The domain that [`ensure_vm`](VirtualMachineHost::ensure_vm) would define, with every knob and its

@@ -15,7 +15,7 @@ pub(super) struct KnownPair {
 
 impl KnownPair {
     /// The machines that a pair of this architecture runs on.
-    pub(super) fn machines(self) -> &'static str {
+    pub(super) fn machines(&self) -> &'static str {
         match self.architecture {
             Aarch64 => "virt-*",
             X86_64 => "pc-q35-*",

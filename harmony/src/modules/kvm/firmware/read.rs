@@ -15,6 +15,7 @@ use super::candidate::{
 };
 use super::descriptor::{Descriptor, FlashFile};
 use super::known::{KNOWN_PAIRS, KnownPair};
+use crate::domain::topology::virtualization::VmArchitecture;
 
 /// A descriptor larger than this is no descriptor.
 const DESCRIPTOR_LIMIT_BYTES: u64 = 1024 * 1024;
@@ -68,12 +69,30 @@ pub fn read_firmware_candidates_below(
         let content = tree.described(&origin);
         FirmwareCandidate { origin, content }
     });
-    let known = KNOWN_PAIRS.iter().map(|pair| tree.known(*pair));
+    let known = KNOWN_PAIRS.iter().map(|pair| tree.known(pair));
     unreadable
         .into_iter()
         .chain(described)
         .chain(known)
         .collect()
+}
+
+/// A pair of raw flash images of this host as a candidate for every version of the architecture's machine.
+pub(in crate::modules::kvm) fn candidate_of_pair(
+    architecture: VmArchitecture,
+    code: &Path,
+    vars_template: &Path,
+) -> FirmwareCandidate {
+    let tree = Tree {
+        root: Path::new("/"),
+    };
+    let like = KnownPair {
+        architecture,
+        code: "",
+        vars_template: "",
+        format: FlashFormat::Raw,
+    };
+    tree.pair(&like, code, vars_template)
 }
 
 /// What became of a flash image of this host that was once chosen.
@@ -160,28 +179,33 @@ impl Tree<'_> {
         }
     }
 
-    fn known(&self, pair: KnownPair) -> FirmwareCandidate {
-        let file = |path: &str| {
+    fn known(&self, pair: &KnownPair) -> FirmwareCandidate {
+        self.pair(pair, pair.code.as_ref(), pair.vars_template.as_ref())
+    }
+
+    /// A pair without a descriptor, which is for every version of its architecture's machine.
+    fn pair(&self, like: &KnownPair, code: &Path, vars_template: &Path) -> FirmwareCandidate {
+        let file = |path: &Path| {
             Some(self.file(FlashFile {
-                filename: path.into(),
-                format: pair.format,
+                filename: path.to_owned(),
+                format: like.format,
             }))
         };
         FirmwareCandidate {
-            origin: pair.code.into(),
+            origin: code.to_owned(),
             content: CandidateContent::Described(DescribedFirmware {
                 interface_types: vec!["uefi".to_owned()],
                 targets: vec![FirmwareTarget {
-                    architecture: pair.architecture.as_str().to_owned(),
-                    machines: vec![pair.machines().to_owned()],
+                    architecture: like.architecture.as_str().to_owned(),
+                    machines: vec![like.machines().to_owned()],
                 }],
                 features: Vec::new(),
                 mapping: FirmwareMapping {
                     device: "flash".to_owned(),
                     mode: None,
                 },
-                code: file(pair.code),
-                vars_template: file(pair.vars_template),
+                code: file(code),
+                vars_template: file(vars_template),
             }),
         }
     }
