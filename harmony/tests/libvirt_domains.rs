@@ -5,13 +5,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use harmony::domain::error::ErrorKind;
+use harmony::domain::error::{ErrorKind, ExecutorError};
 use harmony::domain::topology::virtualization::{
-    AcceleratorChoice, Ensured, FirstBoot, OnChange, VirtualMachineHost, VirtualMachineSpec,
-    VmNetwork, VmStatus,
+    AcceleratorChoice, Ensured, FirstBoot, OnChange, StoppedWhileWaiting, VirtualMachineHost,
+    VirtualMachineSpec, VmNetwork, VmStatus, while_running,
 };
 use harmony::modules::kvm::KvmError;
 use harmony::modules::kvm::connection::ConnectionUri;
+use harmony::modules::kvm::firmware::CandidateContent;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 
 struct Bench {
@@ -56,7 +57,7 @@ impl Bench {
     fn spec(&self, name: &str) -> VirtualMachineSpec {
         let image = self.dir.path().join("empty.raw");
         let file = std::fs::File::create(&image).expect("an image");
-        file.set_len(1 << 30).expect("sized");
+        file.set_len(16 << 20).expect("sized");
         VirtualMachineSpec {
             image: Some(image),
             memory_mib: 256,
@@ -274,4 +275,144 @@ async fn what_harmony_did_not_make_is_never_touched() {
     );
     assert!(!destroyed.expect("nothing of ours is there"));
     assert_eq!(content.expect("still there"), "precious");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt, virsh, QEMU and firmware: runs harmony-test-stops, suspends and destroys it"]
+async fn a_guest_that_stops_ends_every_wait_at_once() {
+    let bench = Bench::new().await;
+    let (host, name) = (&bench.host, "harmony-test-stops");
+    host.destroy_vm(name).await.expect("swept");
+    let spec = bench.spec(name);
+    host.ensure_vm(&spec, OnChange::Refuse).await.expect("made");
+    let uri = host.uri().as_str();
+
+    // Nothing ends these waits but the change of the guest's state.
+    for (action, expected) in [
+        ("suspend", VmStatus::Paused("User".to_owned())),
+        ("destroy", VmStatus::Off),
+    ] {
+        host.start_vm(name).await.expect("runs");
+        let never = std::future::pending::<Result<(), ExecutorError>>();
+        let waited = while_running(host, name, "what never comes", never);
+        let (outcome, ()) = tokio::join!(waited, async {
+            virsh(&["-c", uri, action, name]);
+        });
+        let error = outcome.expect_err("it stopped");
+        let stopped = error.downcast_ref::<StoppedWhileWaiting>().expect("typed");
+        assert_eq!(stopped.status, expected);
+        assert_eq!(stopped.awaited, "what never comes");
+        // The same in the wait for SSH.
+        let error = host.wait_for_address(name, Duration::from_secs(600)).await;
+        let error = error.expect_err("it does not run");
+        assert!(
+            matches!(error.downcast_ref(), Some(KvmError::NotRunning { status, .. }) if *status == expected),
+            "{error:?}"
+        );
+    }
+    host.destroy_vm(name).await.expect("destroyed");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt, virsh, QEMU and firmware: runs harmony-test-firmware with firmware of its own"]
+async fn a_vm_whose_firmware_has_gone_says_so_until_its_variable_store_is_reset() {
+    let bench = Bench::new().await;
+    let name = "harmony-test-firmware";
+    bench.host.destroy_vm(name).await.expect("swept");
+    // A copy of this host's firmware, which can go without harm.
+    let facts = bench.host.facts().await.clone();
+    let mine = bench.dir.path().join("code.fd");
+    let usual = harmony::modules::kvm::discover_aarch64_firmware().expect("firmware");
+    std::fs::copy(&usual.code, &mine).expect("copied");
+    open_for_all(bench.dir.path());
+    let mut changed = facts.clone();
+    for candidate in &mut changed.firmware {
+        if let CandidateContent::Described(described) = &mut candidate.content
+            && let Some(code) = described.code.as_mut().filter(|c| c.path == usual.code)
+        {
+            code.path.clone_from(&mine);
+        }
+    }
+    let data_dir = bench.dir.path().join("iot");
+    let host = KvmVirtualMachineHost::new(bench.host.uri(), &data_dir).with_facts(changed);
+    let spec = bench.spec(name);
+    host.ensure_vm(&spec, OnChange::Refuse).await.expect("made");
+
+    let error = host.reset_nvram(name).await.expect_err("it runs");
+    assert!(
+        matches!(
+            error.downcast_ref(),
+            Some(KvmError::NotOff {
+                status: VmStatus::Running,
+                ..
+            })
+        ),
+        "{error:?}"
+    );
+    virsh(&["-c", host.uri().as_str(), "destroy", name]);
+
+    // It changes its kind, then it goes.
+    std::fs::File::options()
+        .write(true)
+        .open(&mine)
+        .and_then(|file| file.set_len(1 << 20))
+        .expect("cut");
+    let refused = async || {
+        let error = host.start_vm(name).await.expect_err("refused");
+        assert!(error.hint().is_some_and(|h| h.contains("--reset-nvram")));
+        match error.downcast_ref() {
+            Some(KvmError::FirmwareChanged { path, problem, .. }) if *path == mine => {
+                problem.clone()
+            }
+            _ => panic!("{error:?}"),
+        }
+    };
+    assert_eq!(refused().await, "has 1048576 bytes (expected 67108864)");
+    std::fs::remove_file(&mine).expect("removed");
+    assert!(refused().await.starts_with("cannot be read: "));
+    let error = host.power_cycle_vm(name).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+
+    // The host's own firmware takes its place; identity and disk stay.
+    let before = host.identity(name).await.expect("known");
+    let nvram = host.nvram(name).expect("a valid name");
+    std::fs::write(&nvram, "the guest's variables").expect("written");
+    let host = KvmVirtualMachineHost::new(bench.host.uri(), &data_dir).with_facts(facts);
+    host.reset_nvram(name).await.expect("reset");
+    assert_eq!(std::fs::metadata(&nvram).expect("there").len(), 64 << 20);
+    assert_eq!(host.identity(name).await.expect("known"), before);
+    host.start_vm(name).await.expect("starts again");
+    assert_eq!(
+        host.ensure_vm(&spec, OnChange::Refuse).await.expect("kept"),
+        Ensured::Unchanged
+    );
+    host.destroy_vm(name).await.expect("destroyed");
+}
+
+/// libvirt's QEMU user is another one in the system lane.
+fn open_for_all(dir: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).expect("opened");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt, QEMU and firmware: makes harmony-test-identity twice"]
+async fn a_rebuilt_vm_is_the_same_machine() {
+    let bench = Bench::new().await;
+    let (host, name) = (&bench.host, "harmony-test-identity");
+    host.destroy_vm(name).await.expect("swept");
+    let spec = VirtualMachineSpec {
+        networks: vec![VmNetwork::USER.into(), VmNetwork::USER.into()],
+        ..bench.spec(name)
+    };
+    host.ensure_vm(&spec, OnChange::Refuse).await.expect("made");
+    let identity = host.identity(name).await.expect("known");
+    host.destroy_vm(name).await.expect("destroyed");
+    let stored = serde_json::to_string(&identity).expect("serialisable");
+
+    let given_back = serde_json::from_str(&stored).expect("readable");
+    let spec = spec.with_identity(&given_back).expect("as many cards");
+    host.ensure_vm(&spec, OnChange::Refuse).await.expect("made");
+    assert_eq!(host.identity(name).await.expect("known"), identity);
+    host.destroy_vm(name).await.expect("destroyed");
 }

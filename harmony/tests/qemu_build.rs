@@ -26,7 +26,7 @@ async fn a_domain_runs_on_a_build_from_a_store() {
 
     let image = bench.dir.path().join("empty.raw");
     let file = std::fs::File::create(&image).expect("an image");
-    file.set_len(1 << 30).expect("sized");
+    file.set_len(16 << 20).expect("sized");
     let spec = VirtualMachineSpec {
         image: Some(image),
         memory_mib: 256,

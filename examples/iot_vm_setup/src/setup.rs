@@ -10,7 +10,7 @@ use harmony::domain::maestro::Maestro;
 use harmony::domain::topology::linux_host::LinuxHost;
 use harmony::domain::topology::virtualization::{
     FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmArchitecture,
-    VmNetwork,
+    VmNetwork, while_running,
 };
 use harmony::modules::host::HostFacts;
 use harmony::modules::image::ImageSource;
@@ -326,7 +326,8 @@ async fn set_up(
 
     let bound = host.boot_timeout(name.as_str()).await?;
     let address = host.wait_for_address(name.as_str(), bound).await?;
-    let guest = log_in(name, &address, &keys, bound).await?;
+    let log_in = log_in(name, &address, &keys, bound);
+    let guest = while_running(&host, name.as_str(), "a login over SSH", log_in).await?;
     let facts = guest.facts().await?;
     stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
 
@@ -338,12 +339,14 @@ async fn set_up(
         architecture: args.arch,
         insecure_registries: args.insecure_registry.clone(),
     }));
-    let performed = maestro.run().await?;
+    let run = maestro.run();
+    let performed = while_running(&host, name.as_str(), "the agent's installation", run).await?;
     stages.end("agent", last_message(&performed));
 
     let device_id = &config.device_id;
     let old = before.as_ref();
-    let heartbeat = new_heartbeat(&platform, device_id, old, &facts.boot_id, bound).await?;
+    let heartbeat = new_heartbeat(&platform, device_id, old, &facts.boot_id, bound);
+    let heartbeat = while_running(&host, name.as_str(), "a heartbeat", heartbeat).await?;
     let outcome = format!("report {} of this boot", heartbeat.sequence);
     stages.end("heartbeat", outcome);
 

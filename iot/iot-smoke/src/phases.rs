@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use harmony::domain::topology::virtualization::{VirtualMachineHost, VmArchitecture};
+use harmony::domain::topology::virtualization::{
+    VirtualMachineHost, VmArchitecture, while_running,
+};
 use harmony::modules::iot::assets;
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::kvm::connection::ConnectionUri;
@@ -204,10 +206,9 @@ impl Smoke {
         registry_address: &str,
     ) -> Result<AgentStatus, Failure> {
         let device = self.device.clone().ok_or("no device")?;
-        let heartbeat = platform
-            .wait_for_status(&self.device_id()?, "a heartbeat", CONTAINER_TIMEOUT, |_| {
-                true
-            })
+        let bound = CONTAINER_TIMEOUT;
+        let heartbeat = self
+            .status(platform, "a heartbeat", bound, |_| true)
             .await?;
         expect(
             "the agent's architecture",
@@ -230,13 +231,8 @@ impl Smoke {
             .put_score(&self.device_id()?, &deployment()?, &score)
             .await?;
         let name = deployment()?;
-        platform
-            .wait_for_status(
-                &self.device_id()?,
-                "the container",
-                CONTAINER_TIMEOUT,
-                |status| runs(status, &name),
-            )
+        let running = |status: &AgentStatus| runs(status, &name);
+        self.status(platform, "the container", bound, running)
             .await?;
         let expected = format!("smoke-workload runs on {}", self.args.arch);
         guest.wait_for_container_log(&expected).await?;
@@ -250,26 +246,20 @@ impl Smoke {
         host.power_cycle_vm(&self.args.name).await?;
         let (device_id, name) = (self.device_id()?, deployment()?);
         let awaited = "a newer heartbeat of another boot, with the container running";
-        let second = platform
-            .wait_for_status(&device_id, awaited, bound, |status| {
-                status.boot_id != first.boot_id
-                    && status.timestamp_unix_ms > first.timestamp_unix_ms
-                    && runs(status, &name)
-            })
-            .await?;
+        let second = |status: &AgentStatus| {
+            status.boot_id != first.boot_id
+                && status.timestamp_unix_ms > first.timestamp_unix_ms
+                && runs(status, &name)
+        };
+        let second = self.status(platform, awaited, bound, second).await?;
         let device = self.device.clone().ok_or("no device")?;
         let guest = Guest::log_in(&device.ssh).await?;
         guest.wait_for_running_container(CONTAINER_TIMEOUT).await?;
         platform.delete_score(&device_id, &name).await?;
-        platform
-            .wait_for_status(
-                &device_id,
-                "the container's end",
-                CONTAINER_TIMEOUT,
-                |status| {
-                    status.boot_id == second.boot_id && !status.deployments.contains_key(&name)
-                },
-            )
+        let gone = |status: &AgentStatus| {
+            status.boot_id == second.boot_id && !status.deployments.contains_key(&name)
+        };
+        self.status(platform, "the container's end", CONTAINER_TIMEOUT, gone)
             .await?;
         expect(
             "the containers left",
@@ -284,6 +274,23 @@ impl Smoke {
             first.boot_id, second.boot_id
         ));
         Ok(())
+    }
+
+    /// A report of the device that fulfils the condition, unless its VM stops before.
+    async fn status(
+        &self,
+        platform: &Platform,
+        awaited: &'static str,
+        bound: Duration,
+        condition: impl Fn(&AgentStatus) -> bool,
+    ) -> Result<AgentStatus, Failure> {
+        let host = self.host.as_ref().ok_or("no host")?;
+        let device_id = self.device_id()?;
+        let report = async {
+            let report = platform.wait_for_status(&device_id, awaited, bound, condition);
+            Ok(report.await?)
+        };
+        Ok(while_running(host, &self.args.name, awaited, report).await?)
     }
 
     fn device_id(&self) -> Result<DeviceId, Failure> {

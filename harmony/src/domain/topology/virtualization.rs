@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub use architecture::{UnknownArchitecture, VmArchitecture};
-pub use host::{Ensured, GuestAddress, OnChange, VirtualMachineHost, VmStatus};
+pub use host::{
+    Ensured, GuestAddress, OnChange, StoppedWhileWaiting, VirtualMachineHost, VmStatus,
+    while_running,
+};
 pub use identity::{IdentityMismatch, MachineIdentity};
 pub use machine::{
     Accelerator, AcceleratorChoice, ConsoleLog, CpuProfile, FirmwareChoice, FirstBoot, KernelBoot,

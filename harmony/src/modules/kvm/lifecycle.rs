@@ -23,6 +23,9 @@ use super::types::{VmConfig, VmName};
 /// How often a state that libvirt does not announce to us is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// How often it is looked whether a VM still runs while something else is awaited.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A running guest that is being plugged, locked.
 pub(super) struct Plugging {
     _lock: VmLock,
@@ -186,6 +189,16 @@ impl KvmVirtualMachineHost {
             make_private_dir(&self.pool())?;
         }
         VmLock::take(name, self.layout(name).lock)
+    }
+
+    /// Waits until the VM is in another state than running.
+    pub(super) async fn wait_until_stopped(&self, name: &VmName) -> Result<VmStatus, KvmError> {
+        loop {
+            match self.status(name).await? {
+                VmStatus::Running => sleep(WATCH_INTERVAL).await,
+                status => return Ok(status),
+            }
+        }
     }
 
     pub(super) async fn wait_until_off(

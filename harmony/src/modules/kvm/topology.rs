@@ -329,6 +329,10 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
         Ok(address)
     }
 
+    async fn wait_until_not_running(&self, name: &str) -> Result<VmStatus, ExecutorError> {
+        Ok(self.wait_until_stopped(&checked(name)?).await?)
+    }
+
     async fn boot_timeout(&self, name: &str) -> Result<Duration, ExecutorError> {
         let record = self.existing(&checked(name)?).await?;
         Ok(match record.accelerator {

@@ -1,17 +1,19 @@
 //! The capability itself: a host on which virtual machines are made, reached, changed and removed.
 
 use std::fmt;
+use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::{Either, select};
 use serde::Serialize;
 
 use super::VirtualMachineSpec;
 use super::identity::MachineIdentity;
 use super::network::{NetworkCard, NetworkHandle};
 use super::storage::{DataDisk, DiskHandle};
-use crate::domain::error::ExecutorError;
+use crate::domain::error::{ErrorKind, ExecutorError, HintedError};
 use crate::domain::topology::Topology;
 
 /// What to do when a VM of that name exists and differs from the spec.
@@ -163,9 +165,58 @@ pub trait VirtualMachineHost: Topology {
         timeout: Duration,
     ) -> Result<GuestAddress, ExecutorError>;
 
+    /// Waits until the VM no longer runs, however long that takes, and returns its state then.
+    async fn wait_until_not_running(&self, name: &str) -> Result<VmStatus, ExecutorError>;
+
     /// How long this guest may take to boot: longer when it is emulated.
     async fn boot_timeout(&self, name: &str) -> Result<Duration, ExecutorError>;
 
     /// What can be said about the VM when something went wrong: state, addresses, the console's tail.
     async fn diagnose_vm(&self, name: &str) -> String;
+}
+
+/// A VM that stopped while something of its guest was awaited.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the virtual machine '{name}' is {status} while waiting for {awaited}")]
+pub struct StoppedWhileWaiting {
+    /// The VM.
+    pub name: String,
+    /// Its state.
+    pub status: VmStatus,
+    /// What was awaited.
+    pub awaited: &'static str,
+}
+
+impl HintedError for StoppedWhileWaiting {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("its console log and QEMU's own log say what happened".to_owned())
+    }
+}
+
+/// Awaits something of a VM's guest, and fails at once when the VM stops, pauses or crashes: what is awaited
+/// would never come, and its own bound may be many minutes away.
+///
+/// # Errors
+/// [`StoppedWhileWaiting`], or the error of what is awaited.
+pub async fn while_running<T>(
+    host: &impl VirtualMachineHost,
+    name: &str,
+    awaited: &'static str,
+    waited: impl Future<Output = Result<T, ExecutorError>>,
+) -> Result<T, ExecutorError> {
+    let stopped = host.wait_until_not_running(name);
+    match select(std::pin::pin!(waited), stopped).await {
+        Either::Left((outcome, _)) => outcome,
+        Either::Right((Ok(status), _)) => Err(StoppedWhileWaiting {
+            name: name.to_owned(),
+            status,
+            awaited,
+        }
+        .into()),
+        Either::Right((Err(error), _)) => Err(error),
+    }
 }

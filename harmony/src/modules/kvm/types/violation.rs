@@ -39,7 +39,7 @@ impl Violation {
 
     /// The same below another field: `tag` becomes `disks[2].tag`.
     #[must_use]
-    pub(super) fn below(mut self, parent: &str) -> Self {
+    pub(in crate::modules::kvm) fn below(mut self, parent: &str) -> Self {
         self.field = format!("{parent}.{}", self.field);
         self
     }
