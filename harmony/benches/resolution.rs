@@ -11,6 +11,8 @@ use harmony::domain::topology::virtualization::{
     VmNetwork,
 };
 use harmony::modules::host::HostFacts;
+use harmony::modules::kvm::VmConfig;
+use harmony::modules::kvm::params::DomainXmlParams;
 use harmony::modules::kvm::preview::preview;
 
 fn host() -> HostFacts {
@@ -81,6 +83,15 @@ fn documents(c: &mut Criterion) {
     let full = full_featured();
     c.bench_function("spec to document, full-featured device", |b| {
         b.iter(|| preview(black_box(&full), black_box(&host)).expect("resolved"));
+    });
+    c.bench_function("check alone, full-featured device", |b| {
+        b.iter(|| VmConfig::try_from(black_box(&full)).expect("valid"));
+    });
+    let config = VmConfig::try_from(&full).expect("valid");
+    c.bench_function("resolution alone, full-featured device", |b| {
+        b.iter(|| {
+            DomainXmlParams::resolve(black_box(&config), black_box(&host)).expect("resolved")
+        });
     });
     let mut group = c.benchmark_group("spec to document, by data disks");
     for count in [1, 4, 16, 63] {

@@ -1,14 +1,19 @@
 //! A small XML document tree, serialised by quick-xml: a closing tag cannot be wrong and every text and
 //! attribute is escaped.
 
+use std::borrow::Cow;
+
 use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
+
+/// What most documents take, so that they are written in one piece.
+const DOCUMENT_BYTES: usize = 16 * 1024;
 
 /// An element with attributes and either children or text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Element {
     name: &'static str,
-    attributes: Vec<(&'static str, String)>,
+    attributes: Vec<(&'static str, Cow<'static, str>)>,
     content: Content,
 }
 
@@ -35,9 +40,17 @@ impl Element {
         }
     }
 
+    /// An attribute whose value is written here.
     #[must_use]
-    pub(super) fn attr(mut self, name: &'static str, value: impl ToString) -> Self {
-        self.attributes.push((name, value.to_string()));
+    pub(super) fn attr(mut self, name: &'static str, value: &'static str) -> Self {
+        self.attributes.push((name, Cow::Borrowed(value)));
+        self
+    }
+
+    /// An attribute with a value of the machine's.
+    #[must_use]
+    pub(super) fn attr_of(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.attributes.push((name, Cow::Owned(value.to_string())));
         self
     }
 
@@ -60,7 +73,7 @@ impl Element {
 
     /// The document, indented by two spaces, with a final line end.
     pub(super) fn to_document(&self) -> std::io::Result<String> {
-        let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
+        let mut writer = Writer::new_with_indent(Vec::with_capacity(DOCUMENT_BYTES), b' ', 2);
         self.write(&mut writer)?;
         let mut bytes = writer.into_inner();
         bytes.push(b'\n');
@@ -68,7 +81,7 @@ impl Element {
     }
 
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
-        let attributes = self.attributes.iter().map(|(k, v)| (*k, v.as_str()));
+        let attributes = self.attributes.iter().map(|(k, v)| (*k, v.as_ref()));
         let start = BytesStart::new(self.name).with_attributes(attributes);
         match &self.content {
             Content::Children(children) if children.is_empty() => {

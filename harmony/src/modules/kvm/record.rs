@@ -220,7 +220,7 @@ mod tests {
     fn survives_the_way_through_xml() {
         let json = serde_json::to_string(&record()).expect("serialisable");
         let xml = crate::modules::kvm::element::Element::text("vm", &json)
-            .attr("xmlns", super::NAMESPACE)
+            .attr_of("xmlns", super::NAMESPACE)
             .to_document()
             .expect("serialisable");
         assert_eq!(

@@ -96,8 +96,8 @@ fn sysinfo(serial: &SerialNumber) -> Element {
 
 fn os(config: &VmConfig, params: &DomainXmlParams, placement: &Placement) -> Element {
     let kind = Element::text("type", "hvm")
-        .attr("arch", params.arch)
-        .attr("machine", &params.machine);
+        .attr("arch", params.arch.as_str())
+        .attr_of("machine", &params.machine);
     let os = Element::new("os").child(kind);
     let os = match &params.firmware {
         Firmware::Bios => os,
@@ -128,7 +128,7 @@ fn os(config: &VmConfig, params: &DomainXmlParams, placement: &Placement) -> Ele
 fn flash_format(element: Element, format: FlashFormat) -> Element {
     match format {
         FlashFormat::Raw => element,
-        FlashFormat::Qcow2 => element.attr("format", format),
+        FlashFormat::Qcow2 => element.attr("format", format.as_str()),
     }
 }
 
@@ -143,7 +143,11 @@ fn features(params: &DomainXmlParams) -> Element {
         VmArchitecture::Aarch64 => features,
     };
     features
-        .children(params.gic.map(|v| Element::new("gic").attr("version", v)))
+        .children(
+            params
+                .gic
+                .map(|v| Element::new("gic").attr_of("version", v)),
+        )
         .children(params.translation_cache_mib.map(|mib| {
             Element::new("tcg").child(Element::text("tb-cache", mib).attr("unit", "MiB"))
         }))
@@ -175,7 +179,7 @@ fn cpu(model: &CpuModel) -> Element {
 /// deliver.
 fn clock(params: &DomainXmlParams) -> Element {
     let clock = Element::new("clock").attr("offset", "utc");
-    let timer = |name: &str| Element::new("timer").attr("name", name);
+    let timer = |name| Element::new("timer").attr("name", name);
     match params.arch {
         VmArchitecture::X86_64 => clock
             .child(timer("rtc").attr("tickpolicy", "catchup"))
@@ -185,7 +189,7 @@ fn clock(params: &DomainXmlParams) -> Element {
 }
 
 fn qemu_command_line(globals: &[QemuGlobal]) -> Option<Element> {
-    let argument = |value: String| Element::new("qemu:arg").attr("value", value);
+    let argument = |value: String| Element::new("qemu:arg").attr_of("value", value);
     let arguments = globals
         .iter()
         .flat_map(|global| [argument("-global".to_owned()), argument(global.to_string())]);

@@ -37,7 +37,7 @@ pub(super) fn devices(
 /// A root port for each device, and the spare ones: libvirt puts devices into the ports that there are, so
 /// only what is beyond the devices stays empty.
 fn controllers(config: &VmConfig, params: &DomainXmlParams, placement: &Placement) -> Vec<Element> {
-    let pci = |model: &str| {
+    let pci = |model| {
         Element::new("controller")
             .attr("type", "pci")
             .attr("model", model)
@@ -124,7 +124,7 @@ pub(in crate::modules::kvm) fn plugged_disk(handle: &DiskHandle, target: &str) -
         .attr("device", "disk")
         .child(
             Element::new("target")
-                .attr("dev", target)
+                .attr_of("dev", target)
                 .attr("bus", "virtio"),
         )
         .child(alias(disk_alias(handle)))
@@ -133,7 +133,7 @@ pub(in crate::modules::kvm) fn plugged_disk(handle: &DiskHandle, target: &str) -
 fn driver(format: DiskFormat) -> Element {
     Element::new("driver")
         .attr("name", "qemu")
-        .attr("type", format)
+        .attr("type", format.as_str())
 }
 
 fn virtio_disk(driver: Element, file: &Path, target: &DiskTarget) -> Element {
@@ -141,10 +141,10 @@ fn virtio_disk(driver: Element, file: &Path, target: &DiskTarget) -> Element {
         .attr("type", "file")
         .attr("device", "disk")
         .child(driver)
-        .child(Element::new("source").attr("file", file.display()))
+        .child(Element::new("source").attr_of("file", file.display()))
         .child(
             Element::new("target")
-                .attr("dev", target.as_str())
+                .attr_of("dev", target.as_str())
                 .attr("bus", "virtio"),
         )
 }
@@ -159,8 +159,8 @@ fn filesystem(share: &ShareConfig, driver: ShareDriver) -> Element {
         ShareDriver::NineP | ShareDriver::Auto => filesystem.attr("accessmode", "mapped"),
     };
     filesystem
-        .child(Element::new("source").attr("dir", share.path.display()))
-        .child(Element::new("target").attr("dir", &share.tag))
+        .child(Element::new("source").attr_of("dir", share.path.display()))
+        .child(Element::new("target").attr_of("dir", &share.tag))
         .children(share.read_only.then(|| Element::new("readonly")))
 }
 
@@ -179,10 +179,10 @@ pub(in crate::modules::kvm) fn interface(
     handle: &NetworkHandle,
     ssh_port: Option<u16>,
 ) -> Element {
-    let mac = Element::new("mac").attr("address", mac);
+    let mac = Element::new("mac").attr_of("address", mac);
     let model = Element::new("model").attr("type", "virtio");
     let alias = alias(network_alias(handle));
-    let kind = |kind: &str| Element::new("interface").attr("type", kind);
+    let kind = |kind| Element::new("interface").attr("type", kind);
     match network {
         VmNetwork::User { forwards } => kind("user")
             .child(mac)
@@ -192,12 +192,12 @@ pub(in crate::modules::kvm) fn interface(
             .child(alias),
         VmNetwork::Nat { network } => kind("network")
             .child(mac)
-            .child(Element::new("source").attr("network", network))
+            .child(Element::new("source").attr_of("network", network))
             .child(model)
             .child(alias),
         VmNetwork::Bridge { name } => kind("bridge")
             .child(mac)
-            .child(Element::new("source").attr("bridge", name))
+            .child(Element::new("source").attr_of("bridge", name))
             .child(model)
             .child(alias),
     }
@@ -211,8 +211,8 @@ pub(in crate::modules::kvm) fn plugged_card(
     mac: &str,
 ) -> Element {
     Element::new("interface")
-        .attr("type", kind)
-        .child(Element::new("mac").attr("address", mac))
+        .attr_of("type", kind)
+        .child(Element::new("mac").attr_of("address", mac))
         .child(alias(network_alias(handle)))
 }
 
@@ -229,8 +229,8 @@ fn port_forwards(ssh_port: Option<u16>, forwards: &[PortForward]) -> Vec<Element
         let ranges: Vec<Element> = ranges
             .map(|forward| {
                 Element::new("range")
-                    .attr("start", forward.host)
-                    .attr("to", forward.guest)
+                    .attr_of("start", forward.host)
+                    .attr_of("to", forward.guest)
             })
             .collect();
         (!ranges.is_empty()).then(|| {
@@ -251,7 +251,7 @@ fn serial(port: SerialPort, placement: &Placement) -> Element {
     };
     let log = placement.console_log.as_ref().map(|file| {
         Element::new("log")
-            .attr("file", file.display())
+            .attr_of("file", file.display())
             .attr("append", "on")
     });
     let target = Element::new("target")
@@ -289,7 +289,7 @@ pub(in crate::modules::kvm) fn network_alias(handle: &NetworkHandle) -> String {
 }
 
 fn alias(name: String) -> Element {
-    Element::new("alias").attr("name", name)
+    Element::new("alias").attr_of("name", name)
 }
 
 #[cfg(test)]
