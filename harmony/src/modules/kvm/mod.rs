@@ -51,3 +51,8 @@ pub mod topology;
 pub use error::KvmError;
 pub use firmware::{AarchFirmware, UefiFirmware, discover_aarch64_firmware};
 pub use types::{MacAddress, SerialNumber, VmConfig, VmConfigBuilder, VmName};
+
+/// The guide's code is compiled with the documentation's tests.
+#[cfg(all(doctest, feature = "kvm"))]
+#[doc = include_str!("../../../../docs/guides/the-machine.md")]
+struct Guide;
