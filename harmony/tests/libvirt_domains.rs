@@ -411,8 +411,12 @@ async fn a_rebuilt_vm_is_the_same_machine() {
     let stored = serde_json::to_string(&identity).expect("serialisable");
 
     let given_back = serde_json::from_str(&stored).expect("readable");
-    let spec = spec.with_identity(&given_back).expect("as many cards");
+    let mut spec = spec.with_identity(&given_back).expect("as many cards");
     host.ensure_vm(&spec, OnChange::Refuse).await.expect("made");
     assert_eq!(host.identity(name).await.expect("known"), identity);
+    // The same address in another spelling is no change.
+    spec.networks[1].mac = identity.macs.get(1).map(|mac| mac.to_uppercase());
+    let kept = host.ensure_vm(&spec, OnChange::Refuse).await;
+    assert_eq!(kept.expect("the same"), Ensured::Unchanged);
     host.destroy_vm(name).await.expect("destroyed");
 }

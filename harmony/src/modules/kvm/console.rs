@@ -9,7 +9,10 @@ const TAIL_BYTES: u64 = 16 * 1024;
 
 /// The last `lines` lines of a console log, readable: without control sequences and blank lines. A log
 /// that is not there is said to be so.
-pub(super) fn tail(path: &Path, lines: usize) -> String {
+pub(super) fn tail(path: Option<&Path>, lines: usize) -> String {
+    let Some(path) = path else {
+        return "(the console is not logged)".to_owned();
+    };
     match read_end(path) {
         Ok(bytes) => last_lines(&String::from_utf8_lossy(&bytes), lines),
         Err(error) => format!("(no console log: {error})"),
@@ -63,6 +66,8 @@ fn without_control_sequences(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::{last_lines, tail};
 
     #[test]
@@ -75,7 +80,8 @@ mod tests {
 
     #[test]
     fn a_missing_log_is_said() {
-        let text = tail(std::path::Path::new("/nonexistent/console.log"), 5);
+        let text = tail(Some(Path::new("/nonexistent/console.log")), 5);
         assert!(text.starts_with("(no console log: "), "{text}");
+        assert_eq!(tail(None, 5), "(the console is not logged)");
     }
 }

@@ -236,6 +236,26 @@ async fn qemu_img(
     }
 }
 
+/// Where [`publish_image`] puts an image, without putting it there.
+pub(super) fn published_path(image: &Path, pool: &Path, system: bool) -> Result<PathBuf, KvmError> {
+    let image = image
+        .canonicalize()
+        .map_err(KvmError::io("resolve", image))?;
+    if !system || image.starts_with(pool) {
+        return Ok(image);
+    }
+    let metadata = std::fs::metadata(&image).map_err(KvmError::io("read", &image))?;
+    let modified = metadata
+        .modified()
+        .ok()
+        .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |d| d.as_nanos());
+    // The copy's name tells which file it is a copy of, in which state.
+    let identity = format!("{}\n{}\n{modified}", image.display(), metadata.len());
+    let identity = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, identity.as_bytes());
+    Ok(pool.join(format!("harmony-base-{}.img", identity.simple())))
+}
+
 /// The image where QEMU of this connection can read it: in place for the session and for what is in the
 /// pool already, else a copy in the pool, made once.
 ///
@@ -246,14 +266,12 @@ pub(super) async fn publish_image(
     pool: &Path,
     system: bool,
 ) -> Result<PathBuf, KvmError> {
-    let image = image
-        .canonicalize()
-        .map_err(KvmError::io("resolve", image))?;
-    if !system || image.starts_with(pool) {
-        return Ok(image);
+    let published = published_path(image, pool, system)?;
+    if published.exists() {
+        return Ok(published);
     }
-    let pool = pool.to_owned();
-    tokio::task::spawn_blocking(move || copy_into(&image, &pool))
+    let (image, pool) = (image.to_owned(), pool.to_owned());
+    tokio::task::spawn_blocking(move || copy_into(&image, &pool, published))
         .await
         .unwrap_or_else(|error| {
             Err(KvmError::Internal {
@@ -262,20 +280,7 @@ pub(super) async fn publish_image(
         })
 }
 
-fn copy_into(image: &Path, pool: &Path) -> Result<PathBuf, KvmError> {
-    let metadata = std::fs::metadata(image).map_err(KvmError::io("read", image))?;
-    let modified = metadata
-        .modified()
-        .ok()
-        .and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok())
-        .map_or(0, |d| d.as_nanos());
-    // The copy's name tells which file it is a copy of, in which state.
-    let identity = format!("{}\n{}\n{modified}", image.display(), metadata.len());
-    let identity = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, identity.as_bytes());
-    let copy = pool.join(format!("harmony-base-{}.img", identity.simple()));
-    if copy.exists() {
-        return Ok(copy);
-    }
+fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {
     let temporary = tempfile::Builder::new()
         .prefix(".harmony-base-")
         .tempfile_in(pool)

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use quick_xml::Writer;
+use quick_xml::escape::partial_escape;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 
 /// What most documents take, so that they are written in one piece.
@@ -96,7 +97,8 @@ impl Element {
             }
             Content::Text(text) => {
                 writer.write_event(Event::Start(start))?;
-                writer.write_event(Event::Text(BytesText::new(text)))?;
+                // Quotes stand for themselves in text, and JSON is full of them.
+                writer.write_event(Event::Text(BytesText::from_escaped(partial_escape(text))))?;
                 writer.write_event(Event::End(BytesEnd::new(self.name)))
             }
         }

@@ -11,14 +11,16 @@ use tokio::time::{Instant, sleep};
 use tracing::info;
 
 use crate::domain::topology::virtualization::{
-    DataDisk, DiskHandle, DiskSource, NetworkCard, NetworkHandle,
+    DataDisk, DiskHandle, DiskSource, NetworkCard, NetworkHandle, VmNetwork,
 };
+use crate::modules::host::HostFacts;
 
 use super::disk;
 use super::element::Element;
 use super::error::KvmError;
 use super::files::VmFiles;
 use super::libvirt::Libvirt;
+use super::params;
 use super::planning::check_network;
 use super::record::DomainRecord;
 use super::types::{MAX_DISKS, MAX_NETWORKS, MacAddress, Violation, Violations, VmName};
@@ -36,6 +38,7 @@ pub(super) struct Running<'a> {
     pub(super) libvirt: &'a Libvirt,
     pub(super) name: &'a VmName,
     pub(super) record: &'a DomainRecord,
+    pub(super) facts: &'a HostFacts,
     pub(super) files: &'a VmFiles,
 }
 
@@ -86,7 +89,7 @@ impl Running<'_> {
         card: &NetworkCard,
     ) -> Result<NetworkHandle, KvmError> {
         let checked = checked(|found| check_card(found, "card", card))?;
-        check_network(self.libvirt, &checked.network).await?;
+        self.check_network(&checked.network).await?;
         let devices = self.devices().await?;
         let places = 0..u32::try_from(MAX_NETWORKS).unwrap_or(u32::MAX);
         let handle = places
@@ -120,6 +123,19 @@ impl Running<'_> {
             .await?;
         self.wait_until_gone(handle, |devices| devices.card(handle).is_none())
             .await
+    }
+
+    async fn check_network(&self, network: &VmNetwork) -> Result<(), KvmError> {
+        let record = self.record;
+        let capabilities = self
+            .facts
+            .capabilities(record.spec.architecture, record.accelerator);
+        params::check_network("card.network", network, capabilities, self.facts).map_err(
+            |violation| KvmError::Invalid {
+                violations: vec![violation],
+            },
+        )?;
+        check_network(self.libvirt, network).await
     }
 
     async fn attach(&self, device: Element) -> Result<(), KvmError> {

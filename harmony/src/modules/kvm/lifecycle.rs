@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::domain::topology::virtualization::VmStatus;
+use crate::modules::host::HostFacts;
 
 use super::connection::ConnectionUri;
 use super::error::KvmError;
@@ -32,6 +33,7 @@ pub(super) struct Plugging {
     libvirt: Libvirt,
     name: VmName,
     record: DomainRecord,
+    facts: HostFacts,
     layout: Layout,
 }
 
@@ -41,6 +43,7 @@ impl Plugging {
             libvirt: &self.libvirt,
             name: &self.name,
             record: &self.record,
+            facts: &self.facts,
             files: &self.layout.files,
         }
     }
@@ -147,7 +150,9 @@ impl KvmVirtualMachineHost {
             }
         }
         let config = VmConfig::try_from(&record.spec)?;
-        let resolved = self.planner().await?.replan(&config, &record).await?;
+        let planner = self.planner().await?;
+        let resolved = planner.replan(&config, &record).await?;
+        planner.publish_kernel(&config).await?;
         if let Firmware::Uefi(firmware) = &resolved.params.firmware {
             let UefiFirmware {
                 code,
@@ -178,6 +183,7 @@ impl KvmVirtualMachineHost {
         Ok(Plugging {
             _lock: lock,
             libvirt: self.libvirt().await?.clone(),
+            facts: self.facts().await.clone(),
             layout: self.layout(&name),
             name,
             record,

@@ -20,9 +20,12 @@ use super::firmware::{RejectedFirmware, UefiFirmware};
 use super::types::VmConfig;
 
 pub use accelerator::{AcceleratorDecision, choose_accelerator};
+#[cfg(feature = "kvm")]
+pub(in crate::modules) use connections::check_network;
 pub use cpu::{CpuModel, IMPDEF, QemuGlobal};
 pub use decision::{Decision, Decisions};
 use resolution::Resolution;
+pub use resolution::select_host_firmware;
 
 /// How many empty PCIe root ports a guest gets, into which devices can be plugged while it runs.
 pub const SPARE_ROOT_PORTS: u32 = 4;

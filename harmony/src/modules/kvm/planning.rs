@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::domain::topology::virtualization::{Protocol, VmNetwork};
+use crate::domain::topology::virtualization::{KernelBoot, Protocol, VmNetwork};
 use crate::modules::host::HostFacts;
 use crate::modules::ssh;
 
@@ -61,12 +61,7 @@ impl Planner<'_> {
         let mut placement = self.place(&config, &layout, uuid, None).await?;
         let image = self.publish(config.image()).await?;
         placement.image_sha256 = Some(disk::image_digest(&image).await?);
-        if let Some((kernel, initrd)) = &mut placement.kernel {
-            *kernel = self.publish(kernel).await?;
-            if let Some(initrd) = initrd {
-                *initrd = self.publish(initrd).await?;
-            }
-        }
+        self.publish_kernel(&config).await?;
         let xml = domain_xml(&config, &params, &placement)?;
         let host_key = config
             .first_boot()
@@ -113,6 +108,17 @@ impl Planner<'_> {
         Layout::new(self.uri, self.data_dir, config.name())
     }
 
+    /// Puts the kernel from outside where its placement says that it is.
+    pub(super) async fn publish_kernel(&self, config: &VmConfig) -> Result<(), KvmError> {
+        if let Some(kernel) = config.kernel() {
+            self.publish(&kernel.image).await?;
+            if let Some(initrd) = &kernel.initrd {
+                self.publish(initrd).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn publish(&self, file: &Path) -> Result<PathBuf, KvmError> {
         let system = self.uri == ConnectionUri::System;
         disk::publish_image(file, &self.pool, system).await
@@ -137,11 +143,11 @@ impl Planner<'_> {
         for disk in config.disks() {
             disks.push(disk::place(config.name(), disk, &layout.files).await?);
         }
-        let kernel = config.kernel();
+        let kernel = config.kernel().map(|kernel| self.place_kernel(kernel));
         let placement = Placement {
             ssh_port,
             disks,
-            kernel: kernel.map(|kernel| (kernel.image.clone(), kernel.initrd.clone())),
+            kernel: kernel.transpose()?,
             ..Placement::new(config, uuid, &layout.files)
         };
         Ok(match recorded {
@@ -151,6 +157,13 @@ impl Planner<'_> {
                 ..placement
             },
         })
+    }
+
+    fn place_kernel(&self, kernel: &KernelBoot) -> Result<(PathBuf, Option<PathBuf>), KvmError> {
+        let system = self.uri == ConnectionUri::System;
+        let published = |file: &PathBuf| disk::published_path(file, &self.pool, system);
+        let initrd = kernel.initrd.as_ref().map(published).transpose()?;
+        Ok((published(&kernel.image)?, initrd))
     }
 
     async fn check_networks(&self, config: &VmConfig) -> Result<(), KvmError> {

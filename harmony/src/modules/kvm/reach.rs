@@ -72,7 +72,8 @@ pub(super) async fn wait_for_ssh(
             }
         }
         if Instant::now() >= deadline {
-            let console = console::tail(&layout.files.console_log, 1);
+            let console =
+                console::tail(record.console_log(&layout.files.console_log).as_deref(), 1);
             return Err(KvmError::TimedOut {
                 name: name.to_string(),
                 awaited: AWAITED,

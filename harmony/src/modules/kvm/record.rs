@@ -2,6 +2,7 @@
 //! say what differs.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
@@ -9,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::domain::topology::virtualization::{Accelerator, MachineIdentity, VirtualMachineSpec};
+use crate::domain::topology::virtualization::{
+    Accelerator, ConsoleLog, MachineIdentity, VirtualMachineSpec,
+};
 use crate::modules::image::Sha256Digest;
 
 use super::error::KvmError;
@@ -87,6 +90,15 @@ impl DomainRecord {
             },
             ssh_port: placement.ssh_port,
         })
+    }
+
+    /// Where the serial console is logged; `managed` is the file among the VM's own.
+    pub fn console_log(&self, managed: &Path) -> Option<PathBuf> {
+        match &self.spec.console {
+            ConsoleLog::Managed => Some(managed.to_owned()),
+            ConsoleLog::File { path } => Some(path.clone()),
+            ConsoleLog::Discarded => None,
+        }
     }
 
     /// What the machine is known by.

@@ -130,7 +130,8 @@ impl KvmVirtualMachineHost {
         Ok(record.map(|record| record.spec))
     }
 
-    /// The serial console's log of a VM.
+    /// The serial console's log of a VM that has it among its own files, as it is unless its spec says
+    /// otherwise.
     pub fn console_log(&self, name: &str) -> Result<PathBuf, ExecutorError> {
         Ok(self.layout(&checked(name)?).files.console_log)
     }
@@ -216,7 +217,7 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
             self.create(config).await?;
             return Ok(Ensured::Created);
         };
-        let changes = record.changes(spec);
+        let changes = record.changes(&config.to_spec());
         if changes.is_empty() {
             let started = self.start_existing(config.name(), &record).await?;
             return Ok(if started {
@@ -349,11 +350,15 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
             Ok(status) => status.to_string(),
             Err(error) => format!("unknown ({error})"),
         };
-        let addresses = match (self.libvirt().await, self.existing(&checked).await) {
-            (Ok(libvirt), Ok(record)) => reach::describe(libvirt, &checked, &record).await,
-            (Err(error), _) | (_, Err(error)) => error.to_string(),
+        let managed = self.layout(&checked).files.console_log;
+        let (addresses, log) = match (self.libvirt().await, self.existing(&checked).await) {
+            (Ok(libvirt), Ok(record)) => (
+                reach::describe(libvirt, &checked, &record).await,
+                record.console_log(&managed),
+            ),
+            (Err(error), _) | (_, Err(error)) => (error.to_string(), Some(managed)),
         };
-        let console = console::tail(&self.layout(&checked).files.console_log, 60);
+        let console = console::tail(log.as_deref(), 60);
         format!("state: {status}\naddresses: {addresses}\nserial console, last lines:\n{console}\n")
     }
 }

@@ -7,8 +7,7 @@ use crate::domain::topology::virtualization::{Accelerator, FirmwareChoice, VmArc
 use crate::modules::host::{
     Distribution, EmulatorFact, FreeSpace, HostFacts, HostPackage, QemuVersion, older_than_mttcg,
 };
-use crate::modules::kvm::firmware::{FirmwareRequest, select_firmware};
-use crate::modules::kvm::params::choose_accelerator;
+use crate::modules::kvm::params::{choose_accelerator, select_host_firmware};
 
 use super::PreflightOptions;
 use super::report::{Check, CheckResult};
@@ -103,24 +102,15 @@ fn uefi(architecture: VmArchitecture, facts: &HostFacts) -> CheckResult {
         VmArchitecture::X86_64 => ("pc-q35-0.0", HostPackage::FirmwareX86),
         VmArchitecture::Aarch64 => ("virt-0.0", HostPackage::FirmwareAarch64),
     };
-    let request = FirmwareRequest {
-        architecture,
-        machine: known.map_or(any_machine, |c| &c.machine),
-        secure_boot: false,
-        enrolled_keys: false,
-        raw_only: false,
-    };
-    match select_firmware(&facts.firmware, &request) {
+    let machine = known.map_or(any_machine, |c| &c.machine);
+    match select_host_firmware(architecture, machine, facts) {
         Ok(selection) => CheckResult::Ok {
             detail: selection.firmware.code.display().to_string(),
         },
-        Err(rejected) => {
-            let reasons: Vec<String> = rejected.iter().map(ToString::to_string).collect();
-            CheckResult::Fail {
-                cause: format!("nothing is usable: {}", reasons.join("; ")),
-                hint: install(package),
-            }
-        }
+        Err(error) => CheckResult::Fail {
+            cause: error.to_string(),
+            hint: install(package),
+        },
     }
 }
 

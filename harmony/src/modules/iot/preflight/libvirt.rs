@@ -4,10 +4,11 @@ use std::path::Path;
 
 use crate::domain::error::{ExecutorError, HintedError, error_chain};
 use crate::domain::topology::Topology;
-use crate::domain::topology::virtualization::VmNetwork;
-use crate::modules::host::{Distribution, HostPackage};
+use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmNetwork};
+use crate::modules::host::{Distribution, HostFacts, HostPackage};
 use crate::modules::kvm::KvmError;
 use crate::modules::kvm::connection::ConnectionUri;
+use crate::modules::kvm::params::check_network;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 
 use super::PreflightOptions;
@@ -36,7 +37,9 @@ pub(super) async fn connection_checks(
         pool(host),
     ];
     for wanted in &options.networks {
-        checks.push(network(network_result(host, wanted).await));
+        checks.push(network(
+            network_result(host, options.architecture, wanted).await,
+        ));
     }
     checks
 }
@@ -93,17 +96,27 @@ fn pool(host: &KvmVirtualMachineHost) -> Check {
     }
 }
 
-async fn network_result(host: &KvmVirtualMachineHost, wanted: &VmNetwork) -> CheckResult {
-    match wanted {
-        VmNetwork::User { .. } => match &host.facts().await.programs.passt {
-            Some(path) => CheckResult::Ok {
-                detail: format!("user networking through {}", path.display()),
-            },
-            None => failed(
-                "passt is not on PATH",
-                Some(Distribution::of_host().install_command(HostPackage::Passt)),
-            ),
+fn user_network(facts: &HostFacts, guest: VmArchitecture, wanted: &VmNetwork) -> CheckResult {
+    if facts.programs.passt.is_none() {
+        let install = Distribution::of_host().install_command(HostPackage::Passt);
+        return failed("passt is not on PATH", Some(install));
+    }
+    let capabilities = facts.capabilities(guest, Accelerator::Tcg);
+    match check_network("network", wanted, capabilities, facts) {
+        Ok(how) => CheckResult::Ok {
+            detail: format!("user networking {how}"),
         },
+        Err(violation) => failed(&violation.to_string(), Some(violation.fix)),
+    }
+}
+
+async fn network_result(
+    host: &KvmVirtualMachineHost,
+    architecture: VmArchitecture,
+    wanted: &VmNetwork,
+) -> CheckResult {
+    match wanted {
+        VmNetwork::User { .. } => user_network(host.facts().await, architecture, wanted),
         VmNetwork::Nat { network } => {
             let result: Result<(), ExecutorError> = host.check_network(network).await;
             match result {

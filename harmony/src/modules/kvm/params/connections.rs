@@ -54,8 +54,8 @@ fn virtiofs_obstacle(share: &ShareConfig, host: &HostFacts) -> Result<String, St
 
 /// Why libvirt cannot use passt. Where it does not say what it can use, its version tells: Debian 12's 9.0
 /// refuses the name, although the feature's first parts are in it.
-fn passt_obstacle(capabilities: &DomainCapabilities, host: &HostFacts) -> Option<String> {
-    let backends = &capabilities.network_backends;
+fn passt_obstacle(capabilities: Option<&DomainCapabilities>, host: &HostFacts) -> Option<String> {
+    let backends = capabilities.map_or(&[][..], |c| &c.network_backends);
     let version = host.libvirt_version()?;
     if backends.iter().any(|b| b == "passt") || (backends.is_empty() && version >= PASST_SINCE) {
         return None;
@@ -66,10 +66,10 @@ fn passt_obstacle(capabilities: &DomainCapabilities, host: &HostFacts) -> Option
 }
 
 /// What a network card's network depends on, or why the host does not have it.
-pub(super) fn check_network(
-    place: usize,
+pub(in crate::modules) fn check_network(
+    field: &str,
     network: &VmNetwork,
-    capabilities: &DomainCapabilities,
+    capabilities: Option<&DomainCapabilities>,
     host: &HostFacts,
 ) -> Result<String, Violation> {
     match network {
@@ -77,7 +77,6 @@ pub(super) fn check_network(
         VmNetwork::Bridge { .. } => Ok("the address comes from the bridge's network".to_owned()),
         VmNetwork::User { .. } => {
             let refuse = |obstacle: String, fix: &str| {
-                let field = format!("networks[{place}].network");
                 let expected = format!("nat or bridge: {obstacle}");
                 Err(Violation::new(field, network, expected).fix(fix))
             };
@@ -87,12 +86,7 @@ pub(super) fn check_network(
             if let Some(obstacle) = passt_obstacle(capabilities, host) {
                 return refuse(obstacle, "use a NAT network, or a newer libvirt");
             }
-            let ssh = if place == 0 {
-                "; SSH gets a forwarded port of 127.0.0.1"
-            } else {
-                ""
-            };
-            Ok(format!("through {}{ssh}", passt.display()))
+            Ok(format!("through {}", passt.display()))
         }
     }
 }

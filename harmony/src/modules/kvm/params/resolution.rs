@@ -3,19 +3,22 @@
 use std::path::PathBuf;
 
 use crate::domain::topology::virtualization::{
-    Accelerator, ConsoleLog, FirmwareChoice, ShareDriver, VmArchitecture,
+    Accelerator, ConsoleLog, FirmwareChoice, ShareDriver, VmArchitecture, VmNetwork,
 };
 use crate::modules::host::{
     DomainCapabilities, EmulatorFact, HostFacts, LibvirtVersion, QemuVersion,
 };
 use crate::modules::kvm::error::KvmError;
-use crate::modules::kvm::firmware::{FirmwareRequest, RejectedFirmware, select_firmware};
+use crate::modules::kvm::firmware::{
+    FirmwareRequest, FirmwareSelection, RejectedFirmware, select_firmware,
+};
 use crate::modules::kvm::types::{ShareConfig, Violation, Violations, VmConfig};
 
 use super::accelerator::choose_accelerator;
+use super::connections::{check_network, choose_share_driver};
 use super::cpu::{self, CpuModel, QemuGlobal};
 use super::decision::Decisions;
-use super::{Firmware, SerialPort, connections};
+use super::{Firmware, SerialPort};
 
 /// GICv2 has interfaces for 8 processors (GIC Architecture Specification 2.0).
 const GIC2_MAX_VCPUS: u32 = 8;
@@ -28,6 +31,29 @@ const TRANSLATION_CACHE_MIB: u64 = 512;
 /// What libvirt has since which version (libvirt's own documentation of its domain format, and its news).
 const TB_CACHE_SINCE: LibvirtVersion = LibvirtVersion::new(8, 0);
 const QCOW2_FIRMWARE_SINCE: LibvirtVersion = LibvirtVersion::new(9, 2);
+
+/// The UEFI firmware of a host for a machine: without Secure Boot, and of a format that its libvirt knows.
+///
+/// # Errors
+/// [`KvmError::MissingFirmware`] with each candidate and why it was not taken.
+pub fn select_host_firmware(
+    architecture: VmArchitecture,
+    machine: &str,
+    host: &HostFacts,
+) -> Result<FirmwareSelection, KvmError> {
+    let libvirt = host.libvirt_version();
+    let request = FirmwareRequest {
+        architecture,
+        machine,
+        secure_boot: false,
+        enrolled_keys: false,
+        raw_only: libvirt.is_none_or(|version| version < QCOW2_FIRMWARE_SINCE),
+    };
+    select_firmware(&host.firmware, &request).map_err(|rejected| KvmError::MissingFirmware {
+        architecture,
+        rejected,
+    })
+}
 
 /// The decisions so far, and what speaks against them.
 #[derive(Default)]
@@ -167,21 +193,7 @@ impl Resolution {
         if let Some(reason) = bios {
             return Ok(self.decisions.note("firmware", Firmware::Bios, reason));
         }
-        let request = FirmwareRequest {
-            architecture,
-            machine,
-            secure_boot: false,
-            enrolled_keys: false,
-            raw_only: host
-                .libvirt_version()
-                .is_none_or(|v| v < QCOW2_FIRMWARE_SINCE),
-        };
-        let selection = select_firmware(&host.firmware, &request).map_err(|rejected| {
-            KvmError::MissingFirmware {
-                architecture,
-                rejected,
-            }
-        })?;
+        let selection = select_host_firmware(architecture, machine, host)?;
         let reason = format!("from {}", selection.origin.display());
         self.firmware_rejected = selection.rejected;
         let firmware = Firmware::Uefi(selection.firmware);
@@ -234,7 +246,7 @@ impl Resolution {
     pub(super) fn shares(&mut self, shares: &[ShareConfig], host: &HostFacts) -> Vec<ShareDriver> {
         let mut resolved = Vec::with_capacity(shares.len());
         for (place, share) in shares.iter().enumerate() {
-            let choice = connections::choose_share_driver(place, share, host);
+            let choice = choose_share_driver(place, share, host);
             if let Some((driver, reason)) = self.violations.keep(choice) {
                 let reason = format!("{}: {reason}", share.tag);
                 resolved.push(self.decisions.note("share", driver, reason));
@@ -250,8 +262,12 @@ impl Resolution {
         capabilities: &DomainCapabilities,
     ) {
         for (place, card) in config.networks().iter().enumerate() {
-            let checked = connections::check_network(place, &card.network, capabilities, host);
-            if let Some(reason) = self.violations.keep(checked) {
+            let field = format!("networks[{place}].network");
+            let checked = check_network(&field, &card.network, Some(capabilities), host);
+            if let Some(mut reason) = self.violations.keep(checked) {
+                if place == 0 && matches!(card.network, VmNetwork::User { .. }) {
+                    reason.push_str("; SSH gets a forwarded port of 127.0.0.1");
+                }
                 self.decisions.note("network", &card.network, reason);
             }
         }
