@@ -205,11 +205,14 @@ async fn console_row(session: &Session<'_>, guest: &Guest) -> Result<Row, Failur
     let write = HostCommand::new("sh").args(["-c", "echo \"$1\" >/dev/console", "say", &line]);
     guest.output(write.as_root()).await?;
     let deadline = Instant::now() + CONSOLE_BOUND;
-    let said = loop {
-        let bytes = std::fs::read(&log)?;
-        let said = String::from_utf8_lossy(&bytes).contains(&line);
-        if said || Instant::now() >= deadline {
-            break said;
+    let found = loop {
+        let found = match std::fs::read(&log) {
+            Ok(bytes) if String::from_utf8_lossy(&bytes).contains(&line) => yes_no(true).to_owned(),
+            Ok(_) => yes_no(false).to_owned(),
+            Err(error) => format!("{}: {error}", log.display()),
+        };
+        if found == yes_no(true) || Instant::now() >= deadline {
+            break found;
         }
         // The log daemon tells nobody when it has written.
         sleep(Duration::from_millis(100)).await;
@@ -217,7 +220,7 @@ async fn console_row(session: &Session<'_>, guest: &Guest) -> Result<Row, Failur
     Ok(Row::equal(
         "console log has what the guest says",
         yes_no(true),
-        yes_no(said),
+        found,
     ))
 }
 
