@@ -63,6 +63,7 @@ step "aarch64 build of harmony without features and of the iot crates" ./iot/scr
 
 step "smoke: arm64, user network" ./iot/scripts/smoke-a3-arm.sh
 step "smoke: x86_64, emulated" ./iot/scripts/smoke-a3.sh --arch x86_64 --accel tcg
+step "guests of every lane, from inside" ./iot/scripts/guest-lanes.sh
 
 if [ "$(id -u)" -eq 0 ]; then
   # The private network has no way out, so the image must have Podman in it: the one built from packages has.

@@ -4,14 +4,14 @@ use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
-use harmony::domain::topology::linux_host::{HostCommand, LinuxHost};
+use harmony::domain::topology::linux_host::HostCommand;
 use harmony::domain::topology::virtualization::{VirtualMachineHost, VmArchitecture};
-use harmony::modules::ssh::{SshLinuxHost, SshTarget};
+use iot_smoke::Failure;
+use iot_smoke::guest::{self, Login};
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::Failure;
-use crate::phases::{Device, Login, Smoke, elf_machine, expect};
+use crate::phases::{Device, Smoke, elf_machine, expect};
 
 /// The user that the agent and its containers run as.
 const AGENT_USER: &str = "iot-agent";
@@ -19,41 +19,20 @@ const AGENT_USER: &str = "iot-agent";
 /// How long a container's output may take to reach the journal.
 const LOG_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the guest may take to let us in.
-const LOGIN_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// A guest that we are logged in to.
+/// A device that we are logged in to.
 pub(crate) struct Guest {
-    ssh: SshLinuxHost,
+    guest: guest::Guest,
 }
 
 impl Guest {
     pub(crate) async fn log_in(login: &Login) -> Result<Self, Failure> {
-        let ssh = SshLinuxHost::new(SshTarget {
-            address: login.address,
-            port: login.port,
-            user: login.user.clone(),
-            private_key: login.private_key.clone(),
-            host_key: login.host_key.parse()?,
-            connect_timeout: Duration::from_secs(60),
-            command_timeout: Duration::from_secs(120),
-        })?;
-        ssh.wait_reachable(LOGIN_TIMEOUT).await?;
-        Ok(Self { ssh })
+        let guest = guest::Guest::log_in(login).await?;
+        Ok(Self { guest })
     }
 
     /// The output of a command that must succeed.
     async fn output(&self, command: HostCommand) -> Result<String, Failure> {
-        let output = self.ssh.run(&command, &[]).await?;
-        if output.status == 0 {
-            Ok(output.stdout)
-        } else {
-            Err(format!(
-                "'{command}' failed in the guest ({}): {}",
-                output.status, output.stderr
-            )
-            .into())
-        }
+        self.guest.output(command).await
     }
 
     /// A command of the agent's user's Podman.
@@ -256,13 +235,7 @@ async fn login(smoke: &Smoke) -> Result<Login, Failure> {
     let host = smoke.host.as_ref().ok_or("no VM was made")?;
     let wait = Duration::from_secs(10);
     let address = host.wait_for_address(&smoke.args.name, wait).await?;
-    Ok(Login {
-        user: "harmony".to_owned(),
-        address: address.ip,
-        port: address.ssh_port,
-        private_key: smoke.data_dir.join("keys/id_ed25519"),
-        host_key: address.host_key.ok_or("no pinned host key")?,
-    })
+    Login::at(address, &smoke.data_dir.join("keys/id_ed25519"))
 }
 
 async fn journal(smoke: &Smoke) -> Result<String, Failure> {

@@ -18,30 +18,19 @@ mod registry;
 mod server;
 mod workload;
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use iot_smoke::Failure;
+use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
 
 use crate::args::Args;
 use crate::phases::Smoke;
 
-/// An error of the smoke: something that was expected did not hold.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("warn,harmony=info,iot_smoke=info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log_to_stderr("warn,harmony=info,iot_smoke=info");
     let mut smoke = match Smoke::new(args) {
         Ok(smoke) => smoke,
         Err(error) => {
@@ -77,21 +66,4 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Waits for SIGINT or SIGTERM.
-async fn asked_to_stop() -> Result<(), std::io::Error> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
-}
-
-/// Prints a result.
-fn say(text: &str) {
-    // Nobody is left to tell when standard output is closed.
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

@@ -12,13 +12,14 @@ use harmony::modules::iot::platform::Platform;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::{AgentStatus, DeploymentName, DeviceId, IotScore, NatsUrls, Phase};
+use iot_smoke::Failure;
+use iot_smoke::guest::Login;
 use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tracing::info;
 
-use crate::Failure;
 use crate::args::Args;
 use crate::evidence::Guest;
 use crate::server::{Server, start_nats};
@@ -50,16 +51,6 @@ pub(crate) struct Device {
 pub(crate) struct Stage {
     pub(crate) name: String,
     pub(crate) seconds: f64,
-}
-
-/// How to log in.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Login {
-    pub(crate) user: String,
-    pub(crate) address: std::net::IpAddr,
-    pub(crate) port: u16,
-    pub(crate) private_key: PathBuf,
-    pub(crate) host_key: String,
 }
 
 /// The smoke, and all that it has started so far.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use harmony::domain::topology::virtualization::VmArchitecture;
 use tokio::process::Command;
 
-use crate::Failure;
+use iot_smoke::Failure;
 
 /// The programs for the guest.
 pub(crate) struct Built {

@@ -175,6 +175,37 @@ pub(super) async fn create_blank(file: &Path, size_gib: u64) -> Result<(), KvmEr
     make_private(file)
 }
 
+/// Makes sure that a plugged-in disk's file is there: what was unplugged comes back as it was. Returns whether
+/// it was made.
+///
+/// # Errors
+/// [`KvmError::UnsuitableDisk`] when the one from before has another size.
+pub(super) async fn ensure_blank(
+    name: &VmName,
+    disk: &DiskConfig,
+    file: &Path,
+    size_gib: u64,
+) -> Result<bool, KvmError> {
+    if !file.exists() {
+        create_blank(file, size_gib).await?;
+        return Ok(true);
+    }
+    let unsuitable = |reason: String| KvmError::UnsuitableDisk {
+        name: name.to_string(),
+        tag: disk.tag.to_string(),
+        path: file.to_owned(),
+        reason,
+    };
+    let bytes = inspect(file).await?.map_err(unsuitable)?.virtual_size;
+    if bytes == size_gib * GIB {
+        return Ok(false);
+    }
+    Err(unsuitable(format!(
+        "a disk of that tag was plugged in before and has {bytes} bytes (expected {}, size_gib = {size_gib})",
+        size_gib * GIB
+    )))
+}
+
 fn make_private(file: &Path) -> Result<(), KvmError> {
     std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600))
         .map_err(KvmError::io("set the mode of", file))

@@ -119,6 +119,14 @@ pub enum KvmError {
         /// The device that was named.
         device: String,
     },
+    /// No port is left into which a device could be plugged.
+    #[error("the virtual machine '{name}' has no empty port left for {device}")]
+    NoRoom {
+        /// The VM.
+        name: String,
+        /// The device that was to be plugged in.
+        device: String,
+    },
     /// The disk image cannot be the backing file of this VM.
     #[error("the image {} cannot be used for {name}: {reason}", path.display())]
     UnsuitableImage {
@@ -355,6 +363,7 @@ impl HintedError for KvmError {
             | Self::Busy { .. }
             | Self::NotOff { .. }
             | Self::DeviceTaken { .. }
+            | Self::NoRoom { .. }
             | Self::Changed { .. } => ErrorKind::Conflict,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::UnsuitableImage { .. }
@@ -438,6 +447,9 @@ impl HintedError for KvmError {
             Self::UnsupportedUri { .. } => {
                 Some("harmony makes files beside libvirt, so it must run on the same host".to_owned())
             }
+            Self::NoRoom { .. } => Some(
+                "unplug a device first, or make this one part of the virtual machine's spec".to_owned(),
+            ),
             Self::NoSpace { .. } => Some("free some space, or set HARMONY_DATA_DIR to another file system".to_owned()),
             _ => None,
         }

@@ -115,10 +115,12 @@ pub trait VirtualMachineHost: Topology {
     async fn destroy_vm(&self, name: &str) -> Result<bool, ExecutorError>;
 
     /// Plugs a disk into the running guest. It is there until it is unplugged or the power is cut: a VM
-    /// that starts has what its spec says. A blank disk's file goes with the VM.
+    /// that starts has what its spec says. A blank disk's file goes with the VM: plugged in again by its tag,
+    /// it has what was written to it.
     ///
     /// # Errors
-    /// A disk that is not valid, a tag that is taken, a VM that does not run, no room left on the bus.
+    /// A disk that is not valid, a tag that is taken, a blank disk of another size than it had before, a VM
+    /// that does not run, no room left on the bus.
     async fn attach_disk(&self, name: &str, disk: &DataDisk) -> Result<DiskHandle, ExecutorError>;
 
     /// Unplugs a disk from the running guest and waits until the guest has let go of it.
