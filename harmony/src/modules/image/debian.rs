@@ -2,7 +2,7 @@
 //!
 //! The stages: `mmdebstrap` makes the root file system as an archive; it is unpacked and configured;
 //! `grub-mkimage` of the image itself makes its boot loaders; the disk is laid out
-//! ([`disk`](super::disk)) and filled by `mke2fs`; `qemu-img` compresses it. An ordinary user does what
+//! (module `disk`) and filled by `mke2fs`; `qemu-img` compresses it. An ordinary user does what
 //! needs root in a user namespace with his subordinate ids.
 //!
 //! The result is cached under a name that has the digest of its recipe. It is built under a lock, in a
