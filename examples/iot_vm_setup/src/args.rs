@@ -58,8 +58,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TYPE")]
     pub(crate) machine: Option<String>,
 
-    /// user[:HOSTPORT:GUESTPORT[/udp],...] (passt, no root needed), nat[:NETWORK] or bridge:NAME. May be
-    /// repeated; the device is reached through the first
+    /// user, nat, nat:NETWORK or bridge:NAME; user (passt) needs no root, and takes ports to forward:
+    /// user:HOSTPORT:GUESTPORT,HOSTPORT:GUESTPORT/udp. May be repeated; the device is reached through the first
     #[arg(long, default_value = "user")]
     pub(crate) network: Vec<VmNetwork>,
 
