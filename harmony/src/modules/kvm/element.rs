@@ -81,9 +81,18 @@ impl Element {
         String::from_utf8(bytes).map_err(std::io::Error::other)
     }
 
-    fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
+    /// The start tag, in a buffer that it fits unless much of it has to be escaped.
+    fn start(&self) -> BytesStart<'static> {
+        let attributes = self.attributes.iter();
+        let sizes = attributes.map(|(name, value)| name.len() + value.len() + 4);
+        let mut buffer = String::with_capacity(self.name.len() + sizes.sum::<usize>());
+        buffer.push_str(self.name);
         let attributes = self.attributes.iter().map(|(k, v)| (*k, v.as_ref()));
-        let start = BytesStart::new(self.name).with_attributes(attributes);
+        BytesStart::from_content(buffer, self.name.len()).with_attributes(attributes)
+    }
+
+    fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
+        let start = self.start();
         match &self.content {
             Content::Children(children) if children.is_empty() => {
                 writer.write_event(Event::Empty(start))

@@ -126,6 +126,8 @@ impl DomainXmlParams {
             machine: &machine,
         });
         let gic = resolution.gic(arch, config.vcpus(), capabilities);
+        resolution.translator_threads(arch, accelerator, host);
+        resolution.clock(arch);
         let translation_cache_mib = resolution.translation_cache(accelerator, host);
         let firmware = resolution.firmware(config, host, &machine);
         let serial_port = resolution.serial_port(arch, config.console());

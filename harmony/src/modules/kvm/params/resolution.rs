@@ -153,6 +153,41 @@ impl Resolution {
         Some(self.decisions.note("gic", version, reason))
     }
 
+    /// Nothing is said to QEMU of its translator's threads: its default is the right one.
+    pub(super) fn translator_threads(
+        &mut self,
+        arch: VmArchitecture,
+        accelerator: Accelerator,
+        host: &HostFacts,
+    ) {
+        if accelerator == Accelerator::Kvm {
+            return;
+        }
+        // QEMU translates on one thread where the guest's memory model is stronger than the host's.
+        let stronger =
+            (arch, host.architecture) == (VmArchitecture::X86_64, Some(VmArchitecture::Aarch64));
+        let (value, reason) = if stronger {
+            (
+                "one",
+                "QEMU's default where the guest's memory model is stronger than the host's",
+            )
+        } else {
+            (
+                "one a vCPU",
+                "multi-threaded TCG is QEMU's default for this guest on this host",
+            )
+        };
+        self.decisions.note("translator threads", value, reason);
+    }
+
+    pub(super) fn clock(&mut self, arch: VmArchitecture) {
+        let reason = match arch {
+            VmArchitecture::X86_64 => "the PC's clock catches up on ticks that were late",
+            VmArchitecture::Aarch64 => "Arm's PL031, which is part of the machine",
+        };
+        self.decisions.note("clock", "utc", reason);
+    }
+
     pub(super) fn translation_cache(
         &mut self,
         accelerator: Accelerator,
