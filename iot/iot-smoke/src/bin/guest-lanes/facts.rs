@@ -24,7 +24,7 @@ awk -F '\t*: ' '
   END { print "cpus", cpus; print "cpu", implementer, part; print "cpu_features", features }
 ' /proc/cpuinfo
 say gic "$(cat /proc/device-tree/intc*/compatible 2>/dev/null | tr '\0' ' ')"
-say interrupts "$(grep -oE 'IO-APIC|GICv[0-9]+' /proc/interrupts | sort -u | tr '\n' ' ')"
+say interrupts "$(grep -oE 'IO-APIC|GIC[v-][0-9]+' /proc/interrupts | sort -u | tr '\n' ' ')"
 file console /sys/class/tty/console/active
 whether efi -d /sys/firmware/efi
 whether device_tree -d /proc/device-tree

@@ -225,7 +225,7 @@ pub(crate) fn refusal(what: &str, expected: &str, result: Result<(), ExecutorErr
             Some(KvmError::NoRoom { .. }) => "no room".to_owned(),
             Some(KvmError::UnsuitableDisk { .. }) => "unsuitable".to_owned(),
             Some(KvmError::NotOff { .. }) => "not off".to_owned(),
-            _ => harmony::domain::error::error_chain(error),
+            _ => harmony::domain::error::error_chain(error).replace('\n', ";"),
         },
     };
     Row::equal(format!("refused: {what}"), expected, found)
