@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use harmony::domain::error::{ErrorKind, ExecutorError};
 use harmony::domain::topology::virtualization::{
-    AcceleratorChoice, Ensured, FirstBoot, OnChange, StoppedWhileWaiting, VirtualMachineHost,
-    VirtualMachineSpec, VmNetwork, VmStatus, while_running,
+    AcceleratorChoice, DataDisk, DiskSource, Ensured, FirstBoot, OnChange, ShareDriver,
+    SharedDirectory, StoppedWhileWaiting, VirtualMachineHost, VirtualMachineSpec, VmNetwork,
+    VmStatus, while_running,
 };
 use harmony::modules::kvm::KvmError;
 use harmony::modules::kvm::connection::ConnectionUri;
@@ -418,5 +419,83 @@ async fn a_rebuilt_vm_is_the_same_machine() {
     spec.networks[1].mac = identity.macs.get(1).map(|mac| mac.to_uppercase());
     let kept = host.ensure_vm(&spec, OnChange::Refuse).await;
     assert_eq!(kept.expect("the same"), Ensured::Unchanged);
+    host.destroy_vm(name).await.expect("destroyed");
+}
+
+#[tokio::test]
+#[ignore = "needs libvirt, virsh, QEMU and firmware: replaces harmony-test-replace, and fails to"]
+async fn a_vm_is_not_given_up_for_one_that_cannot_be() {
+    let bench = Bench::new().await;
+    let (host, name) = (&bench.host, "harmony-test-replace");
+    host.destroy_vm(name).await.expect("swept");
+    let blank = DataDisk {
+        tag: "data".to_owned(),
+        source: DiskSource::Blank { size_gib: 1 },
+        read_only: false,
+    };
+    let spec = VirtualMachineSpec {
+        networks: vec!["user:28080:80".parse::<VmNetwork>().expect("valid").into()],
+        disks: vec![blank.clone()],
+        ..bench.spec(name)
+    };
+    host.ensure_vm(&spec, OnChange::Refuse).await.expect("made");
+    let identity = host.identity(name).await.expect("known");
+    let data = host.pool().join(format!("{name}@data.qcow2"));
+    let inode = || std::fs::metadata(&data).expect("there").ino();
+    let before = inode();
+
+    let own_file = DataDisk {
+        source: DiskSource::File { path: data.clone() },
+        ..blank
+    };
+    let share = SharedDirectory {
+        tag: "src".to_owned(),
+        path: "/nonexistent".into(),
+        driver: ShareDriver::NineP,
+        read_only: true,
+    };
+    let impossible = [
+        // libvirt alone knows which machine types there are.
+        VirtualMachineSpec {
+            machine: Some("virt-99.0".to_owned()),
+            ..spec.clone()
+        },
+        VirtualMachineSpec {
+            shares: vec![share],
+            ..spec.clone()
+        },
+        // It would be removed with the VM that it is to outlive.
+        VirtualMachineSpec {
+            disks: vec![own_file],
+            ..spec.clone()
+        },
+    ];
+    for wanted in impossible {
+        let error = host.ensure_vm(&wanted, OnChange::Replace).await;
+        let error = error.expect_err("refused");
+        assert!(error.downcast_ref::<KvmError>().is_some(), "{error:?}");
+        assert_eq!(inode(), before, "{error}");
+        assert_eq!(
+            host.vm_status(name).await.expect("known"),
+            VmStatus::Running
+        );
+    }
+
+    // Its own ports are no obstacle, and it stays the same machine.
+    let bigger = VirtualMachineSpec { vcpus: 1, ..spec };
+    let replaced = host.ensure_vm(&bigger, OnChange::Replace).await;
+    assert_eq!(replaced.expect("possible"), Ensured::Replaced);
+    assert_eq!(host.identity(name).await.expect("known"), identity);
+    assert_ne!(inode(), before);
+
+    // Somebody's pause is no reason to cut the power.
+    let uri = host.uri().as_str();
+    virsh(&["-c", uri, "suspend", name]);
+    let kept = host.ensure_vm(&bigger, OnChange::Refuse).await;
+    assert_eq!(kept.expect("goes on"), Ensured::Started);
+    assert_eq!(
+        host.vm_status(name).await.expect("known"),
+        VmStatus::Running
+    );
     host.destroy_vm(name).await.expect("destroyed");
 }

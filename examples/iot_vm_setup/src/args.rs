@@ -33,6 +33,10 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 1024)]
     pub(crate) memory_mib: u64,
 
+    /// Allow more memory than this host has
+    #[arg(long)]
+    pub(crate) memory_overcommit: bool,
+
     /// The disk's size in GiB
     #[arg(long, default_value_t = 8)]
     pub(crate) disk_gib: u64,

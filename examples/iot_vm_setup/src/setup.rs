@@ -172,9 +172,6 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
         let preview = host.preview(&planned_spec(args, &name, &data_dir)?).await?;
         return print_preview(args, &preview);
     }
-    if args.reset_nvram {
-        host.reset_nvram(name.as_str()).await?;
-    }
     let device = set_up(args, &name, host, &data_dir).await?;
     if args.json {
         print_json(&device)
@@ -279,6 +276,7 @@ fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> Virtua
         architecture: args.arch,
         vcpus: args.vcpus,
         memory_mib: args.memory_mib,
+        memory_overcommit: args.memory_overcommit,
         disk_gib: args.disk_gib,
         image: Some(image),
         networks: args.network.iter().cloned().map(Into::into).collect(),
@@ -311,6 +309,9 @@ async fn set_up(
         .await
         .into_result()?;
     let platform = Platform::connect(&config.nats.urls, config.nats.credentials.as_ref()).await?;
+    if args.reset_nvram {
+        host.reset_nvram(name.as_str()).await?;
+    }
     stages.end("preflight", "this host can run the device");
 
     let image = image(args, name, &host, &images_dir).await?;

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
@@ -166,18 +167,24 @@ pub(super) fn system_emulators() -> BTreeMap<String, PathBuf> {
     found
 }
 
+/// How long a program may take to tell its version; it takes a tenth of a second.
+const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Asks an emulator for its version.
 pub(super) async fn ask_version(path: PathBuf) -> EmulatorFact {
-    let output = Command::new(&path)
+    let asked = Command::new(&path)
         .arg("--version")
         .stdin(Stdio::null())
         .kill_on_drop(true)
-        .output()
-        .await;
-    let output = match output {
-        Ok(output) => output,
-        Err(error) => {
+        .output();
+    let output = match tokio::time::timeout(VERSION_TIMEOUT, asked).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => {
             let said = error.to_string();
+            return EmulatorFact::Broken { path, said };
+        }
+        Err(_) => {
+            let said = format!("nothing within {} s", VERSION_TIMEOUT.as_secs());
             return EmulatorFact::Broken { path, said };
         }
     };

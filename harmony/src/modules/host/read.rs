@@ -14,7 +14,7 @@ use super::facts::{FreeSpace, HostCpu, HostDistribution, HostFacts, HostPrograms
 use super::kvm_probe::{KvmProof, kvm_obstacle, prove_kvm};
 use super::qemu::{EmulatorFact, ask_version, find_program, system_emulators};
 
-/// Where virtiofsd is, when no descriptor of QEMU's says it: it is on nobody's PATH.
+/// Where distributions put virtiofsd, which is on nobody's PATH.
 const VIRTIOFSD_PATHS: [&str; 4] = [
     "/usr/libexec/virtiofsd",
     "/usr/lib/qemu/virtiofsd",

@@ -5,10 +5,13 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::ImageError;
 
 /// The layout of a disk image file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DiskFormat {
     /// QEMU's copy-on-write format.
     Qcow2,

@@ -138,14 +138,18 @@ pub(super) async fn place(
         }
         DiskSource::File { path } => path,
     };
-    let info = inspect(path)
-        .await?
-        .map_err(|reason| KvmError::UnsuitableDisk {
-            name: name.to_string(),
-            tag: disk.tag.to_string(),
-            path: path.clone(),
-            reason,
-        })?;
+    let unsuitable = |reason: String| KvmError::UnsuitableDisk {
+        name: name.to_string(),
+        tag: disk.tag.to_string(),
+        path: path.clone(),
+        reason,
+    };
+    if files.owns(path) {
+        let reason =
+            "it is among the VM's own files, which go when the VM goes; move it away first";
+        return Err(unsuitable(reason.to_owned()));
+    }
+    let info = inspect(path).await?.map_err(unsuitable)?;
     let format = match info.format.as_str() {
         "qcow2" => DiskFormat::Qcow2,
         _ => DiskFormat::Raw,
@@ -167,12 +171,21 @@ pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError>
     })
 }
 
-/// Makes an empty data disk.
+/// Makes an empty data disk. It appears whole or not at all.
 pub(super) async fn create_blank(file: &Path, size_gib: u64) -> Result<(), KvmError> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    let unfinished = tempfile::Builder::new()
+        .prefix(".blank-")
+        .tempfile_in(directory)
+        .map_err(KvmError::io("make a file in", directory))?
+        .into_temp_path();
     let size = format!("{size_gib}G");
     let arguments = ["create", "-q", "-f", "qcow2"];
-    qemu_img(file, &arguments, &[file, Path::new(&size)]).await?;
-    make_private(file)
+    qemu_img(&unfinished, &arguments, &[&unfinished, Path::new(&size)]).await?;
+    make_private(&unfinished)?;
+    unfinished
+        .persist_noclobber(file)
+        .map_err(|e| KvmError::io("make", file)(e.error))
 }
 
 /// Makes sure that a plugged-in disk's file is there: what was unplugged comes back as it was. Returns whether

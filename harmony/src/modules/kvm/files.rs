@@ -30,6 +30,18 @@ impl VmFiles {
         }
     }
 
+    /// Whether a path is one of these files, which go when the VM goes.
+    #[cfg(feature = "kvm")]
+    pub(super) fn owns(&self, path: &Path) -> bool {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = real(path);
+        let fixed = [&self.overlay, &self.seed, &self.nvram, &self.console_log];
+        let name = path.file_name().and_then(|name| name.to_str());
+        let blank = name.is_some_and(|name| name.starts_with(&format!("{}@", self.name)));
+        let known = fixed.iter().any(|own| own.file_name() == path.file_name());
+        path.parent() == Some(&real(&self.pool)) && (known || blank)
+    }
+
     /// A blank data disk.
     pub(super) fn data_disk(&self, tag: &str) -> PathBuf {
         self.pool.join(format!("{}@{tag}.qcow2", self.name))

@@ -5,13 +5,14 @@
 
 mod live;
 
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::domain::topology::virtualization::{
-    DataDisk, DiskHandle, DiskSource, NetworkCard, NetworkHandle, VmNetwork,
+    DataDisk, DiskHandle, DiskSource, NetworkCard, NetworkHandle, VmNetwork, VmStatus,
 };
 use crate::modules::host::HostFacts;
 
@@ -72,11 +73,26 @@ impl Running<'_> {
         };
         let attached = self.attach(data_disk(&checked, &placed, &target)).await;
         if attached.is_err() && made {
-            std::fs::remove_file(&placed.file).map_err(KvmError::io("remove", &placed.file))?;
+            self.clear_unless_attached(&handle, &placed.file).await;
         }
         attached?;
         info!(vm = %self.name, disk = handle.tag(), "plugged in");
         Ok(handle)
+    }
+
+    /// Removes a new disk's file after a failure, unless only the answer was lost.
+    async fn clear_unless_attached(&self, handle: &DiskHandle, file: &Path) {
+        match self.devices().await {
+            Ok(devices) if devices.disk(handle).is_some() => {}
+            Ok(_) => {
+                if let Err(error) = std::fs::remove_file(file) {
+                    warn!(vm = %self.name, file = %file.display(), %error, "left after a failure");
+                }
+            }
+            Err(error) => {
+                warn!(vm = %self.name, file = %file.display(), %error, "perhaps left after a failure");
+            }
+        }
     }
 
     pub(super) async fn detach_disk(&self, handle: &DiskHandle) -> Result<(), KvmError> {
@@ -142,7 +158,7 @@ impl Running<'_> {
                 violations: vec![violation],
             },
         )?;
-        check_network(self.libvirt, network).await
+        check_network(self.libvirt, network, &[]).await
     }
 
     async fn attach(&self, device: Element) -> Result<(), KvmError> {
@@ -174,7 +190,20 @@ impl Running<'_> {
         gone: impl Fn(&LiveDevices) -> bool,
     ) -> Result<(), KvmError> {
         let deadline = Instant::now() + RELEASE_TIMEOUT;
-        while !gone(&self.devices().await?) {
+        loop {
+            // A guest that is off has no plugged devices: that is not a guest that let go of one.
+            let view = self.libvirt.view(self.name.as_str()).await?;
+            let status = view.map_or(VmStatus::Absent, |view| view.status);
+            if status != VmStatus::Running {
+                return Err(KvmError::NotRunning {
+                    name: self.name.to_string(),
+                    status,
+                    awaited: "the release of a device",
+                });
+            }
+            if gone(&self.devices().await?) {
+                break;
+            }
             if Instant::now() >= deadline {
                 return Err(KvmError::TimedOut {
                     name: self.name.to_string(),

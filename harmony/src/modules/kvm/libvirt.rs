@@ -179,6 +179,23 @@ impl Libvirt {
         .await
     }
 
+    /// Checks that libvirt takes a document and can tell QEMU what it says. Defines nothing.
+    pub(super) async fn check_document(&self, name: &str, xml: String) -> Result<(), KvmError> {
+        let action = failed("accept the definition of", name);
+        self.with(move |connection| {
+            let native = connection.domain_xml_to_native("qemu-argv", &xml, 0);
+            native.map(drop).map_err(action)
+        })
+        .await
+    }
+
+    /// Lets a paused guest go on.
+    pub(super) async fn resume(&self, name: &str) -> Result<(), KvmError> {
+        let action = failed("resume", name);
+        self.with_domain(name, |domain| domain.resume().map_err(action))
+            .await
+    }
+
     pub(super) async fn start(&self, name: &str) -> Result<(), KvmError> {
         let action = failed("start", name);
         self.with_domain(name, |domain| domain.create().map_err(action))

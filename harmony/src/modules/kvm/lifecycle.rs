@@ -24,6 +24,9 @@ use super::types::{VmConfig, VmName};
 /// How often a state that libvirt does not announce to us is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// What libvirt calls the states of a guest that is on and cannot go on by itself.
+const STOPPED_FOR_GOOD: [&str; 4] = ["IOError", "Watchdog", "Crashed", "Unknown"];
+
 /// How often it is looked whether a VM still runs while something else is awaited.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -83,8 +86,13 @@ impl KvmVirtualMachineHost {
         Ok(view.map_or(VmStatus::Absent, |view| view.status))
     }
 
-    pub(super) async fn create(&self, config: VmConfig) -> Result<(), KvmError> {
-        let planned = self.planner().await?.plan(config).await?;
+    /// Makes a VM; one that takes the place of `old`, which is gone, is the same machine.
+    pub(super) async fn create(
+        &self,
+        config: VmConfig,
+        old: Option<&DomainRecord>,
+    ) -> Result<(), KvmError> {
+        let planned = self.planner().await?.plan(config, old).await?;
         for warning in &planned.params.warnings {
             warn!("{warning}");
         }
@@ -101,7 +109,19 @@ impl KvmVirtualMachineHost {
         let libvirt = self.libvirt().await?;
         match self.status(name).await? {
             VmStatus::Running => return Ok(false),
-            // A guest that stopped while on cannot go on by itself.
+            // Somebody paused it, and it goes on where it was.
+            VmStatus::Paused(reason) if reason == "User" => {
+                libvirt.resume(name.as_str()).await?;
+                return Ok(true);
+            }
+            // Something is being done with it, or it sleeps: its memory is not ours to throw away.
+            VmStatus::Paused(reason) if !STOPPED_FOR_GOOD.contains(&reason.as_str()) => {
+                return Err(KvmError::NotRunning {
+                    name: name.to_string(),
+                    status: VmStatus::Paused(reason),
+                    awaited: "its start",
+                });
+            }
             VmStatus::Paused(reason) => {
                 check_recorded_firmware(record)?;
                 warn!(vm = %name, reason, "was paused; cutting its power and starting it anew");
@@ -149,10 +169,19 @@ impl KvmVirtualMachineHost {
                 });
             }
         }
+        if record.firmware.is_none() {
+            return Err(KvmError::NoDevice {
+                name: name.to_string(),
+                device: "UEFI variable store: it boots with BIOS".to_owned(),
+            });
+        }
         let config = VmConfig::try_from(&record.spec)?;
         let planner = self.planner().await?;
         let resolved = planner.replan(&config, &record).await?;
         planner.publish_kernel(&config).await?;
+        // libvirt takes the new definition first: a refusal leaves everything as it was.
+        let libvirt = self.libvirt().await?;
+        libvirt.define(name.as_str(), resolved.xml).await?;
         if let Firmware::Uefi(firmware) = &resolved.params.firmware {
             let UefiFirmware {
                 code,
@@ -162,10 +191,7 @@ impl KvmVirtualMachineHost {
             replace_nvram(vars_template, &resolved.placement.nvram)?;
             info!(vm = %name, code = %code.display(), "has a fresh variable store");
         }
-        self.libvirt()
-            .await?
-            .define(name.as_str(), resolved.xml)
-            .await
+        Ok(())
     }
 
     pub(super) async fn plugging(&self, name: &str) -> Result<Plugging, KvmError> {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::domain::topology::virtualization::{KernelBoot, Protocol, VmNetwork};
+use crate::domain::topology::virtualization::{
+    ConsoleLog, KernelBoot, PortForward, Protocol, VmNetwork,
+};
 use crate::modules::host::HostFacts;
 use crate::modules::ssh;
 
@@ -17,10 +19,10 @@ use super::error::KvmError;
 use super::layout::Layout;
 use super::libvirt::Libvirt;
 use super::params::DomainXmlParams;
-use super::placement::Placement;
+use super::placement::{PlacedDisk, Placement};
 use super::record::DomainRecord;
 use super::topology::make_private_dir;
-use super::types::VmConfig;
+use super::types::{Violation, Violations, VmConfig};
 use super::xml::domain_xml;
 
 /// Ports for forwarded SSH: below the range from which Linux takes ports for outgoing connections, so
@@ -44,21 +46,29 @@ pub(super) struct Resolved {
 }
 
 impl Planner<'_> {
-    /// Plans a new VM.
-    pub(super) async fn plan(&self, config: VmConfig) -> Result<Planned, KvmError> {
+    /// Plans a new VM. One that takes the place of another keeps that one's identity, unless its spec has
+    /// another, and may have the ports that the other one holds.
+    pub(super) async fn plan(
+        &self,
+        config: VmConfig,
+        old: Option<&DomainRecord>,
+    ) -> Result<Planned, KvmError> {
         let layout = self.layout(&config);
         if let Some(path) = layout.foreign_file()? {
             return Err(KvmError::FileTaken { path });
         }
         let params = DomainXmlParams::resolve(&config, self.facts)?;
-        self.check_networks(&config).await?;
+        check_paths(&config, &layout)?;
+        let held = old.map(DomainRecord::forwards).unwrap_or_default();
+        for card in config.networks() {
+            check_network(self.libvirt, &card.network, &held).await?;
+        }
         let info = disk::check_image(&config).await?;
         if self.uri == ConnectionUri::Session {
             make_private_dir(&self.pool)?;
         }
         disk::check_space(&self.pool)?;
-        let uuid = config.uuid().unwrap_or_else(Uuid::new_v4);
-        let mut placement = self.place(&config, &layout, uuid, None).await?;
+        let mut placement = self.place(&config, &layout, old).await?;
         let image = self.publish(config.image()).await?;
         placement.image_sha256 = Some(disk::image_digest(&image).await?);
         self.publish_kernel(&config).await?;
@@ -89,12 +99,9 @@ impl Planner<'_> {
     ) -> Result<Resolved, KvmError> {
         let params = DomainXmlParams::resolve(config, self.facts)?;
         let layout = self.layout(config);
-        let placement = self
-            .place(config, &layout, record.uuid, Some(record))
-            .await?;
         let placement = Placement {
             image_sha256: record.image_sha256,
-            ..placement
+            ..self.place(config, &layout, Some(record)).await?
         };
         let xml = domain_xml(config, &params, &placement)?;
         Ok(Resolved {
@@ -128,20 +135,25 @@ impl Planner<'_> {
         &self,
         config: &VmConfig,
         layout: &Layout,
-        uuid: Uuid,
         recorded: Option<&DomainRecord>,
     ) -> Result<Placement, KvmError> {
+        let uuid = config.uuid().or(recorded.map(|r| r.uuid));
+        let uuid = uuid.unwrap_or_else(Uuid::new_v4);
         let first = config.networks().first().map(|card| &card.network);
         let ssh_port = match (first, recorded.and_then(|r| r.ssh_port)) {
             (Some(VmNetwork::User { .. }), Some(port)) => Some(port),
-            (Some(VmNetwork::User { .. }), None) => {
-                Some(self.free_port(config.name().as_str()).await?)
-            }
+            (Some(VmNetwork::User { .. }), None) => Some(self.free_port(config).await?),
             _ => None,
         };
         let mut disks = Vec::with_capacity(config.disks().len());
         for disk in config.disks() {
-            disks.push(disk::place(config.name(), disk, &layout.files).await?);
+            let placed = disk::place(config.name(), disk, &layout.files).await?;
+            // A guest that wrote another format's header into its disk does not change what the disk is.
+            let format = recorded.and_then(|r| r.disk_format(disk));
+            disks.push(PlacedDisk {
+                format: format.unwrap_or(placed.format),
+                ..placed
+            });
         }
         let kernel = config.kernel().map(|kernel| self.place_kernel(kernel));
         let placement = Placement {
@@ -151,11 +163,11 @@ impl Planner<'_> {
             ..Placement::new(config, uuid, &layout.files)
         };
         Ok(match recorded {
-            None => placement,
-            Some(record) => Placement {
+            Some(record) if config.serial().is_none() => Placement {
                 serial: record.serial.clone(),
                 ..placement
             },
+            _ => placement,
         })
     }
 
@@ -166,25 +178,24 @@ impl Planner<'_> {
         Ok((published(&kernel.image)?, initrd))
     }
 
-    async fn check_networks(&self, config: &VmConfig) -> Result<(), KvmError> {
-        for card in config.networks() {
-            check_network(self.libvirt, &card.network).await?;
+    /// A port that nobody listens on and no VM of harmony's has, running or off, this one's other ports
+    /// included. The first one tried depends on the name, so a VM that is made again usually gets the same.
+    async fn free_port(&self, config: &VmConfig) -> Result<u16, KvmError> {
+        let documents = self.libvirt.all_metadata().await?;
+        let records = documents.iter().map(|xml| DomainRecord::from_metadata(xml));
+        let mut taken: Vec<u16> = Vec::new();
+        for record in records.filter_map(Result::ok) {
+            taken.extend(record.ssh_port);
+            taken.extend(record.forwards().iter().map(|forward| forward.host));
         }
-        Ok(())
-    }
-
-    /// A port that nobody listens on and no VM of harmony's has, running or off. The first one tried
-    /// depends on the name, so a VM that is made again usually gets the same.
-    async fn free_port(&self, name: &str) -> Result<u16, KvmError> {
-        let taken: Vec<u16> = self
-            .libvirt
-            .all_metadata()
-            .await?
+        let own = config
+            .networks()
             .iter()
-            .filter_map(|xml| DomainRecord::from_metadata(xml).ok()?.ssh_port)
-            .collect();
+            .flat_map(|card| card.network.forwards());
+        taken.extend(own.map(|forward| forward.host));
         let count = PORTS.end() - PORTS.start() + 1;
-        let bytes = *Uuid::new_v5(&Uuid::NAMESPACE_DNS, name.as_bytes()).as_bytes();
+        let name = config.name().as_str().as_bytes();
+        let bytes = *Uuid::new_v5(&Uuid::NAMESPACE_DNS, name).as_bytes();
         let first = u16::from_be_bytes([bytes[0], bytes[1]]) % count;
         (0..count)
             .map(|offset| PORTS.start() + (first + offset) % count)
@@ -197,10 +208,47 @@ impl Planner<'_> {
     }
 }
 
-/// Checks that a network is there, and that its forwarded ports are free.
-pub(super) async fn check_network(libvirt: &Libvirt, network: &VmNetwork) -> Result<(), KvmError> {
+/// Checks what the spec names and the VM's making would only find missing when the old VM is gone.
+fn check_paths(config: &VmConfig, layout: &Layout) -> Result<(), KvmError> {
+    let mut found = Violations::default();
+    for (place, share) in config.shares().iter().enumerate() {
+        found.require(share.path.is_dir(), || {
+            let field = format!("shares[{place}].path");
+            Violation::new(field, share.path.display(), "a directory that exists")
+        });
+    }
+    if let ConsoleLog::File { path } = config.console() {
+        let (directory, own) = (path.parent(), layout.files.owns(path));
+        found.require(directory.is_some_and(Path::is_dir) && !own, || {
+            let expected = "a file in a directory that exists, and none of the VM's own";
+            Violation::new("console.path", path.display(), expected)
+        });
+    }
+    found.require(!layout.files.owns(config.image()), || {
+        let expected = "a file that is not removed with the virtual machine";
+        Violation::new("image", config.image().display(), expected)
+    });
+    match found.into_vec() {
+        violations if violations.is_empty() => Ok(()),
+        violations => Err(KvmError::Invalid { violations }),
+    }
+}
+
+/// Checks that a network is there, and that its forwarded ports are free, or held by the VM itself.
+pub(super) async fn check_network(
+    libvirt: &Libvirt,
+    network: &VmNetwork,
+    held: &[PortForward],
+) -> Result<(), KvmError> {
+    let is_held = |forward: &PortForward| {
+        let same = |h: &PortForward| (h.host, h.protocol) == (forward.host, forward.protocol);
+        held.iter().any(same)
+    };
     match network {
         VmNetwork::User { forwards } => forwards.iter().try_for_each(|forward| {
+            if is_held(forward) {
+                return Ok(());
+            }
             let address = ("127.0.0.1", forward.host);
             let bound = match forward.protocol {
                 Protocol::Tcp => TcpListener::bind(address).map(drop),

@@ -9,33 +9,24 @@ use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::host::{DomainCapabilities, Emulator, HostFacts};
 use crate::modules::qemu::ResolvedQemu;
 
-use super::error::KvmError;
 use super::firmware::{FirmwareCandidate, candidate_of_pair};
 
 /// The host with this build for guests of the build's architecture. `capabilities` is what libvirt says of
 /// the build's emulator. Looks at the sizes of the build's firmware, and at nothing else.
-///
-/// # Errors
-/// [`KvmError::BrokenEmulator`] when the build's version is not one of QEMU's.
 pub fn host_with_build(
     host: HostFacts,
     build: &ResolvedQemu,
     capabilities: Vec<DomainCapabilities>,
-) -> Result<HostFacts, KvmError> {
+) -> HostFacts {
     let guest = build.manifest.arch();
-    let emulator = emulator(build)?;
-    Ok(host.with_qemu(guest, emulator, capabilities, firmware(build, guest)))
+    host.with_qemu(guest, emulator(build), capabilities, firmware(build, guest))
 }
 
 /// The build's emulator, as a host has one.
-pub(super) fn emulator(build: &ResolvedQemu) -> Result<Emulator, KvmError> {
-    let path = build.emulator().to_owned();
-    let said = build.manifest.qemu_version().to_string();
-    let mut numbers = said.splitn(3, '.');
-    let first_two = [numbers.next(), numbers.next()].map(Option::unwrap_or_default);
-    match first_two.join(".").parse() {
-        Ok(version) => Ok(Emulator { path, version }),
-        Err(_) => Err(KvmError::BrokenEmulator { path, said }),
+fn emulator(build: &ResolvedQemu) -> Emulator {
+    Emulator {
+        path: build.emulator().to_owned(),
+        version: build.manifest.qemu_version().qemu_version(),
     }
 }
 
@@ -53,9 +44,9 @@ impl super::topology::KvmVirtualMachineHost {
     ///
     /// # Errors
     /// When libvirt does not answer, or cannot use the build's emulator.
-    pub async fn with_build(self, build: &ResolvedQemu) -> Result<Self, KvmError> {
+    pub async fn with_build(self, build: &ResolvedQemu) -> Result<Self, super::KvmError> {
         let guest = build.manifest.arch();
-        let emulator = emulator(build)?;
+        let emulator = emulator(build);
         let facts = self.facts().await.clone();
         let asked = self
             .ask_libvirt(vec![(guest, emulator.path.clone())], facts.architecture)
@@ -65,12 +56,12 @@ impl super::topology::KvmVirtualMachineHost {
             _ => Vec::new(),
         };
         if capabilities.is_empty() {
-            return Err(KvmError::BrokenEmulator {
+            return Err(super::KvmError::BrokenEmulator {
                 said: "libvirt cannot use it".to_owned(),
                 path: emulator.path,
             });
         }
-        let facts = host_with_build(facts, build, capabilities)?;
+        let facts = host_with_build(facts, build, capabilities);
         Ok(self.with_facts(facts))
     }
 }

@@ -11,15 +11,16 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::domain::topology::virtualization::{
-    Accelerator, ConsoleLog, MachineIdentity, VirtualMachineSpec,
+    Accelerator, ConsoleLog, DataDisk, MachineIdentity, PortForward, VirtualMachineSpec,
 };
 use crate::modules::image::Sha256Digest;
+use crate::modules::image::format::DiskFormat;
 
 use super::error::KvmError;
 use super::firmware::UefiFirmware;
 use super::params::{DomainXmlParams, Firmware};
 use super::placement::Placement;
-use super::types::{MacAddress, SerialNumber, VmConfig};
+use super::types::{DiskConfig, MacAddress, SerialNumber, VmConfig};
 
 /// The XML namespace of the metadata element, which is called `vm`.
 pub const NAMESPACE: &str = "https://github.com/nationtech/harmony/xmlns/domain/1";
@@ -48,6 +49,8 @@ pub struct DomainRecord {
     pub firmware: Option<UefiFirmware>,
     /// The port of 127.0.0.1 that is forwarded to the guest's SSH, with user networking.
     pub ssh_port: Option<u16>,
+    /// What each data disk's file was when the VM was made, in their order.
+    pub disk_formats: Vec<DiskFormat>,
 }
 
 /// A record that cannot be read.
@@ -89,7 +92,26 @@ impl DomainRecord {
                 Firmware::Uefi(firmware) => Some(firmware.clone()),
             },
             ssh_port: placement.ssh_port,
+            disk_formats: placement.disks.iter().map(|disk| disk.format).collect(),
         })
+    }
+
+    /// The ports that are forwarded to the guest besides the one for SSH.
+    pub fn forwards(&self) -> Vec<PortForward> {
+        let cards = self.spec.networks.iter();
+        cards
+            .flat_map(|card| card.network.forwards())
+            .copied()
+            .collect()
+    }
+
+    /// What a data disk's file was when the VM was made with that very disk.
+    pub fn disk_format(&self, disk: &DiskConfig) -> Option<DiskFormat> {
+        let disk = DataDisk::from(disk.clone());
+        let mut formats = self.spec.disks.iter().zip(&self.disk_formats);
+        formats
+            .find(|(d, _)| **d == disk)
+            .map(|(_, format)| *format)
     }
 
     /// Where the serial console is logged; `managed` is the file among the VM's own.
@@ -225,6 +247,7 @@ mod tests {
             accelerator: Accelerator::Tcg,
             firmware: None,
             ssh_port: Some(20_000),
+            disk_formats: Vec::new(),
         }
     }
 

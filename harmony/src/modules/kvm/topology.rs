@@ -214,7 +214,7 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
         let config = VmConfig::try_from(spec)?;
         let _lock = self.lock(config.name())?;
         let Some(record) = self.recorded(config.name()).await? else {
-            self.create(config).await?;
+            self.create(config, None).await?;
             return Ok(Ensured::Created);
         };
         let changes = record.changes(&config.to_spec());
@@ -234,9 +234,17 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
             .into());
         }
         // Whatever can refuse the new VM does so before the old one is touched.
-        self.planner().await?.plan(config.clone()).await?;
+        let planned = self
+            .planner()
+            .await?
+            .plan(config.clone(), Some(&record))
+            .await?;
+        self.libvirt()
+            .await?
+            .check_document(config.name().as_str(), planned.xml)
+            .await?;
         self.remove(config.name()).await?;
-        self.create(config).await?;
+        self.create(config, Some(&record)).await?;
         Ok(Ensured::Replaced)
     }
 

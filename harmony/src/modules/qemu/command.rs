@@ -250,7 +250,8 @@ pub(super) fn files(machine: &QemuMachine) -> impl Iterator<Item = (String, &Pat
 fn arguments(machine: &QemuMachine) -> Vec<OsString> {
     let accelerator = match machine.accelerator {
         Accelerator::Kvm => "kvm",
-        Accelerator::Tcg => "tcg,thread=multi",
+        // As many threads as QEMU finds right: one where the guest's memory model is stronger.
+        Accelerator::Tcg => "tcg",
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| words.extend([name.into(), value]);

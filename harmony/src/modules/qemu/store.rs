@@ -91,8 +91,8 @@ impl QemuStore {
     ///
     /// # Errors
     /// [`StoreError::NoBuild`]; [`StoreError::CorruptObject`], [`StoreError::MissingObject`] and
-    /// [`StoreError::WrongTotal`] when the build is not what its manifest says; [`StoreError::Io`], and those
-    /// of [`list`](Self::list).
+    /// [`StoreError::WrongTotal`] when the build is not what its manifest says; [`StoreError::Io`]. A manifest
+    /// that is not valid is passed over with a warning.
     pub fn resolve(
         &self,
         profile: QemuProfile,
@@ -137,9 +137,11 @@ impl QemuStore {
     /// [`StoreError::NoSuchBuild`], [`StoreError::CorruptObject`], [`StoreError::MissingObject`],
     /// [`StoreError::WrongTotal`], [`StoreError::Io`], and those of an invalid manifest.
     pub fn verify(&self, name: &BuildName) -> Result<(), StoreError> {
-        let manifest = self.manifest(name)?;
+        if !self.manifests_dir().is_dir() {
+            return Err(self.no_such_build(name));
+        }
         let _lock = StoreLock::shared(&self.root)?;
-        let tree = self.tree(manifest)?;
+        let tree = self.tree(self.manifest(name)?)?;
         let objects = self.objects();
         self.assembly(&objects, &tree.manifest, &tree.wrapper)
             .verify()
@@ -211,8 +213,17 @@ impl QemuStore {
         profile: QemuProfile,
         arch: VmArchitecture,
     ) -> Result<Option<Tree>, StoreError> {
-        let builds = self.list()?.into_iter();
+        let mut builds = Vec::new();
+        for name in self.names()? {
+            match self.manifest(&name) {
+                Ok(manifest) => builds.push(manifest),
+                Err(error @ StoreError::Io { .. }) => return Err(error),
+                // One damaged manifest, or one of a later version, does not hide the other builds.
+                Err(error) => tracing::warn!(build = %name, %error, "passed over"),
+            }
+        }
         let newest = builds
+            .into_iter()
             .filter(|build| build.profile == profile && build.arch == arch)
             .max_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
         newest.map(|manifest| self.tree(manifest)).transpose()

@@ -61,6 +61,15 @@ pub fn systemd_unit(command: &QemuCommand, user: Option<&str>) -> Result<String,
         unit.push_str("DeviceAllow=/dev/kvm rw\n");
     }
     for path in writable(command) {
+        if path == Path::new("/") {
+            let expected =
+                "a path below some directory: a unit that may write to / has no protection left";
+            return Err(refused(
+                "console_log, qmp_socket",
+                path.as_os_str(),
+                expected,
+            ));
+        }
         unit.push_str(&format!(
             "ReadWritePaths={}\n",
             word("path", path.as_os_str().as_bytes())?

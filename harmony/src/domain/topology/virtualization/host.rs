@@ -87,7 +87,8 @@ pub trait VirtualMachineHost: Topology {
     ///
     /// # Guarantees
     /// The same spec again changes nothing. A VM that this library did not make is never touched. A
-    /// failure while making it leaves nothing behind.
+    /// failure while making it leaves nothing behind. A VM that is replaced keeps its identity, unless the
+    /// spec has another; it is touched only after everything that can be checked before has been.
     ///
     /// # Errors
     /// A spec that is wrong or that this host cannot run; a VM that differs, unless `on_change` is

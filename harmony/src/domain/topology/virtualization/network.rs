@@ -79,6 +79,14 @@ impl VmNetwork {
     pub const USER: Self = Self::User {
         forwards: Vec::new(),
     };
+
+    /// The ports that are forwarded besides the first card's for SSH.
+    pub fn forwards(&self) -> &[PortForward] {
+        match self {
+            Self::User { forwards } => forwards,
+            Self::Nat { .. } | Self::Bridge { .. } => &[],
+        }
+    }
 }
 
 impl Default for VmNetwork {

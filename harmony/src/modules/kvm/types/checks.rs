@@ -76,6 +76,8 @@ pub(super) fn check(spec: VirtualMachineSpec) -> Result<VmConfig, Vec<Violation>
     found.require(uuid != Some(Uuid::nil()), || {
         Violation::new("uuid", Uuid::nil(), "a UUID that is not nil")
     });
+    // A profile's name is the profile, however it was given.
+    let cpu = CpuProfile::from(String::from(cpu));
     let serial = serial.and_then(|serial| found.keep(serial.parse()));
     if let Some(first_boot) = &first_boot {
         check_first_boot(&mut found, first_boot);

@@ -53,7 +53,7 @@ fn argv(machine: &QemuMachine) -> Vec<String> {
 fn the_command_line_of_an_arm64_guest_under_tcg() {
     let expected = "-name|guest=device-1|\
         -machine|virt-10.0,gic-version=3|\
-        -accel|tcg,thread=multi|\
+        -accel|tcg|\
         -cpu|cortex-a76|\
         -smp|2|\
         -m|1024M|\

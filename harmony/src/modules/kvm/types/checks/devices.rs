@@ -55,17 +55,17 @@ pub(super) fn check_networks(found: &mut Violations, cards: &[NetworkCard]) -> V
         }),
     );
     let forwards = cards.iter().enumerate().flat_map(|(place, card)| {
-        let forwards = match &card.network {
-            VmNetwork::User { forwards } => forwards.as_slice(),
-            _ => &[],
-        };
-        forwards.iter().enumerate().map(move |(n, forward)| {
-            let port = format!("{} {}", forward.host, forward.protocol.as_str());
-            (
-                format!("networks[{place}].network.forwards[{n}].host"),
-                port,
-            )
-        })
+        card.network
+            .forwards()
+            .iter()
+            .enumerate()
+            .map(move |(n, forward)| {
+                let port = format!("{} {}", forward.host, forward.protocol.as_str());
+                (
+                    format!("networks[{place}].network.forwards[{n}].host"),
+                    port,
+                )
+            })
     });
     distinct(found, forwards);
     checked
