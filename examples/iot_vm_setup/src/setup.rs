@@ -287,6 +287,7 @@ fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> Virtua
         first_boot: Some(FirstBoot {
             user: LOGIN_USER.to_owned(),
             authorized_keys: vec![keys.public_key_line.clone()],
+            ..FirstBoot::default()
         }),
         ..VirtualMachineSpec::default()
     }
