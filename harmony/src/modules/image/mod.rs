@@ -12,6 +12,7 @@ pub mod error;
 pub mod fetch;
 pub mod format;
 pub mod inspect;
+pub mod recipe;
 pub mod source;
 mod store;
 pub mod tool;
