@@ -4,6 +4,7 @@
 //! from the distribution's packages where no image host can be reached. [`source`] is what users write.
 
 mod bios_boot;
+pub mod build;
 pub mod catalog;
 pub mod debian;
 pub mod digest;
