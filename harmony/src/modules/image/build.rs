@@ -12,6 +12,8 @@
 
 mod choice;
 mod error;
+#[cfg(feature = "kvm")]
+mod guest;
 mod once;
 mod packages;
 mod progress;
@@ -29,6 +31,8 @@ use crate::domain::topology::virtualization::KernelBoot;
 pub use super::recipe::BuilderKind;
 pub use choice::{BuilderChoice, UnknownBuilder};
 pub use error::BuildError;
+#[cfg(feature = "kvm")]
+pub use guest::InGuest;
 pub(super) use once::{Product, build_once};
 pub use packages::FromPackages;
 pub(super) use progress::Progress;

@@ -26,7 +26,7 @@ mod bringup;
 #[cfg(feature = "kvm")]
 pub mod connection;
 #[cfg(feature = "kvm")]
-mod console;
+pub(crate) mod console;
 #[cfg(feature = "kvm")]
 mod disk;
 #[cfg(feature = "kvm")]

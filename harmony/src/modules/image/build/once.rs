@@ -55,6 +55,7 @@ pub(in crate::modules::image) async fn build_once(
     let dir = BuildDir::create(store_dir.join(format!(".{}.build", last.name)))?;
     make(&dir.path).await?;
     for product in products {
+        check_regular(&dir.path.join(product.made))?;
         publish(&dir.path.join(product.made), &store_dir.join(&product.name))?;
     }
     let seconds = started.elapsed().as_secs();
@@ -76,6 +77,16 @@ fn check_finished(
         Some(gone) => Err(io_error("find", &gone, ErrorKind::NotFound.into())),
         None => Ok(true),
     }
+}
+
+/// A link that came out of an image would lead anywhere on this host.
+fn check_regular(path: &Path) -> Result<(), ImageError> {
+    let failed = |source| io_error("publish", path, source);
+    let meta = fs::symlink_metadata(path).map_err(failed)?;
+    if meta.is_file() {
+        return Ok(());
+    }
+    Err(failed(std::io::Error::other("it is no regular file")))
 }
 
 /// The directory of one build, removed when dropped.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::modules::image::catalog::CatalogName;
 use crate::modules::image::tool::{HostProgram, Tool};
 
-/// The fields of a package index that [`Suite::sources`] reads.
+/// The fields of a package index that [`Distribution::sources`] reads.
 const INDEX_FORMAT: &str = "$(REPO_URI) $(CODENAME) $(LABEL)";
 
 /// Where packages come from, and where they go.
@@ -49,18 +49,34 @@ impl Suite {
             .find(|suite| name.as_str().starts_with(suite.name))
     }
 
-    /// The parts of the archive that devices are made from.
-    fn components(self) -> &'static str {
-        match self.distribution {
-            Distribution::Debian => "main",
-            // Podman is in universe.
-            Distribution::Ubuntu => "main universe",
+    /// The `sources.list` lines from the mirrors that this host uses; none when it uses none of this
+    /// distribution.
+    pub(super) async fn host_sources(self) -> Vec<String> {
+        self.distribution.host_sources(self.codename).await
+    }
+}
+
+impl Distribution {
+    /// As `/etc/os-release` has it.
+    pub(in crate::modules::image) fn id(self) -> &'static str {
+        match self {
+            Self::Debian => "debian",
+            Self::Ubuntu => "ubuntu",
         }
     }
 
-    /// The `sources.list` lines from the mirrors that this host uses; none when it uses none of this
-    /// distribution.
-    pub(in crate::modules::image) async fn host_sources(self) -> Vec<String> {
+    /// The parts of the archive that devices are made from.
+    fn components(self) -> &'static str {
+        match self {
+            Self::Debian => "main",
+            // Podman is in universe.
+            Self::Ubuntu => "main universe",
+        }
+    }
+
+    /// The `sources.list` lines of the release `codename` from the mirrors that this host uses; none when it
+    /// uses none of this distribution.
+    pub(in crate::modules::image) async fn host_sources(self, codename: &str) -> Vec<String> {
         let apt_get = HostProgram {
             program: "apt-get",
             debian_package: "apt",
@@ -74,7 +90,7 @@ impl Suite {
             .run()
             .await;
         match targets {
-            Ok(targets) => self.sources(&targets),
+            Ok(targets) => self.sources(&targets, codename),
             Err(error) => {
                 tracing::warn!(%error, "cannot read this host's package sources");
                 Vec::new()
@@ -85,7 +101,7 @@ impl Suite {
     /// The lines from `targets`, whose lines have the form of [`INDEX_FORMAT`]. A host with another release
     /// of the distribution has its mirrors too: they are told by the label. A mirror that needs a password
     /// is none, for it would have to be told to others.
-    fn sources(self, targets: &str) -> Vec<String> {
+    fn sources(self, targets: &str, codename: &str) -> Vec<String> {
         let find = |wanted: &dyn Fn(&str, &str) -> bool| {
             targets.lines().find_map(|line| {
                 let (uri, rest) = line.split_once(' ')?;
@@ -94,20 +110,18 @@ impl Suite {
                 (usable && !uri.contains('@') && wanted(codename, label)).then_some(uri)
             })
         };
-        let (main, security) = match self.distribution {
-            Distribution::Debian => (
+        let (main, security) = match self {
+            Self::Debian => (
                 find(&|_, label| label == "Debian"),
                 find(&|_, label| label == "Debian-Security"),
             ),
-            Distribution::Ubuntu => (
+            Self::Ubuntu => (
                 find(&|codename, label| label == "Ubuntu" && !codename.contains('-')),
                 find(&|codename, label| label == "Ubuntu" && codename.ends_with("-security")),
             ),
         };
-        let line = |uri: &str, pocket: &str| {
-            let Self { codename, .. } = self;
-            format!("deb {uri} {codename}{pocket} {}", self.components())
-        };
+        let line =
+            |uri: &str, pocket: &str| format!("deb {uri} {codename}{pocket} {}", self.components());
         let Some(main) = main else {
             return Vec::new();
         };
@@ -124,7 +138,7 @@ impl Suite {
 
 #[cfg(test)]
 mod tests {
-    use super::Suite;
+    use super::{Distribution, Suite};
     use crate::modules::image::catalog::CatalogName;
 
     #[test]
@@ -152,7 +166,11 @@ mod tests {
             (String::new(), &[]),
         ];
         for (targets, expected) in table {
-            assert_eq!(Suite::DEBIAN_12.sources(&targets), expected, "{targets}");
+            assert_eq!(
+                Distribution::Debian.sources(&targets, "bookworm"),
+                expected,
+                "{targets}"
+            );
         }
         let jammy = "http://u/ubuntu/ jammy-updates Ubuntu\n\
                      http://u/ubuntu/ jammy Ubuntu\n\
@@ -162,8 +180,8 @@ mod tests {
             "deb http://u/ubuntu/ noble-updates main universe",
             "deb http://s/ubuntu/ noble-security main universe",
         ];
-        assert_eq!(Suite::UBUNTU_24_04.sources(jammy), expected);
-        assert!(Suite::UBUNTU_24_04.sources(bookworm).is_empty());
+        assert_eq!(Distribution::Ubuntu.sources(jammy, "noble"), expected);
+        assert!(Distribution::Ubuntu.sources(bookworm, "noble").is_empty());
     }
 
     #[test]
