@@ -4,6 +4,7 @@
 //! failure.
 
 mod args;
+mod image;
 mod output;
 mod setup;
 

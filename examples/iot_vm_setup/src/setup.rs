@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use harmony::domain::error::{ErrorKind, ExecutorError, HintedError};
 use harmony::domain::inventory::Inventory;
-use harmony::domain::maestro::Maestro;
+use harmony::domain::maestro::{Maestro, Performance};
 use harmony::domain::topology::linux_host::LinuxHost;
 use harmony::domain::topology::virtualization::{
     FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmArchitecture,
     VmNetwork, while_running,
 };
 use harmony::modules::host::HostFacts;
-use harmony::modules::image::ImageSource;
-use harmony::modules::iot::assets::{self, ImageOrigin, ResolvedImage};
-use harmony::modules::iot::device::{ProvisionIotAgentScore, check_agent_binary, names_loopback};
+use harmony::modules::iot::assets;
+use harmony::modules::iot::device::{
+    PACKAGES_STEP, ProvisionIotAgentScore, check_agent_binary, names_loopback,
+};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::{PreflightOptions, run_preflight, run_preflight_on};
 use harmony::modules::kvm::connection::ConnectionUri;
@@ -28,6 +29,7 @@ use iot_contracts::{AgentConfig, AgentStatus, DeviceId, NatsConfig, NatsCredenti
 use tracing::info;
 
 use crate::args::Args;
+use crate::image::{self, DeviceImage};
 use crate::output::{Device, SshLogin, Stage, explanation, print, print_json};
 
 /// The user that cloud-init makes in the guest.
@@ -48,6 +50,9 @@ pub(crate) enum SetupError {
         architecture: VmArchitecture,
         looked_at: Vec<PathBuf>,
     },
+    /// A recipe's image and a plain one.
+    #[error("both --recipe and --image name the device's image (expected one of them)")]
+    ImageAndRecipe,
     /// A loopback address that a guest on a bridge cannot reach.
     #[error("'{address}' is this host's loopback, which a guest on a bridge cannot reach")]
     LoopbackOnBridge { address: String },
@@ -77,6 +82,7 @@ impl HintedError for SetupError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoAgent { .. }
+            | Self::ImageAndRecipe
             | Self::LoopbackOnBridge { .. }
             | Self::Credentials { .. }
             | Self::Facts { .. }
@@ -103,6 +109,9 @@ impl HintedError for SetupError {
                     .to_owned(),
             ),
             Self::NoHostKey { name } => Some(format!("make it anew: --name {name} --replace")),
+            Self::ImageAndRecipe => Some(
+                "a recipe's base is named in the recipe; --recipe none goes with --image".to_owned(),
+            ),
             Self::Config(_) | Self::Output(_) => None,
         }
     }
@@ -169,7 +178,8 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
         return print(&format!("{name}: {what}\n"));
     }
     if args.dry_run {
-        let preview = host.preview(&planned_spec(args, &name, &data_dir)?).await?;
+        let spec = planned_spec(args, &name, &data_dir, host.facts().await)?;
+        let preview = host.preview(&spec).await?;
         return print_preview(args, &preview);
     }
     let device = set_up(args, &name, host, &data_dir).await?;
@@ -192,8 +202,9 @@ fn planned_spec(
     args: &Args,
     name: &VmName,
     data_dir: &Path,
+    facts: &HostFacts,
 ) -> Result<VirtualMachineSpec, ExecutorError> {
-    let image = assets::planned_image_path(&args.image, args.arch, &images_dir(data_dir))?;
+    let image = image::planned(args, facts, &images_dir(data_dir))?;
     Ok(spec(args, name, image, &planned_keys(data_dir)))
 }
 
@@ -210,7 +221,7 @@ fn dry_run_elsewhere(
     };
     let text = std::fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
     let facts: HostFacts = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
-    let preview = preview(&planned_spec(args, name, data_dir)?, &facts)?;
+    let preview = preview(&planned_spec(args, name, data_dir, &facts)?, &facts)?;
     print_preview(args, &preview)
 }
 
@@ -270,7 +281,7 @@ fn planned_keys(data_dir: &Path) -> SshKeyPair {
     }
 }
 
-fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> VirtualMachineSpec {
+fn spec(args: &Args, name: &VmName, image: DeviceImage, keys: &SshKeyPair) -> VirtualMachineSpec {
     VirtualMachineSpec {
         name: name.to_string(),
         architecture: args.arch,
@@ -278,7 +289,8 @@ fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> Virtua
         memory_mib: args.memory_mib,
         memory_overcommit: args.memory_overcommit,
         disk_gib: args.disk_gib,
-        image: Some(image),
+        image: Some(image.path),
+        kernel: image.kernel,
         networks: args.network.iter().cloned().map(Into::into).collect(),
         accelerator: args.accel,
         cpu: args.cpu.clone(),
@@ -305,7 +317,7 @@ async fn set_up(
     let config = agent_config(args, name)?;
     check_reach(args)?;
     let images_dir = images_dir(data_dir);
-    VmConfig::try_from(&planned_spec(args, name, data_dir)?)?;
+    VmConfig::try_from(&planned_spec(args, name, data_dir, host.facts().await)?)?;
     run_preflight_on(&preflight_options(args, data_dir), &host)
         .await
         .into_result()?;
@@ -315,7 +327,7 @@ async fn set_up(
     }
     stages.end("preflight", "this host can run the device");
 
-    let image = image(args, name, &host, &images_dir).await?;
+    let image = image::ensure(args, name, &host, &images_dir).await?;
     stages.end(
         "image",
         format!("{} ({})", image.path.display(), image.origin),
@@ -323,7 +335,7 @@ async fn set_up(
 
     let keys = ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?;
     let inventory = Inventory::new(data_dir);
-    let spec = spec(args, name, image.path.clone(), &keys);
+    let spec = spec(args, name, image.clone(), &keys);
     let host = provision_vm(args, &inventory, host, spec, &mut stages).await?;
 
     let bound = host.boot_timeout(name.as_str()).await?;
@@ -343,7 +355,13 @@ async fn set_up(
     }));
     let run = maestro.run();
     let performed = while_running(&host, name.as_str(), "the agent's installation", run).await?;
-    stages.end("agent", last_message(&performed));
+    let packages_installed = changed(&performed, PACKAGES_STEP);
+    let packages = match packages_installed {
+        true => "packages were installed in it",
+        false => "no package had to be installed in it",
+    };
+    let outcome = format!("{}; {packages}", last_message(&performed));
+    stages.end("agent", outcome);
 
     let device_id = &config.device_id;
     let old = before.as_ref();
@@ -367,29 +385,11 @@ async fn set_up(
         },
         console_log: host.console_log(name.as_str())?,
         nvram: host.nvram(name.as_str())?,
+        packages_installed,
         default_gateway: facts.default_gateway.map(|gateway| gateway.to_string()),
         stages: stages.done,
         heartbeat,
     })
-}
-
-/// The image. A device that is there keeps the one it was made from: what `auto` means changes with time.
-async fn image(
-    args: &Args,
-    name: &VmName,
-    host: &KvmVirtualMachineHost,
-    images_dir: &Path,
-) -> Result<ResolvedImage, ExecutorError> {
-    if args.image == ImageSource::Auto && !args.replace {
-        let recorded = host.recorded_spec(name.as_str()).await?;
-        if let Some(path) = recorded.and_then(|spec| spec.image) {
-            return Ok(ResolvedImage {
-                path,
-                origin: ImageOrigin::Recorded,
-            });
-        }
-    }
-    assets::ensure_image(&args.image, args.arch, images_dir).await
 }
 
 async fn provision_vm(
@@ -431,7 +431,13 @@ async fn new_heartbeat(
     Ok(heartbeat)
 }
 
-fn last_message(performed: &[harmony::domain::maestro::Performance]) -> String {
+/// Whether a step of the last score changed something.
+fn changed(performed: &[Performance], step: &str) -> bool {
+    let last = performed.last();
+    last.is_some_and(|p| p.outcome.details.contains(&format!("{step}: changed")))
+}
+
+fn last_message(performed: &[Performance]) -> String {
     performed
         .last()
         .map(|p| p.outcome.message.clone())

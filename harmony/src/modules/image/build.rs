@@ -29,7 +29,9 @@ use super::store::is_finished;
 use crate::domain::topology::virtualization::KernelBoot;
 
 pub use super::recipe::BuilderKind;
-pub use choice::{BuilderChoice, UnknownBuilder};
+#[cfg(feature = "kvm")]
+pub use choice::build_image;
+pub use choice::{BuilderChoice, UnknownBuilder, planned_choice};
 pub use error::BuildError;
 #[cfg(feature = "kvm")]
 pub use guest::InGuest;
@@ -40,6 +42,8 @@ pub(super) use progress::Progress;
 /// What the kernel and its initial file system are called in a build's directory.
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd";
+/// Raised when the guest makes another image of the same plan.
+const GUEST_REVISION: u32 = 1;
 /// What the image is called there.
 const IMAGE: &str = super::debian::IMAGE;
 
@@ -56,6 +60,31 @@ pub struct BuiltImage {
     pub built_now: bool,
 }
 
+impl BuiltImage {
+    /// Whether all its files are there and whole.
+    pub fn is_finished(&self) -> bool {
+        let kernel = self.kernel.iter();
+        let kernel = kernel.flat_map(|kernel| [Some(&kernel.image), kernel.initrd.as_ref()]);
+        kernel.flatten().all(|path| is_finished(path)) && is_finished(&self.path)
+    }
+}
+
+/// Where the image of `plan` is in `store_dir` when that builder has built it. Touches nothing.
+///
+/// # Errors
+/// [`BuildError::UnsupportedBase`] when the builder cannot build it.
+pub fn planned_image(
+    plan: &BuildPlan,
+    builder: BuilderKind,
+    store_dir: &Path,
+) -> Result<BuiltImage, BuildError> {
+    let products = match builder {
+        BuilderKind::FromPackages => packages::products(plan)?,
+        BuilderKind::InGuest => Products::new(plan, builder, GUEST_REVISION),
+    };
+    Ok(products.image(plan, store_dir, false))
+}
+
 /// A way to build an image from a plan.
 #[async_trait(?Send)]
 pub trait ImageBuilder: Send + Sync {
@@ -64,7 +93,10 @@ pub trait ImageBuilder: Send + Sync {
 
     /// The image of `plan`, when it is in `store_dir` already. Reads a few directory entries and does nothing
     /// else.
-    fn built(&self, plan: &BuildPlan, store_dir: &Path) -> Option<BuiltImage>;
+    fn built(&self, plan: &BuildPlan, store_dir: &Path) -> Option<BuiltImage> {
+        let image = planned_image(plan, self.kind(), store_dir).ok()?;
+        image.is_finished().then_some(image)
+    }
 
     /// Returns the image of `plan` in `store_dir`, built when it is not there.
     ///
@@ -127,14 +159,6 @@ impl Products {
             builder: self.builder,
             built_now,
         }
-    }
-
-    fn finished(&self, plan: &BuildPlan, store_dir: &Path) -> Option<BuiltImage> {
-        let image = self.image(plan, store_dir, false);
-        let kernel = image.kernel.iter();
-        let kernel = kernel.flat_map(|kernel| [Some(&kernel.image), kernel.initrd.as_ref()]);
-        let beside_is_finished = kernel.flatten().all(|path| is_finished(path));
-        (beside_is_finished && is_finished(&image.path)).then_some(image)
     }
 }
 

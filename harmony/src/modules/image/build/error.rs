@@ -23,12 +23,6 @@ pub enum BuildError {
         /// What it can build.
         expected: &'static str,
     },
-    /// A builder that this program was made without.
-    #[error("images cannot be built {builder} by this program (expected one with feature kvm)")]
-    NoBuilder {
-        /// The builder.
-        builder: BuilderKind,
-    },
     /// A step of the set-up script failed.
     #[error(
         "the set-up failed in {place}, which said:\n{output}{}",
@@ -90,7 +84,6 @@ impl HintedError for BuildError {
             Self::Image(error) => error.kind(),
             Self::Machine { source } => source.kind(),
             Self::UnsupportedBase { .. } => ErrorKind::InvalidRequest,
-            Self::NoBuilder { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::StepFailed { .. } | Self::Unfinished { .. } => ErrorKind::Failed,
         }
@@ -104,7 +97,7 @@ impl HintedError for BuildError {
             Self::StepFailed { .. } => {
                 Some("nothing is left of it; change the recipe and build again".to_owned())
             }
-            Self::NoBuilder { .. } | Self::Unfinished { .. } | Self::TimedOut { .. } => None,
+            Self::Unfinished { .. } | Self::TimedOut { .. } => None,
         }
     }
 }

@@ -23,7 +23,8 @@ use async_trait::async_trait;
 
 use super::error::BuildError;
 use super::{
-    BuilderKind, BuiltImage, IMAGE, ImageBuilder, Products, build_once, copied_out, fetch_kernel,
+    BuilderKind, BuiltImage, GUEST_REVISION, IMAGE, ImageBuilder, Products, build_once, copied_out,
+    fetch_kernel,
 };
 use crate::domain::topology::virtualization::{
     AcceleratorChoice, DataDisk, DiskSource, FirstBoot, OnChange, VirtualMachineHost,
@@ -40,9 +41,6 @@ use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::ssh::ensure_key_pair;
 use script::{BUILD_USER, OUT_DISK};
 use watch::{Bounds, machine, until_clean};
-
-/// Raised when the guest makes another image of the same plan.
-const REVISION: u32 = 1;
 
 /// The smallest disk that is built on, in GiB: what the image needs at least of a VM.
 const DISK_GIB: u64 = 4;
@@ -170,13 +168,9 @@ impl ImageBuilder for InGuest<'_> {
         BuilderKind::InGuest
     }
 
-    fn built(&self, plan: &BuildPlan, store_dir: &Path) -> Option<BuiltImage> {
-        products(plan).finished(plan, store_dir)
-    }
-
     async fn build(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError> {
         let products = products(plan);
-        if let Some(image) = products.finished(plan, store_dir) {
+        if let Some(image) = self.built(plan, store_dir) {
             return Ok(image);
         }
         let base = self.fetch_base(plan).await?;
@@ -191,7 +185,7 @@ impl ImageBuilder for InGuest<'_> {
 }
 
 fn products(plan: &BuildPlan) -> Products {
-    Products::new(plan, BuilderKind::InGuest, REVISION)
+    Products::new(plan, BuilderKind::InGuest, GUEST_REVISION)
 }
 
 fn base_pins(plan: &BuildPlan) -> Result<Vec<PinnedUrl>, ImageError> {

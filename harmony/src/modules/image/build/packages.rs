@@ -23,7 +23,7 @@ impl FromPackages {
     }
 }
 
-pub(super) fn suite(plan: &BuildPlan) -> Result<Suite, BuildError> {
+fn suite(plan: &BuildPlan) -> Result<Suite, BuildError> {
     let (base, suite) = match &plan.base {
         PlannedBase::Catalog(name) => (name.to_string(), Suite::of(*name)),
         PlannedBase::Url(pin) => (pin.to_string(), None),
@@ -35,9 +35,9 @@ pub(super) fn suite(plan: &BuildPlan) -> Result<Suite, BuildError> {
     })
 }
 
-pub(super) fn products(suite: Suite, plan: &BuildPlan) -> Products {
-    let revision = debian::revision(suite, plan);
-    Products::new(plan, BuilderKind::FromPackages, revision)
+pub(super) fn products(plan: &BuildPlan) -> Result<Products, BuildError> {
+    let revision = debian::revision(suite(plan)?, plan);
+    Ok(Products::new(plan, BuilderKind::FromPackages, revision))
 }
 
 #[async_trait(?Send)]
@@ -46,14 +46,10 @@ impl ImageBuilder for FromPackages {
         BuilderKind::FromPackages
     }
 
-    fn built(&self, plan: &BuildPlan, store_dir: &Path) -> Option<BuiltImage> {
-        products(suite(plan).ok()?, plan).finished(plan, store_dir)
-    }
-
     async fn build(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError> {
         let suite = suite(plan)?;
-        let products = products(suite, plan);
-        if let Some(image) = products.finished(plan, store_dir) {
+        let products = products(plan)?;
+        if let Some(image) = self.built(plan, store_dir) {
             return Ok(image);
         }
         fetch_kernel(plan, store_dir).await?;

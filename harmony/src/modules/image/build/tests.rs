@@ -43,11 +43,13 @@ fn an_image_is_there_only_with_its_kernel() {
         .collect();
     let extensions = ["vmlinuz", "initrd", "qcow2"];
     assert_eq!(names, extensions.map(|e| format!("{}.{e}", products.stem)));
+    let image = || products.image(&plan, store.path(), false);
     for name in names.iter().rev() {
-        assert_eq!(products.finished(&plan, store.path()), None, "{name}");
+        assert!(!image().is_finished(), "{name}");
         finish(&store.path().join(name));
     }
-    let image = products.finished(&plan, store.path()).expect("all there");
+    let image = image();
+    assert!(image.is_finished());
     assert_eq!(image.path, store.path().join(&names[2]));
     let kernel = image.kernel.expect("a kernel");
     assert_eq!(kernel.image, store.path().join(&names[0]));
@@ -59,8 +61,7 @@ fn an_image_is_there_only_with_its_kernel() {
 async fn a_cached_image_is_returned_in_no_time_and_nothing_is_touched() {
     let store = tempfile::tempdir().expect("a temporary directory");
     let plan = plan("catalog = 'debian-12'", true);
-    let suite = super::packages::suite(&plan).expect("a suite");
-    let products = super::packages::products(suite, &plan);
+    let products = super::packages::products(&plan).expect("a release");
     for product in products.to_make(&plan) {
         finish(&store.path().join(product.name));
     }
