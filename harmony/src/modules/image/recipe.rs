@@ -36,3 +36,8 @@ pub use wire::{
 
 #[cfg(test)]
 mod tests;
+
+/// The guide's code is compiled with the documentation's tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../../docs/guides/recipes.md")]
+struct Guide;

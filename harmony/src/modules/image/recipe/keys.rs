@@ -129,3 +129,25 @@ pub(super) fn nearest<'a>(
         .filter(|(distance, name)| *distance <= 1 + given.len().max(name.len()) / 3)
         .map(|(_, name)| name)
 }
+
+/// Every key of every table.
+#[cfg(test)]
+pub(super) fn all_keys() -> Vec<&'static str> {
+    fn collect(shape: &Shape, all: &mut Vec<&'static str>) {
+        match shape {
+            Value => {}
+            Names(inner) => collect(inner, all),
+            Keys(keys) => {
+                for (key, inner) in *keys {
+                    all.push(key);
+                    collect(inner, all);
+                }
+            }
+        }
+    }
+    let mut all = Vec::new();
+    collect(&RECIPE, &mut all);
+    all.sort_unstable();
+    all.dedup();
+    all
+}

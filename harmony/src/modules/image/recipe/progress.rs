@@ -49,3 +49,47 @@ impl ScriptProgress {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::ScriptProgress::{self, Done, Failed, Step};
+
+    #[test]
+    fn lines_of_a_console_are_read() {
+        let step = |what: &str| Step {
+            number: 3,
+            total: 10,
+            what: what.to_owned(),
+        };
+        let table = [
+            (
+                "harmony-recipe: step 3/10: install: a b",
+                Some(step("install: a b")),
+            ),
+            (
+                "[   12.1] cloud-init[77]: harmony-recipe: step 3/10: x\r",
+                Some(step("x")),
+            ),
+            ("harmony-recipe: done\r\n", Some(Done)),
+            (
+                "harmony-recipe: failed step 0 (exit status 143)",
+                Some(Failed {
+                    number: 0,
+                    status: 143,
+                }),
+            ),
+            ("harmony-recipe: done with it", None),
+            ("harmony-recipe: failed step x (exit status 1)", None),
+            ("harmony-recipe: step 3: x", None),
+            (
+                "harmony-recipe: HARMONY_RECIPE_ENVIRONMENT is not guest or chroot",
+                None,
+            ),
+            ("done", None),
+            ("", None),
+        ];
+        for (line, expected) in table {
+            assert_eq!(ScriptProgress::parse(line), expected, "{line:?}");
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! The rules for single values of a recipe.
 
+mod paths;
+
 use regex::Regex;
+
+pub(super) use paths::{file_path, path, removable};
 
 /// The longest path and unit name, and more than any kernel's command line, in bytes.
 const PATH_BYTES: usize = 1024;
@@ -78,106 +82,6 @@ pub(super) fn unit(name: &str) -> Result<(), Broken> {
     })
 }
 
-/// An absolute path in its shortest form.
-pub(super) fn path(path: &str) -> Result<(), Broken> {
-    let expected = || broken("an absolute path without '.', '..', '//' or a final '/'");
-    let Some(rest) = path.strip_prefix('/') else {
-        return Err(expected().fix(format!("write '/{path}'")));
-    };
-    let normal = rest.split('/').all(|part| !["", ".", ".."].contains(&part));
-    rule(normal, expected)?;
-    let printable = !path.chars().any(char::is_control);
-    rule(printable && path.len() <= PATH_BYTES, || {
-        broken(format!(
-            "at most {PATH_BYTES} bytes without control characters"
-        ))
-    })
-}
-
-/// The path of a file that is in the image when the guest is off.
-pub(super) fn file_path(value: &str) -> Result<(), Broken> {
-    path(value)?;
-    let volatile = ["/proc", "/sys", "/dev", "/run", "/tmp"];
-    rule(!volatile.iter().any(|dir| is_below(value, dir)), || {
-        broken("a path outside of /proc, /sys, /dev, /run, /tmp")
-            .fix("have systemd-tmpfiles make it: write a file in /etc/tmpfiles.d")
-    })
-}
-
-fn is_below(path: &str, dir: &str) -> bool {
-    path.strip_prefix(dir)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// Directories that no image is without. What they are in is kept as well.
-const KEPT: [&str; 43] = [
-    "/bin",
-    "/boot/efi",
-    "/boot/grub",
-    "/dev",
-    "/etc/alternatives",
-    "/etc/apt",
-    "/etc/cloud",
-    "/etc/default",
-    "/etc/pam.d",
-    "/etc/ssh",
-    "/etc/ssl",
-    "/etc/systemd/network",
-    "/etc/systemd/system",
-    "/home",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/media",
-    "/mnt",
-    "/opt",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/srv",
-    "/sys",
-    "/tmp",
-    "/usr/bin",
-    "/usr/lib/modules",
-    "/usr/lib/systemd/system",
-    "/usr/lib64",
-    "/usr/libexec",
-    "/usr/local/bin",
-    "/usr/sbin",
-    "/usr/share/keyrings",
-    "/var/backups",
-    "/var/cache",
-    "/var/lib/cloud",
-    "/var/lib/dpkg/info",
-    "/var/lib/systemd",
-    "/var/log",
-    "/var/tmp",
-];
-
-/// A directory that may be removed.
-pub(super) fn removable(value: &str) -> Result<(), Broken> {
-    if value == "/" {
-        return Err(not_removable("/"));
-    }
-    path(value)?;
-    if let Some(kept) = KEPT.iter().find(|kept| is_below(kept, value)) {
-        return Err(not_removable(kept));
-    }
-    let volatile = ["/proc", "/sys", "/dev", "/run"];
-    rule(!volatile.iter().any(|dir| is_below(value, dir)), || {
-        broken("a directory outside of /proc, /sys, /dev, /run").fix("remove the line")
-    })
-}
-
-fn not_removable(kept: &str) -> Broken {
-    broken(format!(
-        "a directory that the system can do without, and not one with {kept}"
-    ))
-    .fix("name the directories in it that can go")
-}
-
 /// `user:group`, each a name or a number.
 pub(super) fn owner(value: &str) -> Result<(), Broken> {
     let word = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
@@ -235,13 +139,13 @@ pub(super) fn pattern(value: &str) -> Result<(), Broken> {
 }
 
 fn is_common(pattern: &str) -> bool {
-    let set_operators = ["&&", "--", "~~"];
     let mut in_class = false;
     let mut previous = ' ';
     let mut chars = pattern.chars();
     while let Some(char) = chars.next() {
         match char {
             '\\' if in_class => return false,
+            '&' | '-' | '~' if in_class && previous == char => return false,
             '\\' => {
                 if chars.next().is_none_or(|next| next.is_alphanumeric()) {
                     return false;
@@ -257,9 +161,7 @@ fn is_common(pattern: &str) -> bool {
         }
         previous = char;
     }
-    !set_operators
-        .iter()
-        .any(|operator| pattern.contains(operator))
+    true
 }
 
 /// An argument of the kernel, as GRUB and a shell take it without quotes.
@@ -296,4 +198,95 @@ pub(super) fn profile(name: &str) -> Result<(), Broken> {
     rule(holds, || {
         broken("lower case letters, digits and '-', at most 64")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        Broken, boot_argument, file_path, glob_below, mode, owner, package, pattern, removable,
+        unit,
+    };
+
+    #[test]
+    fn what_is_right_is_taken() {
+        type Rule = fn(&str) -> Result<(), Broken>;
+        let table: [(Rule, &[&str]); 8] = [
+            (
+                package,
+                &[
+                    "jq",
+                    "g++",
+                    "libstdc++6",
+                    "0ad",
+                    "python3.11",
+                    "dbus-user-session",
+                ],
+            ),
+            (
+                unit,
+                &[
+                    "ssh.service",
+                    "getty@.service",
+                    "getty@tty1.service",
+                    "dev-disk-by\\x2dlabel.swap",
+                    "a:b.path",
+                ],
+            ),
+            (
+                file_path,
+                &["/etc/a b", "/etc/runner", "/processes/x", "/é"],
+            ),
+            (
+                removable,
+                &[
+                    "/usr/share/doc",
+                    "/var/lib/apt/lists",
+                    "/var/cache/apt",
+                    "/boot/old",
+                    "/opt/vendor",
+                ],
+            ),
+            (
+                owner,
+                &["root:root", "0:0", "_apt:nogroup", "4294967295:a.b-c"],
+            ),
+            (
+                pattern,
+                &[
+                    "swap",
+                    "^LABEL=(a|b)[[:space:]]",
+                    "a{2}",
+                    "\\.",
+                    "x-[0-9]+",
+                    "a*b?c",
+                    "[^a]*x",
+                    "\\(x\\)",
+                    "--",
+                ],
+            ),
+            (
+                boot_argument,
+                &[
+                    "quiet",
+                    "console=ttyAMA0,115200",
+                    "root=PARTUUID=1-2",
+                    "a.b=/x@y%z~+",
+                ],
+            ),
+            (glob_below, &["a", "a/*.sh", "**/x", "[a-c]/?", ".hidden"]),
+        ];
+        for (rule, values) in table {
+            for value in values {
+                assert_eq!(rule(value), Ok(()), "{value}");
+            }
+        }
+        for (text, bits) in [
+            ("0644", 0o644),
+            ("755", 0o755),
+            ("07777", 0o7777),
+            ("0000", 0),
+        ] {
+            assert_eq!(mode(text), Ok(bits));
+        }
+    }
 }

@@ -29,26 +29,28 @@ pub(super) fn generate(layer: &Layer, boot_arguments: &[String]) -> String {
         .values()
         .partition(|file| EARLY.iter().any(|dir| file.path.starts_with(dir)));
     let steps = [
-        on_all("mask", "units", "mask", &layer.mask),
-        put("write the package manager's files", &early),
-        on_all("install", "packages", "install", &layer.packages),
-        put("write the files", &late),
+        on_all("mask {} units", "mask_units", &layer.mask),
+        put("write {} files of the package manager", &early),
+        on_all("install {} packages", "install_packages", &layer.packages),
+        put("write {} files", &late),
         on_all(
-            "remove from /etc/fstab",
-            "patterns",
-            "fstab_lines without",
+            "remove the lines of /etc/fstab that match {} patterns",
+            "fstab_lines without_matches",
             &layer.fstab_remove,
         ),
         on_all(
-            "set nofail in /etc/fstab",
-            "mount points",
-            "fstab_lines nofail",
+            "set nofail for {} mount points in /etc/fstab",
+            "fstab_lines with_nofail",
             &layer.fstab_nofail,
         ),
         grub(boot_arguments),
-        on_all("disable", "units", "disable", &layer.disable),
-        on_all("enable", "units", "enable", &layer.enable),
-        on_all("remove", "directories", "remove", &layer.cleanup),
+        on_all("disable {} units", "disable_units", &layer.disable),
+        on_all("enable {} units", "enable_units", &layer.enable),
+        on_all(
+            "remove {} directories",
+            "remove_directories",
+            &layer.cleanup,
+        ),
     ];
     let steps: Vec<Step> = steps.into_iter().flatten().collect();
     let mut script = format!(
@@ -67,10 +69,9 @@ pub(super) fn generate(layer: &Layer, boot_arguments: &[String]) -> String {
     script
 }
 
-/// A step that gives all the values to one command.
+/// A step that gives all the values to one command; `{}` in what it says becomes their number.
 fn on_all<'a>(
-    verb: &str,
-    things: &str,
+    what: &str,
     command: &str,
     values: impl IntoIterator<Item = &'a String>,
 ) -> Option<Step> {
@@ -79,7 +80,7 @@ fn on_all<'a>(
         return None;
     }
     Some(Step {
-        what: format!("{verb}: {} {things}", words.len()),
+        what: what.replace("{}", &words.len().to_string()),
         body: format!("  {command} \\\n    {}\n", words.join(" \\\n    ")),
     })
 }
@@ -91,7 +92,7 @@ fn put(what: &str, files: &[&HostFile]) -> Option<Step> {
     let lines = files.iter().map(|file| {
         let content = String::from_utf8_lossy(&file.content);
         format!(
-            "  put {} {} {:04o} {}\n",
+            "  put_file {} {} {:04o} {}\n",
             quote(&file.path),
             quote(&file.owner),
             file.mode,
@@ -99,7 +100,7 @@ fn put(what: &str, files: &[&HostFile]) -> Option<Step> {
         )
     });
     Some(Step {
-        what: format!("{what}: {}", files.len()),
+        what: what.replace("{}", &files.len().to_string()),
         body: lines.collect(),
     })
 }
@@ -113,7 +114,7 @@ fn grub(arguments: &[String]) -> Option<Step> {
     let config = format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"\n");
     Some(Step {
         what: format!("give the kernel {arguments}"),
-        body: format!("  boot_arguments {}\n", quote(&config)),
+        body: format!("  set_boot_arguments {}\n", quote(&config)),
     })
 }
 

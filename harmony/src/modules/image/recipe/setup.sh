@@ -43,8 +43,8 @@ step() {
   [ "$status" -eq 0 ] || exit "$status"
 }
 
-# mask UNIT…: by links, so that neither the unit nor systemctl has to be there yet.
-mask() {
+# mask_units UNIT…: by links, so that neither the unit nor systemctl has to be there yet.
+mask_units() {
   mkdir -p /etc/systemd/system
   for unit; do
     link=/etc/systemd/system/$unit
@@ -60,8 +60,8 @@ mask() {
   done
 }
 
-# install PACKAGE…: those that are missing; none of their services is started.
-install() {
+# install_packages PACKAGE…: those that are missing; none of their services is started.
+install_packages() {
   for package; do
     shift
     case "$(dpkg-query -W -f ' ${db:Status-Status} ' -- "$package" 2>/dev/null || :)" in
@@ -84,20 +84,20 @@ install() {
     chmod 0755 "$policy"
   fi
   echo "missing: $*"
-  apt update
-  apt install --no-install-recommends -- "$@"
-  apt clean
+  apt_get update
+  apt_get install --no-install-recommends -- "$@"
+  apt_get clean
 }
 
-# apt COMMAND…: the image is thrown away when it does not come to its end, so nothing is flushed before that.
-apt() {
+# apt_get COMMAND…: the image is thrown away when it does not come to its end, so nothing is flushed before that.
+apt_get() {
   apt-get -q -y -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 \
     -o Dpkg::Options::=--force-unsafe-io -o Dpkg::Options::=--force-confdef \
     -o Dpkg::Options::=--force-confold "$@"
 }
 
-# put PATH OWNER MODE CONTENT: a link there is replaced and not followed.
-put() {
+# put_file PATH OWNER MODE CONTENT: a link there is replaced and not followed.
+put_file() {
   if [ -d "$1" ] && [ ! -L "$1" ]; then
     echo "$1 is a directory: it cannot be a file"
     return 1
@@ -136,12 +136,12 @@ fstab_lines() {
     esac
     edited=$edited$line$newline
   done </etc/fstab
-  put /etc/fstab root:root 0644 "$edited"
+  put_file /etc/fstab root:root 0644 "$edited"
 }
 newline='
 '
 
-without() {
+without_matches() {
   for pattern; do
     if printf '%s\n' "$line" | grep -Eq -e "$pattern"; then
       echo "removed from fstab: $line"
@@ -151,7 +151,7 @@ without() {
   done
 }
 
-nofail() {
+with_nofail() {
   read -r source target type options rest <<END
 $line
 END
@@ -166,16 +166,16 @@ END
   done
 }
 
-# boot_arguments CONFIGURATION: a chroot's boot loader is its builder's.
-boot_arguments() {
-  put /etc/default/grub.d/60-harmony-recipe.cfg root:root 0644 "$1"
+# set_boot_arguments CONFIGURATION: a chroot's boot loader is its builder's.
+set_boot_arguments() {
+  put_file /etc/default/grub.d/60-harmony-recipe.cfg root:root 0644 "$1"
   if [ "$HARMONY_RECIPE_ENVIRONMENT" = guest ]; then
     update-grub
   fi
 }
 
-# disable UNIT…: of those that there are.
-disable() {
+# disable_units UNIT…: of those that there are.
+disable_units() {
   for unit; do
     case "$(SYSTEMD_OFFLINE=1 systemctl is-enabled -- "$unit" 2>/dev/null || :)" in
       '' | not-found) echo "there is no $unit" ;;
@@ -184,13 +184,13 @@ disable() {
   done
 }
 
-# enable UNIT…
-enable() {
+# enable_units UNIT…
+enable_units() {
   SYSTEMD_OFFLINE=1 systemctl enable -- "$@"
 }
 
-# remove DIRECTORY…: through no link and into no other file system.
-remove() {
+# remove_directories DIRECTORY…: through no link and into no other file system.
+remove_directories() {
   for directory; do
     if [ ! -e "$directory" ] && [ ! -L "$directory" ]; then
       continue
