@@ -1,3 +1,9 @@
+mod broken;
+mod fixture;
+mod hostile;
+mod property;
+mod report;
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
