@@ -68,7 +68,7 @@ fn read_volume(disk: &mut Disk, place: &PartitionFacts) -> Result<VolumeVerdict,
         Err(FatError::Image(error)) => return Err(error),
     };
     Ok(VolumeVerdict::Fat {
-        kind: volume.kind,
+        kind: volume.kind(),
         loaders: found.loaders,
         other_programs: found.other_programs,
         problem,

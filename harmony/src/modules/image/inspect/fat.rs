@@ -39,12 +39,18 @@ fn damaged<T>(problem: String) -> Result<T, FatError> {
     Err(FatError::Volume(problem))
 }
 
-/// A FAT file system in a part of a disk. All lengths and offsets are in bytes.
+/// A FAT file system in a part of a disk.
 #[derive(Debug)]
 pub(super) struct Volume<'a> {
     disk: &'a mut Disk,
     start: u64,
-    pub(super) kind: FatKind,
+    geometry: Geometry,
+}
+
+/// What a boot sector says. All lengths and offsets are in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Geometry {
+    kind: FatKind,
     cluster_bytes: u64,
     clusters: u64,
     fat_offset: u64,
@@ -72,18 +78,13 @@ pub(super) struct Entry {
     first_cluster: u32,
 }
 
-impl<'a> Volume<'a> {
-    /// Reads the boot sector of the volume in `length` bytes of the disk from `start` on.
-    pub(super) fn open(disk: &'a mut Disk, start: u64, length: u64) -> Result<Self, FatError> {
-        let mut boot = [0; 512];
-        if length < boot.len() as u64 {
-            return damaged(format!("a partition of {length} bytes"));
-        }
-        disk.read(&mut boot, start, "the EFI system partition")?;
+impl Geometry {
+    /// Reads it from a boot sector of a volume that has `length` bytes at most.
+    fn of(boot: &[u8; 512], length: u64) -> Result<Self, FatError> {
         if boot[510..] != [0x55, 0xaa] {
             return damaged("no boot sector signature 55 aa".to_owned());
         }
-        let sector = u64::from(le16(&boot, 11));
+        let sector = u64::from(le16(boot, 11));
         if !(sector.is_power_of_two() && (512..=4096).contains(&sector)) {
             return damaged(format!("{sector} bytes per sector (expected 512 to 4096)"));
         }
@@ -93,56 +94,77 @@ impl<'a> Volume<'a> {
                 "{per_cluster} sectors per cluster (expected a power of two)"
             ));
         }
-        let reserved = u64::from(le16(&boot, 14));
-        let fats = u64::from(boot[16]);
+        let (reserved, fats) = (u64::from(le16(boot, 14)), u64::from(boot[16]));
         if reserved == 0 || fats == 0 {
             return damaged(format!(
                 "{reserved} reserved sectors and {fats} FATs (expected some)"
             ));
         }
-        let total = match le16(&boot, 19) {
-            0 => u64::from(le32(&boot, 32)),
+        let total = match le16(boot, 19) {
+            0 => u64::from(le32(boot, 32)),
             sectors => sectors.into(),
         };
         if total * sector > length {
             let bytes = total * sector;
             return damaged(format!("{bytes} bytes in a partition of {length}"));
         }
-        let wide = le16(&boot, 22) == 0;
-        let fat_sectors = match wide {
-            true => u64::from(le32(&boot, 36)),
-            false => le16(&boot, 22).into(),
+        // As firmware tells: FAT32 by this field, the others by their clusters.
+        let (wide, fat_sectors) = match le16(boot, 22) {
+            0 => (true, u64::from(le32(boot, 36))),
+            sectors => (false, sectors.into()),
         };
-        let root_offset = (reserved + fats * fat_sectors) * sector;
-        let root_bytes = u64::from(le16(&boot, 17)) * ENTRY_BYTES as u64;
-        let data_sector = reserved + fats * fat_sectors + root_bytes.div_ceil(sector);
+        let root_sector = reserved + fats * fat_sectors;
+        let root_bytes = u64::from(le16(boot, 17)) * ENTRY_BYTES as u64;
+        let data_sector = root_sector + root_bytes.div_ceil(sector);
         if fat_sectors == 0 || data_sector >= total {
             return damaged(format!("data from sector {data_sector} of {total} on"));
         }
         let clusters = (total - data_sector) / per_cluster;
-        Ok(Self {
-            disk,
-            start,
-            kind: match (wide, clusters) {
-                (true, _) => FatKind::Fat32,
-                (false, ..=MAX_FAT12_CLUSTERS) => FatKind::Fat12,
-                (false, _) => FatKind::Fat16,
+        let kind = match (wide, clusters) {
+            (true, _) => FatKind::Fat32,
+            (false, ..=MAX_FAT12_CLUSTERS) => FatKind::Fat12,
+            (false, _) => FatKind::Fat16,
+        };
+        let root = match wide {
+            true => Extent::Chain {
+                first: le32(boot, 44),
             },
+            false => Extent::Fixed {
+                offset: root_sector * sector,
+                bytes: root_bytes,
+            },
+        };
+        Ok(Self {
+            kind,
             cluster_bytes: per_cluster * sector,
             clusters,
             fat_offset: reserved * sector,
             fat_bytes: fat_sectors * sector,
             data_offset: data_sector * sector,
-            root: match wide {
-                true => Extent::Chain {
-                    first: le32(&boot, 44),
-                },
-                false => Extent::Fixed {
-                    offset: root_offset,
-                    bytes: root_bytes,
-                },
-            },
+            root,
         })
+    }
+}
+
+impl<'a> Volume<'a> {
+    /// Reads the boot sector of the volume in `length` bytes of the disk from `start` on.
+    pub(super) fn open(disk: &'a mut Disk, start: u64, length: u64) -> Result<Self, FatError> {
+        let mut boot = [0; 512];
+        if length < boot.len() as u64 {
+            return damaged(format!("a partition of {length} bytes"));
+        }
+        disk.read(&mut boot, start, "the EFI system partition")?;
+        let geometry = Geometry::of(&boot, length)?;
+        Ok(Self {
+            disk,
+            start,
+            geometry,
+        })
+    }
+
+    /// The width of its FAT's entries.
+    pub(super) fn kind(&self) -> FatKind {
+        self.geometry.kind
     }
 
     /// The entries of a directory, named from the root on, that `wanted` takes; none when there is no such
@@ -152,7 +174,7 @@ impl<'a> Volume<'a> {
         path: &[&str],
         wanted: impl Fn(&Entry) -> bool,
     ) -> Result<Vec<Entry>, FatError> {
-        let mut extent = self.root;
+        let mut extent = self.geometry.root;
         for name in path {
             let is_next = |e: &Entry| e.is_directory && e.name.eq_ignore_ascii_case(name);
             let Some(next) = self.entries(extent, is_next, 1)?.pop() else {
@@ -191,7 +213,7 @@ impl<'a> Volume<'a> {
                 if raw[0] == 0 {
                     return Ok(found);
                 }
-                found.extend(entry(raw, self.kind).filter(&wanted));
+                found.extend(entry(raw, self.geometry.kind).filter(&wanted));
                 if found.len() >= bound {
                     return Ok(found);
                 }
@@ -218,10 +240,10 @@ impl<'a> Volume<'a> {
         let mut head = vec![0; usize::try_from(length.min(bound)).unwrap_or(0)];
         let mut filled = 0;
         let mut cluster = (length > 0).then_some(file.first_cluster);
-        let needed = length.div_ceil(self.cluster_bytes);
+        let needed = length.div_ceil(self.geometry.cluster_bytes);
         for walked in 0..needed {
             let Some(current) = cluster else {
-                let bytes = walked * self.cluster_bytes;
+                let bytes = walked * self.geometry.cluster_bytes;
                 return damaged(format!("cut off after {bytes} of its {length} bytes"));
             };
             let (offset, bytes, _) = self.cluster(current)?;
@@ -241,13 +263,13 @@ impl<'a> Volume<'a> {
     /// Where a cluster's bytes are.
     fn cluster(&self, cluster: u32) -> Result<(u64, u64, Option<u32>), FatError> {
         let index = u64::from(cluster).checked_sub(2);
-        match index.filter(|index| *index < self.clusters) {
+        match index.filter(|index| *index < self.geometry.clusters) {
             Some(index) => {
-                let offset = self.data_offset + index * self.cluster_bytes;
-                Ok((offset, self.cluster_bytes, Some(cluster)))
+                let offset = self.geometry.data_offset + index * self.geometry.cluster_bytes;
+                Ok((offset, self.geometry.cluster_bytes, Some(cluster)))
             }
             None => {
-                let last = self.clusters + 1;
+                let last = self.geometry.clusters + 1;
                 damaged(format!(
                     "a chain that leads to cluster {cluster} (expected 2 to {last})"
                 ))
@@ -258,19 +280,19 @@ impl<'a> Volume<'a> {
     /// The cluster after this one.
     fn next(&mut self, cluster: u32) -> Result<Option<u32>, FatError> {
         let index = u64::from(cluster);
-        let (offset, bytes) = match self.kind {
+        let (offset, bytes) = match self.geometry.kind {
             FatKind::Fat12 => (index + index / 2, 2),
             FatKind::Fat16 => (index * 2, 2),
             FatKind::Fat32 => (index * 4, 4),
         };
-        if offset + bytes > self.fat_bytes {
+        if offset + bytes > self.geometry.fat_bytes {
             return damaged(format!("cluster {cluster}, which its FAT has no entry for"));
         }
         let mut raw = [0; 4];
         let bytes = usize::try_from(bytes).unwrap_or(0);
-        self.read(&mut raw[..bytes], self.fat_offset + offset)?;
+        self.read(&mut raw[..bytes], self.geometry.fat_offset + offset)?;
         let value = le32(&raw, 0);
-        let (value, end) = match self.kind {
+        let (value, end) = match self.geometry.kind {
             FatKind::Fat12 if index.is_multiple_of(2) => (value & 0xfff, 0xff8),
             FatKind::Fat12 => (value >> 4, 0xff8),
             FatKind::Fat16 => (value, 0xfff8),

@@ -48,7 +48,11 @@ pub(super) fn read_tables(disk: &mut Disk, limits: &Limits) -> Result<Tables, In
         .as_ref()
         .map_or(reader.last_lba, |(header, _)| header.alternate_lba);
     let backup = match backup_lba {
-        0 | 1 => Err(field("alternate_lba", backup_lba, "the last sector")),
+        0 | 1 => Err(GptProblem::Field {
+            field: "alternate_lba".to_owned(),
+            found: backup_lba,
+            expected: "the last sector".to_owned(),
+        }),
         lba => reader.table(lba)?,
     };
     let partitions = [&primary, &backup]
@@ -101,10 +105,13 @@ impl Reader<'_> {
             Ok(sector) => sector,
             Err(problem) => return Ok(Err(problem)),
         };
-        let header = match check_header(&sector, lba, self.last_lba, self.limits) {
+        let header = match sealed_header(&sector) {
             Ok(header) => header,
             Err(problem) => return Ok(Err(problem)),
         };
+        if let Err(problem) = check_header(&header, lba, self.last_lba, self.limits) {
+            return Ok(Err(problem));
+        }
         // Bounded by the check of the header.
         let bytes = u64::from(header.entry_count) * u64::from(header.entry_bytes);
         let mut entries = vec![0; usize::try_from(bytes).unwrap_or(0)];
@@ -152,24 +159,25 @@ impl Reader<'_> {
     }
 }
 
-fn field(field: &str, found: u64, expected: &str) -> GptProblem {
-    GptProblem::Field {
-        field: field.to_owned(),
-        found,
-        expected: expected.to_owned(),
+/// A rule that a field of the header breaks.
+fn rule(
+    holds: bool,
+    name: &str,
+    found: u64,
+    expected: impl Into<String>,
+) -> Result<(), GptProblem> {
+    match holds {
+        true => Ok(()),
+        false => Err(GptProblem::Field {
+            field: name.to_owned(),
+            found,
+            expected: expected.into(),
+        }),
     }
 }
 
-fn check_header(
-    sector: &[u8; SECTOR],
-    lba: u64,
-    last_lba: u64,
-    limits: &Limits,
-) -> Result<GptHeader, GptProblem> {
-    let rule = |holds: bool, name: &str, found: u64, expected: String| match holds {
-        true => Ok(()),
-        false => Err(field(name, found, &expected)),
-    };
+/// The header in a sector, when its CRC is right.
+fn sealed_header(sector: &[u8; SECTOR]) -> Result<GptHeader, GptProblem> {
     let revision = le32(sector, 8);
     rule(
         revision == REVISION,
@@ -179,7 +187,7 @@ fn check_header(
     )?;
     let length = le32(sector, 12) as usize;
     let fits = (HEADER_BYTES..=SECTOR).contains(&length);
-    rule(fits, "header size", length as u64, "92 to 512".to_owned())?;
+    rule(fits, "header size", length as u64, "92 to 512")?;
     let found = le32(sector, 16);
     let mut unsigned = *sector;
     unsigned[16..20].fill(0);
@@ -187,8 +195,7 @@ fn check_header(
     if found != computed {
         return Err(GptProblem::HeaderCrc { found, computed });
     }
-
-    let header = GptHeader {
+    Ok(GptHeader {
         my_lba: le64(sector, 24),
         alternate_lba: le64(sector, 32),
         first_usable_lba: le64(sector, 40),
@@ -198,18 +205,23 @@ fn check_header(
         entry_count: le32(sector, 80),
         entry_bytes: le32(sector, 84),
         entries_crc32: le32(sector, 88),
-    };
+    })
+}
+
+/// Checks that a header from sector `lba` speaks of this disk, and of no more than may be read.
+fn check_header(
+    header: &GptHeader,
+    lba: u64,
+    last_lba: u64,
+    limits: &Limits,
+) -> Result<(), GptProblem> {
     rule(
         header.my_lba == lba,
         "my_lba",
         header.my_lba,
         lba.to_string(),
     )?;
-    let GptHeader {
-        first_usable_lba: first,
-        last_usable_lba: last,
-        ..
-    } = header;
+    let (first, last) = (header.first_usable_lba, header.last_usable_lba);
     rule(
         first <= last,
         "first_usable_lba",
@@ -224,12 +236,7 @@ fn check_header(
     )?;
     let each = header.entry_bytes;
     let fits = each >= MIN_ENTRY_BYTES && each.is_power_of_two();
-    rule(
-        fits,
-        "entry size",
-        each.into(),
-        "128, 256, 512 …".to_owned(),
-    )?;
+    rule(fits, "entry size", each.into(), "128, 256, 512 …")?;
     let bytes = u64::from(header.entry_count) * u64::from(each);
     let bound = limits.partition_array_bytes;
     let what = "bytes of partition entries";
@@ -237,13 +244,8 @@ fn check_header(
     let start = header.entries_lba;
     let end = start.checked_add(bytes.div_ceil(SECTOR_BYTES));
     let fits = start > 1 && end.is_some_and(|end| end <= last_lba.saturating_add(1));
-    rule(
-        fits,
-        "entries_lba",
-        start,
-        format!("2 to {last_lba}, with room for {bytes} bytes"),
-    )?;
-    Ok(header)
+    let expected = format!("2 to {last_lba}, with room for {bytes} bytes");
+    rule(fits, "entries_lba", start, expected)
 }
 
 fn partitions(entries: &[u8], entry_bytes: u32) -> Vec<PartitionFacts> {

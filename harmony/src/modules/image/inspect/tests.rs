@@ -1,4 +1,5 @@
 mod broken;
+mod broken_disks;
 mod fixture;
 mod hostile;
 mod property;

@@ -186,10 +186,10 @@ pub(super) fn qcow2(raw: &[u8]) -> Vec<u8> {
     put(56, &1_u32.to_be_bytes());
     put(96, &4_u32.to_be_bytes());
     put(100, &104_u32.to_be_bytes());
-    put(CLUSTER, &(3 * CLUSTER as u64 | 1 << 63).to_be_bytes());
+    put(CLUSTER, &((3 * CLUSTER as u64) | (1 << 63)).to_be_bytes());
     for (index, data) in raw.chunks(CLUSTER).enumerate() {
         if data.iter().any(|byte| *byte != 0) {
-            let entry = image.len() as u64 | 1 << 63;
+            let entry = (image.len() as u64) | (1 << 63);
             let at = 3 * CLUSTER + index * 8;
             image[at..at + 8].copy_from_slice(&entry.to_be_bytes());
             image.extend_from_slice(data);
