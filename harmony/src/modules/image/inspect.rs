@@ -2,8 +2,25 @@
 //!
 //! [`inspect`] reads the facts, bounded in memory, reads and time whatever the image claims; [`conformance`]
 //! judges them by the clauses of Arm's VM System Specification, and [`domain_conformance`] the machine that is
-//! to run the image. An image of the other architecture is the usual reason why a guest shows nothing at all
-//! for minutes; [`boot_loaders`] is the short question for that.
+//! to run the image; [`ConformanceReport::with`] makes one report of both. An image of the other architecture
+//! is the usual reason why a guest shows nothing at all for minutes.
+//!
+//! ```
+//! use harmony::modules::image::inspect::{
+//!     InspectError, Limits, conformance, domain_conformance, inspect,
+//! };
+//! use harmony::modules::kvm::params::DomainXmlParams;
+//!
+//! /// Why this machine would not start from this image.
+//! fn objections(
+//!     image: &std::path::Path,
+//!     machine: &DomainXmlParams,
+//! ) -> Result<Vec<String>, InspectError> {
+//!     let facts = inspect(image, &Limits::default())?;
+//!     let report = conformance(&facts, machine.arch).with(domain_conformance(machine));
+//!     Ok(report.violations().map(ToString::to_string).collect())
+//! }
+//! ```
 //!
 //! Guarantees: files are opened for reading alone, links and pipes do not make it wait, and no file that an
 //! image names is opened unless [`Limits::backing`] allows its place.
@@ -24,13 +41,11 @@ mod source;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::format::DiskFormat;
-use crate::domain::topology::virtualization::VmArchitecture;
 use disk::Disk;
 use limits::Meter;
 
-pub use clauses::conformance;
-pub use conformance::{Clause, ClauseId, ConformanceReport, Level, Section, Verdict};
+pub use clauses::{conformance, conformance_for};
+pub use conformance::{BootPath, Clause, ClauseId, ConformanceReport, Level, Section, Verdict};
 pub use domain::domain_conformance;
 pub use error::InspectError;
 pub use facts::{
@@ -72,85 +87,6 @@ fn inspect_counted(
         partitions: tables.partitions,
         esps,
     })
-}
-
-/// For which architectures an image has a boot loader at UEFI's removable media path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BootLoaders {
-    /// The EFI system partition was read; these were found there.
-    Found(Vec<VmArchitecture>),
-    /// It could not be told.
-    Undecidable {
-        /// Why not.
-        reason: String,
-    },
-}
-
-impl BootLoaders {
-    /// Why a guest of this architecture cannot boot from the image, when that is certain.
-    pub fn contradiction(&self, architecture: VmArchitecture) -> Option<String> {
-        let Self::Found(found) = self else {
-            return None;
-        };
-        if found.contains(&architecture) || found.is_empty() {
-            return None;
-        }
-        let names: Vec<&str> = found.iter().map(|a| a.as_str()).collect();
-        Some(format!(
-            "it boots {}, not {architecture}: its EFI system partition has no {}",
-            names.join(" and "),
-            loader_path(architecture)
-        ))
-    }
-}
-
-/// The removable media path of an architecture, as UEFI spells it.
-pub fn loader_path(architecture: VmArchitecture) -> &'static str {
-    RemovableLoader::of(architecture).path()
-}
-
-/// Looks for boot loaders in a qcow2 (`qcow2`) or raw image. Blocking. Backing files are not followed.
-pub fn boot_loaders(path: &Path, qcow2: bool) -> BootLoaders {
-    match inspect(path, &Limits::default()) {
-        Ok(facts) if (facts.format == DiskFormat::Qcow2) == qcow2 => loaders_of(&facts),
-        Ok(facts) => undecidable(format!("it is {}", facts.format)),
-        Err(error) => undecidable(error.to_string()),
-    }
-}
-
-fn undecidable(reason: String) -> BootLoaders {
-    BootLoaders::Undecidable { reason }
-}
-
-fn loaders_of(facts: &ImageFacts) -> BootLoaders {
-    if let (GptVerdict::Invalid { problem }, GptVerdict::Invalid { .. }) =
-        (&facts.primary_gpt, &facts.backup_gpt)
-    {
-        return undecidable(format!("no GUID partition table: {problem}"));
-    }
-    let Some(first) = facts.esps.first() else {
-        return undecidable("no EFI system partition".to_owned());
-    };
-    let readable: Vec<&Vec<LoaderFacts>> = facts
-        .esps
-        .iter()
-        .filter_map(|esp| match &esp.volume {
-            VolumeVerdict::Fat { loaders, .. } => Some(loaders),
-            VolumeVerdict::Unusable { .. } => None,
-        })
-        .collect();
-    if let (VolumeVerdict::Unusable { problem }, true) = (&first.volume, readable.is_empty()) {
-        return undecidable(format!(
-            "the EFI system partition is not readable: {problem}"
-        ));
-    }
-    let has = |path| readable.iter().any(|l| l.iter().any(|l| l.path == path));
-    BootLoaders::Found(
-        VmArchitecture::ALL
-            .into_iter()
-            .filter(|architecture| has(RemovableLoader::of(*architecture)))
-            .collect(),
-    )
 }
 
 #[cfg(test)]

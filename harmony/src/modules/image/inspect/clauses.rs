@@ -1,70 +1,91 @@
 //! The clauses that concern an image, judged by its facts. Pure.
 
-use uuid::{Uuid, uuid};
-
-use super::conformance::{Clause, ClauseId, ConformanceReport, Level, Verdict};
+use super::conformance::{BootPath, Clause, ClauseId, ConformanceReport, Level, Verdict};
 use super::facts::{
     EspFacts, FatKind, GptVerdict, ImageFacts, LoaderFacts, PartitionFacts, PeVerdict,
     RemovableLoader, VolumeVerdict,
 };
 use crate::domain::topology::virtualization::VmArchitecture;
 
-const BIOS_BOOT_TYPE: Uuid = uuid!("21686148-6449-6e6f-744e-656564454649");
 const EFI_APPLICATION: u16 = 10;
 const UNREAD_KERNEL: &str = "the guest's kernel is not read";
 
-/// Judges an image by what the specification asks of one for guests of `architecture`.
+/// Judges an image by what the specification asks of one for guests of `architecture`: UEFI starts it.
 ///
 /// The specification is for Arm; its image format is UEFI's, and an x86_64 image is judged by the same clauses
-/// with its own loader, and by whether a BIOS can boot it, which only counts where the machine has a BIOS.
+/// with its own loader. Whether a BIOS can start it is a clause as well.
 pub fn conformance(facts: &ImageFacts, architecture: VmArchitecture) -> ConformanceReport {
+    conformance_for(facts, architecture, BootPath::Uefi)
+}
+
+/// Judges an image for guests that are started in this way: the same clauses with the same verdicts as
+/// [`conformance`], and of what only UEFI needs nothing is a must where there is no UEFI.
+///
+/// An image with boot loaders for other architectures alone fails in every way.
+pub fn conformance_for(
+    facts: &ImageFacts,
+    architecture: VmArchitecture,
+    boot: BootPath,
+) -> ConformanceReport {
+    let uefi = level(boot == BootPath::Uefi);
     let loader = loader(facts, architecture);
+    let foreign =
+        matches!(loader, Loader::Missing) && facts.esps.iter().flat_map(loaders).count() > 0;
     let mut clauses = vec![
-        must(ClauseId::ProtectiveMbr, protective_mbr(facts)),
-        must(ClauseId::PrimaryGpt, table(&facts.primary_gpt)),
-        must(ClauseId::BackupGpt, backup(facts)),
-        must(ClauseId::Partitions, partitions(facts)),
-        must(ClauseId::Esp, esp(facts)),
-        must(ClauseId::EspFileSystem, esp_file_system(facts)),
-        should(ClauseId::EspFat32, esp_fat32(facts)),
-        must(
+        Clause::new(ClauseId::ProtectiveMbr, uefi, protective_mbr(facts)),
+        Clause::new(ClauseId::PrimaryGpt, uefi, table(&facts.primary_gpt)),
+        Clause::new(ClauseId::BackupGpt, uefi, backup(facts)),
+        Clause::new(ClauseId::Partitions, uefi, partitions(facts)),
+        Clause::new(ClauseId::Esp, uefi, esp(facts)),
+        Clause::new(ClauseId::EspFileSystem, uefi, esp_file_system(facts)),
+        Clause::new(ClauseId::EspFat32, Level::Should, esp_fat32(facts)),
+        Clause::new(
             ClauseId::RemovableLoader,
+            level(foreign || boot == BootPath::Uefi),
             removable_loader(&loader, facts, architecture),
         ),
-        must(ClauseId::LoaderApplication, application(&loader)),
-        must(ClauseId::LoaderMachine, machine(&loader, architecture)),
-        must(
+        Clause::new(ClauseId::LoaderApplication, uefi, application(&loader)),
+        Clause::new(
+            ClauseId::LoaderMachine,
+            uefi,
+            machine(&loader, architecture),
+        ),
+        Clause::new(
             ClauseId::NoPresetVariables,
+            uefi,
             no_preset_variables(&loader, facts),
         ),
     ];
-    match architecture {
-        VmArchitecture::Aarch64 => clauses.extend(
-            [
-                ClauseId::GuestConsoles,
-                ClauseId::GuestGic,
-                ClauseId::GuestRtc,
-            ]
-            .map(|id| must(id, Verdict::unknown(UNREAD_KERNEL))),
-        ),
-        VmArchitecture::X86_64 => clauses.push(should(ClauseId::BiosBootCode, bios(facts))),
+    clauses.extend(guest(architecture));
+    if architecture == VmArchitecture::X86_64 {
+        let code = level(boot == BootPath::Bios);
+        clauses.push(Clause::new(ClauseId::BiosBootCode, code, bios(facts)));
     }
-    clauses.push(should(
-        ClauseId::GuestDrivers,
-        Verdict::unknown(UNREAD_KERNEL),
-    ));
     ConformanceReport {
         architecture,
         clauses,
     }
 }
 
-fn must(id: ClauseId, verdict: Verdict) -> Clause {
-    Clause::new(id, Level::Must, verdict)
+fn level(must: bool) -> Level {
+    match must {
+        true => Level::Must,
+        false => Level::Should,
+    }
 }
 
-fn should(id: ClauseId, verdict: Verdict) -> Clause {
-    Clause::new(id, Level::Should, verdict)
+/// What the guest's kernel must know.
+fn guest(architecture: VmArchitecture) -> impl Iterator<Item = Clause> {
+    let arm = [
+        (ClauseId::GuestConsoles, Level::Must),
+        (ClauseId::GuestGic, Level::Must),
+        (ClauseId::GuestRtc, Level::Must),
+    ];
+    let arm = arm
+        .into_iter()
+        .filter(move |_| architecture == VmArchitecture::Aarch64);
+    arm.chain([(ClauseId::GuestDrivers, Level::Should)])
+        .map(|(id, level)| Clause::new(id, level, Verdict::unknown(UNREAD_KERNEL)))
 }
 
 fn protective_mbr(facts: &ImageFacts) -> Verdict {
@@ -298,15 +319,12 @@ fn no_preset_variables(loader: &Loader<'_>, facts: &ImageFacts) -> Verdict {
     }
 }
 
+/// What else the code needs is its own affair: GRUB has a partition of its own, others have other places.
 fn bios(facts: &ImageFacts) -> Verdict {
-    const EXPECTED: &str = "boot code in the first sector and a BIOS boot partition";
-    let has_partition = facts
-        .partitions
-        .iter()
-        .any(|partition| partition.type_guid == BIOS_BOOT_TYPE);
-    match (facts.mbr.boot_code, has_partition) {
+    const EXPECTED: &str = "boot code, and 55 aa at its end";
+    match (facts.mbr.signature, facts.mbr.boot_code) {
         (true, true) => Verdict::Pass,
-        (false, _) => Verdict::fail("no boot code in the first sector", EXPECTED),
-        (true, false) => Verdict::fail("no BIOS boot partition", EXPECTED),
+        (false, _) => Verdict::fail("no boot signature 55 aa", EXPECTED),
+        (true, false) => Verdict::fail("no boot code in the first sector", EXPECTED),
     }
 }

@@ -34,6 +34,18 @@ impl fmt::Display for Section {
     }
 }
 
+/// What starts the guest: it decides which clauses an image must keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BootPath {
+    /// UEFI firmware, as the specification has it.
+    Uefi,
+    /// A PC's BIOS, which runs the code in the first sector.
+    Bios,
+    /// A kernel from outside the image.
+    Kernel,
+}
+
 /// How strongly a clause is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -129,7 +141,7 @@ clauses! {
         "the guest's kernel or initrd has the virtio and Xen drivers";
     /// Code for a BIOS.
     BiosBootCode, "bios-boot-code", Bios,
-        "the first sector has code to run, and a BIOS boot partition the rest of it";
+        "the first sector has a boot signature and code to run";
     /// The machine's firmware.
     Uefi, "uefi", VirtualFirmware,
         "the machine starts UEFI firmware";
@@ -238,6 +250,19 @@ impl Clause {
     }
 }
 
+impl fmt::Display for Clause {
+    /// For one line of an error: the verdict, and where it was asked for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, section, .. } = self;
+        match &self.verdict {
+            Verdict::Fail { found, expected } => {
+                write!(f, "{id} ({section}): found {found}, expected {expected}")
+            }
+            verdict => write!(f, "{id} ({section}): {verdict}"),
+        }
+    }
+}
+
 /// Every clause that concerns an image or a machine. Displays as a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConformanceReport {
@@ -253,11 +278,16 @@ impl ConformanceReport {
         self.violations().next().is_none()
     }
 
+    /// The clauses that fail, recommended ones included.
+    pub fn failures(&self) -> impl Iterator<Item = &Clause> {
+        let fails = |clause: &&Clause| matches!(clause.verdict, Verdict::Fail { .. });
+        self.clauses.iter().filter(fails)
+    }
+
     /// The clauses that fail although they must be kept.
     pub fn violations(&self) -> impl Iterator<Item = &Clause> {
-        self.clauses.iter().filter(|clause| {
-            clause.level == Level::Must && matches!(clause.verdict, Verdict::Fail { .. })
-        })
+        let must = |clause: &&Clause| clause.level == Level::Must;
+        self.failures().filter(must)
     }
 
     /// The verdict on one clause, when the report has it.

@@ -1,8 +1,10 @@
 //! A small image that conforms, and the tools to break it.
 
+use std::io::{Cursor, Read, Seek, Write};
 use std::sync::LazyLock;
 
 use crc::{CRC_32_ISO_HDLC, Crc};
+use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 
 use crate::domain::topology::virtualization::VmArchitecture::{self, Aarch64, X86_64};
 use crate::modules::image::disk::{DiskLayout, fat_volume, write_partition_table};
@@ -49,13 +51,30 @@ pub(super) fn disk(architecture: VmArchitecture, files: &[(&str, &[u8])]) -> Vec
     let code = (architecture == X86_64).then_some(BIOS_BOOT_CODE);
     write_partition_table(&mut file, &layout, code).expect("written");
     let mut bytes = Vec::new();
-    use std::io::{Read, Seek};
     file.rewind().expect("rewound");
     file.read_to_end(&mut bytes).expect("read");
     let volume = fat_volume(ESP_MIB * MIB, *b"ESP        ", files).expect("formatted");
     let at = usize::try_from(layout.esp.offset).expect("small");
     bytes[at..at + volume.len()].copy_from_slice(&volume);
     bytes
+}
+
+/// The arm64 disk with a FAT12 file system, which is small.
+pub(super) fn narrow() -> Vec<u8> {
+    let mut volume = Cursor::new(vec![0; 4 << 20]);
+    fatfs::format_volume(&mut volume, FormatVolumeOptions::new()).expect("formatted");
+    let files = FileSystem::new(&mut volume, FsOptions::new()).expect("a FAT");
+    let root = files.root_dir();
+    root.create_dir("EFI").expect("made");
+    let boot = root.create_dir("EFI/BOOT").expect("made");
+    let mut file = boot.create_file("BOOTAA64.EFI").expect("made");
+    file.write_all(&loader(0xaa64)).expect("written");
+    drop((file, boot, root));
+    files.unmount().expect("unmounted");
+    let mut disk = Disk::good();
+    let esp = disk.esp();
+    disk.put(esp, &volume.into_inner());
+    disk.0
 }
 
 static GOOD_ARM: LazyLock<Vec<u8>> =
