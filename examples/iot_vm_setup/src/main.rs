@@ -5,6 +5,7 @@
 
 mod args;
 mod image;
+mod inspect;
 mod output;
 mod setup;
 
