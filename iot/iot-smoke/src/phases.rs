@@ -14,6 +14,7 @@ use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::{AgentStatus, DeploymentName, DeviceId, IotScore, NatsUrls, Phase};
 use iot_smoke::Failure;
 use iot_smoke::guest::Login;
+use iot_smoke::server::{Server, start_nats};
 use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,7 +23,6 @@ use tracing::info;
 
 use crate::args::Args;
 use crate::evidence::Guest;
-use crate::server::{Server, start_nats};
 use crate::workload::{self, Built};
 use crate::{evidence, registry};
 
