@@ -1,7 +1,9 @@
 //! The call of `mmdebstrap`, which makes the root file system as a tar archive.
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Privileges;
@@ -31,7 +33,7 @@ pub(super) async fn bootstrap(
         .args(options(composition, privileges)?);
     if let Some(script) = &composition.setup_script {
         let path = dir.join("setup.sh");
-        fs::write(&path, script).map_err(|source| io_error("write", &path, source))?;
+        write_private(&path, script)?;
         tool = tool.args(script_hooks(&path)?);
     }
     let mut progress = Progress::default();
@@ -44,6 +46,14 @@ pub(super) async fn bootstrap(
         })
         .await;
     outcome(run, &progress, composition.setup_script.is_some())
+}
+
+/// The script may have secrets in it.
+fn write_private(path: &Path, text: &str) -> Result<(), ImageError> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| io_error("write", path, source))
 }
 
 /// What came of it: a failed program is a failed step when the script was at one.

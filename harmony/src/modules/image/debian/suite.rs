@@ -58,6 +58,7 @@ impl Suite {
 
 impl Distribution {
     /// As `/etc/os-release` has it.
+    #[cfg(feature = "kvm")]
     pub(in crate::modules::image) fn id(self) -> &'static str {
         match self {
             Self::Debian => "debian",
