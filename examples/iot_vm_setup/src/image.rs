@@ -16,7 +16,7 @@ use harmony::modules::kvm::params::choose_accelerator;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 
 use crate::args::Args;
-use crate::setup::SetupError;
+use crate::error::SetupError;
 
 /// The profile that an emulated device gets unless the command line says otherwise.
 const SLOW_GUEST: &str = "slow-guest";

@@ -10,7 +10,7 @@ use harmony::modules::kvm::preview::Preview;
 use iot_contracts::AgentStatus;
 use serde::Serialize;
 
-use crate::setup::SetupError;
+use crate::error::SetupError;
 
 /// How one stage went.
 #[derive(Debug, Serialize)]

@@ -4,19 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use harmony::domain::error::{ErrorKind, ExecutorError, HintedError};
+use harmony::domain::error::ExecutorError;
 use harmony::domain::inventory::Inventory;
 use harmony::domain::maestro::{Maestro, Performance};
 use harmony::domain::topology::linux_host::LinuxHost;
 use harmony::domain::topology::virtualization::{
-    FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmArchitecture,
-    VmNetwork, while_running,
+    FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, while_running,
 };
 use harmony::modules::host::HostFacts;
 use harmony::modules::iot::assets;
-use harmony::modules::iot::device::{
-    PACKAGES_STEP, ProvisionIotAgentScore, check_agent_binary, names_loopback,
-};
+use harmony::modules::iot::device::{PACKAGES_STEP, ProvisionIotAgentScore};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::{PreflightOptions, run_preflight, run_preflight_on};
 use harmony::modules::kvm::connection::ConnectionUri;
@@ -25,10 +22,12 @@ use harmony::modules::kvm::score::ProvisionVmScore;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::kvm::{VmConfig, VmName};
 use harmony::modules::ssh::{SshKeyPair, SshLinuxHost, SshTarget, ensure_key_pair};
-use iot_contracts::{AgentConfig, AgentStatus, DeviceId, NatsConfig, NatsCredentials, NatsUrls};
+use iot_contracts::{AgentStatus, DeviceId};
 use tracing::info;
 
+use crate::agent::{agent_binary, agent_config, check_reach};
 use crate::args::Args;
+use crate::error::SetupError;
 use crate::image::{self, DeviceImage};
 use crate::inspect;
 use crate::output::{Device, SshLogin, Stage, explanation, print, print_json};
@@ -41,82 +40,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one command in the guest may take: installing packages under emulation is the longest.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
-
-/// What can be wrong with the request itself.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SetupError {
-    /// The agent's binary is not where it is looked for.
-    #[error("there is no agent for {architecture} at {}", join(looked_at))]
-    NoAgent {
-        architecture: VmArchitecture,
-        looked_at: Vec<PathBuf>,
-    },
-    /// A recipe's image and a plain one.
-    #[error("both --recipe and --image name the device's image (expected one of them)")]
-    ImageAndRecipe,
-    /// A loopback address that a guest on a bridge cannot reach.
-    #[error("'{address}' is this host's loopback, which a guest on a bridge cannot reach")]
-    LoopbackOnBridge { address: String },
-    /// A file with credentials cannot be used.
-    #[error("the credentials in {} cannot be used: {reason}", path.display())]
-    Credentials { path: PathBuf, reason: String },
-    /// A file with a host's facts cannot be used.
-    #[error("the facts in {} cannot be used: {reason}", path.display())]
-    Facts { path: PathBuf, reason: String },
-    /// A value does not fit the agent's configuration.
-    #[error("the agent's configuration is not valid")]
-    Config(#[source] iot_contracts::ContractError),
-    /// The VM has no pinned host key.
-    #[error("the VM '{name}' has no pinned SSH host key")]
-    NoHostKey { name: String },
-    /// Standard output could not be written.
-    #[error("the result could not be printed")]
-    Output(#[source] std::io::Error),
-}
-
-fn join(paths: &[PathBuf]) -> String {
-    let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-    paths.join(", ")
-}
-
-impl HintedError for SetupError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoAgent { .. }
-            | Self::ImageAndRecipe
-            | Self::LoopbackOnBridge { .. }
-            | Self::Credentials { .. }
-            | Self::Facts { .. }
-            | Self::Config(_) => ErrorKind::InvalidRequest,
-            Self::NoHostKey { .. } | Self::Output(_) => ErrorKind::Failed,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoAgent { architecture, .. } => Some(format!(
-                "build it with 'iot/scripts/build-agent.sh --arch {architecture}', or name it with --agent-binary"
-            )),
-            Self::LoopbackOnBridge { .. } => Some(
-                "give the host's address on the bridge's network, and have the server listen there"
-                    .to_owned(),
-            ),
-            Self::Credentials { .. } => Some(
-                "expected TOML: type = \"user-password\", username, password; or type = \"token\", token"
-                    .to_owned(),
-            ),
-            Self::Facts { .. } => Some(
-                "make it on that host with this version: example_iot_vm_setup --print-facts --json"
-                    .to_owned(),
-            ),
-            Self::NoHostKey { name } => Some(format!("make it anew: --name {name} --replace")),
-            Self::ImageAndRecipe => Some(
-                "a recipe's base is named in the recipe; --recipe none goes with --image".to_owned(),
-            ),
-            Self::Config(_) | Self::Output(_) => None,
-        }
-    }
-}
 
 /// Times the stages of a run.
 struct Stages {
@@ -471,82 +394,4 @@ async fn log_in(
     })?;
     guest.wait_reachable(bound).await?;
     Ok(guest)
-}
-
-/// Where iot/scripts/build-agent.sh may have put the agent: cargo's directory is its own with `--target`, and
-/// one below that for Debian's compiler.
-fn built_agents(architecture: VmArchitecture) -> Vec<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let target = PathBuf::from(target);
-    let triple = format!("{architecture}-unknown-linux-gnu");
-    [
-        (VmArchitecture::of_host() == Some(architecture)).then(|| target.clone()),
-        Some(target.join(&triple)),
-        Some(target.join("cross").join(&triple)),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|dir| dir.join("release/iot-agent-v0"))
-    .collect()
-}
-
-/// The agent's binary, checked to be one for the device.
-fn agent_binary(args: &Args) -> Result<PathBuf, ExecutorError> {
-    let candidates = match &args.agent_binary {
-        Some(path) => vec![path.clone()],
-        None => built_agents(args.arch),
-    };
-    let Some(path) = candidates.iter().find(|path| path.is_file()) else {
-        return Err(SetupError::NoAgent {
-            architecture: args.arch,
-            looked_at: candidates,
-        }
-        .into());
-    };
-    check_agent_binary(path, args.arch)?;
-    Ok(path.clone())
-}
-
-fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, ExecutorError> {
-    let credentials = args
-        .nats_credentials
-        .as_deref()
-        .map(read_credentials)
-        .transpose()?;
-    let device_id: DeviceId = name.hostname().parse().map_err(SetupError::Config)?;
-    let urls = NatsUrls::try_from(args.nats_url.clone()).map_err(SetupError::Config)?;
-    Ok(AgentConfig {
-        device_id,
-        heartbeat_seconds: Default::default(),
-        nats: NatsConfig { urls, credentials },
-        podman: Default::default(),
-    })
-}
-
-/// With user networking the guest's gateway leads to this host's loopback, on a NAT network to the bridge's
-/// address; on a bridge of the host's own network it is some router.
-fn check_reach(args: &Args) -> Result<(), SetupError> {
-    if !matches!(args.network.first(), Some(VmNetwork::Bridge { .. })) {
-        return Ok(());
-    }
-    let urls = args.nats_url.iter().map(|url| url.as_str());
-    let hosts = urls.chain(args.insecure_registry.iter().map(String::as_str));
-    for address in hosts {
-        if names_loopback(address) {
-            return Err(SetupError::LoopbackOnBridge {
-                address: address.to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn read_credentials(path: &Path) -> Result<NatsCredentials, SetupError> {
-    let failed = |reason: String| SetupError::Credentials {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-    // The parser's message quotes the line, which may hold a secret: only its position is passed on.
-    toml::from_str(&text).map_err(|e| failed(format!("at bytes {:?}", e.span())))
 }
