@@ -90,6 +90,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) insecure_registry: Vec<String>,
 
+    /// Let a new device go on from a checkpoint instead of booting; the checkpoint is made when there is none
+    #[arg(long)]
+    pub(crate) warm: bool,
+
     /// Replace a VM of that name that differs; its disk is lost
     #[arg(long)]
     pub(crate) replace: bool,

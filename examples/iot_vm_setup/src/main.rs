@@ -7,6 +7,7 @@ mod args;
 mod inspect;
 mod output;
 mod setup;
+mod warm;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
