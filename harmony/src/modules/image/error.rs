@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::catalog::CatalogName;
 use super::digest::ImageDigest;
+use super::packing::Packing;
 use super::tool::HostProgram;
 use crate::domain::error::{ErrorKind, HintedError};
 use crate::domain::topology::virtualization::VmArchitecture;
@@ -121,6 +122,49 @@ pub enum ImageError {
         received: u64,
         /// The longest allowed silence.
         bound: Duration,
+    },
+    /// An answer to a request for the rest of a file that is not that rest.
+    #[error(
+        "'{url}' answered a request for the bytes from {offset} on with {answer} (expected {expected})"
+    )]
+    FalseRange {
+        /// The URL, without secrets.
+        url: String,
+        /// Where the rest begins.
+        offset: u64,
+        /// What the answer says of itself.
+        answer: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// A file that is longer or shorter than the pinned one.
+    #[error("'{url}' has {size} bytes (expected {expected})")]
+    WrongSize {
+        /// The URL, without secrets.
+        url: String,
+        /// What was announced, or what came until it was too much.
+        size: u64,
+        /// The pinned size.
+        expected: u64,
+    },
+    /// A file without end.
+    #[error("'{url}' sent more than {bound} bytes (expected no more)")]
+    Endless {
+        /// The URL, without secrets.
+        url: String,
+        /// The bound in bytes.
+        bound: u64,
+    },
+    /// A verified file that cannot be unpacked.
+    #[error("{path} cannot be unpacked as {packing}")]
+    Unpack {
+        /// The unfinished result.
+        path: PathBuf,
+        /// How it should be packed.
+        packing: Packing,
+        /// What the decoder says.
+        #[source]
+        source: io::Error,
     },
     /// A file that is not the pinned one.
     #[error(
@@ -257,6 +301,10 @@ impl HintedError for ImageError {
             | Self::HttpStatus { .. }
             | Self::Gone { .. }
             | Self::Transfer { .. }
+            | Self::FalseRange { .. }
+            | Self::WrongSize { .. }
+            | Self::Endless { .. }
+            | Self::Unpack { .. }
             | Self::DigestMismatch { .. }
             | Self::Io { .. }
             | Self::Tool { .. }
@@ -285,6 +333,9 @@ impl HintedError for ImageError {
             } => "a web page came instead of the image: a proxy or a portal answered".to_owned(),
             Self::DigestMismatch { .. } => {
                 "do not use the file; compare with the publisher's signed sums".to_owned()
+            }
+            Self::WrongSize { .. } | Self::Endless { .. } => {
+                "something else is published there now, or a proxy answered".to_owned()
             }
             Self::NoSpace { .. } => "free disk space, or set HARMONY_DATA_DIR elsewhere".to_owned(),
             Self::HttpClient { .. } => {
