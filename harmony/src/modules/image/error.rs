@@ -62,6 +62,12 @@ pub enum ImageError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that is none of the image store.
+    #[error("{path} is no file of the image store (expected a name ALGORITHM-DIGEST.EXTENSION)")]
+    NotStored {
+        /// The file.
+        path: PathBuf,
+    },
     /// A local file that is no disk image.
     #[error("{path} is {looks_like} (expected a qcow2 or raw disk image)")]
     UnknownFormat {
@@ -290,6 +296,7 @@ impl HintedError for ImageError {
             | Self::UnsupportedScheme { .. }
             | Self::NoPins
             | Self::NoSuchFile { .. }
+            | Self::NotStored { .. }
             | Self::UnknownFormat { .. } => ErrorKind::InvalidRequest,
             Self::Unreachable { .. }
             | Self::NoSpace { .. }

@@ -126,6 +126,9 @@ fn copy(url: &Url, from: &Path, partial: &mut Partial) -> Result<(), Failure> {
     if let Some(dir) = partial.path().parent() {
         ensure_space(dir, length.saturating_add(SPACE_MARGIN)).map_err(Failure::Fatal)?;
     }
+    if partial.reflink(&source).map_err(Failure::Fatal)? {
+        return Ok(());
+    }
     let mut buffer = vec![0; COPY_BUFFER];
     loop {
         let read = source.read(&mut buffer).map_err(|e| failed("read", e))?;

@@ -1,6 +1,6 @@
 //! From the unfinished file to the store, and what the store has already.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -10,16 +10,15 @@ use crate::modules::image::digest::ImageDigest;
 use crate::modules::image::error::ImageError;
 use crate::modules::image::format::{SNIFF_BYTES, sniff};
 use crate::modules::image::source::{PinnedUrl, public_form};
-use crate::modules::image::store::record::{
-    ImageRecord, Source, Standing, standing, unpacked_from,
-};
-use crate::modules::image::store::{io_error, publish, set_aside};
+use crate::modules::image::store::record::{Source, Standing, standing, touch, unpacked_from};
+use crate::modules::image::store::{Verdict, io_error, keep, set_aside, verify};
 use crate::modules::image::transfer::{Complete, Partial};
 
 /// Where the file of `pin` is in `dir`, when it is beyond doubt.
 pub(super) fn stored(pin: &PinnedUrl, dir: &Path) -> Result<Option<PathBuf>, ImageError> {
     for path in candidates(pin, dir)? {
         if let Standing::Verified(_) = standing(&path)? {
+            touch(&path);
             return Ok(Some(path));
         }
     }
@@ -38,8 +37,8 @@ pub(super) async fn stored_or_mended(
             match standing(&path)? {
                 Standing::Missing => {}
                 Standing::Verified(_) => return Ok(Some(path)),
-                Standing::Doubtful(record) => {
-                    if mend(&path, record.map(|record| *record))? {
+                Standing::Doubtful(_) => {
+                    if mend(&path)? {
                         return Ok(Some(path));
                     }
                 }
@@ -65,36 +64,18 @@ fn candidates(pin: &PinnedUrl, dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
 }
 
 /// Hashes a doubtful file of the store. False when it was wrong, and is set aside.
-fn mend(path: &Path, record: Option<ImageRecord>) -> Result<bool, ImageError> {
-    let name = path.file_name().and_then(|name| name.to_str());
-    let Some(expected) = name.and_then(ImageDigest::of_file_name) else {
-        return Ok(false);
-    };
+fn mend(path: &Path) -> Result<bool, ImageError> {
     tracing::info!(path = %path.display(), "the image is not as it was, verifying it again");
-    let actual = expected
-        .of_same_kind(path)
-        .map_err(|source| io_error("read", path, source))?;
-    if actual != expected {
-        let rejected = set_aside(path, path)?;
-        tracing::warn!(
-            %expected, %actual, rejected = %rejected.display(),
-            "the image in the store was damaged, fetching it again"
-        );
-        return Ok(false);
+    match verify(path)? {
+        Verdict::Right => Ok(true),
+        Verdict::Wrong { actual, rejected } => {
+            tracing::warn!(
+                %actual, rejected = %rejected.display(),
+                "the image in the store was damaged, fetching it again"
+            );
+            Ok(false)
+        }
     }
-    let source = match record {
-        Some(record) => record.source,
-        None => Source {
-            url: None,
-            digest: expected,
-            size: fs::metadata(path)
-                .map_err(|source| io_error("read", path, source))?
-                .len(),
-            packing: None,
-        },
-    };
-    keep(path, path, expected, source)?;
-    Ok(true)
 }
 
 /// Gives the file its name when it is the pinned one; else sets it aside.
@@ -140,13 +121,6 @@ fn settle_now(
     let path = dir.join(&unpacked.name);
     keep(unpacked.path(), &path, unpacked.digest, source)?;
     Ok(path)
-}
-
-/// Makes `from` the file `path` of the store. The record comes first: a file never lacks one, and a record
-/// without its file is of no consequence.
-fn keep(from: &Path, path: &Path, digest: ImageDigest, source: Source) -> Result<(), ImageError> {
-    ImageRecord::of_file(from, digest, source)?.save(path)?;
-    publish(from, path)
 }
 
 fn reject(

@@ -29,8 +29,12 @@ impl StoreLock {
             })?
     }
 
+    /// Whether there has ever been a lock of the file `name` in `dir`.
+    pub(super) fn is_known(dir: &Path, name: &str) -> bool {
+        lock_path(dir, name).exists()
+    }
+
     /// The lock of the file `name` in `dir`, when nobody holds it.
-    #[cfg(test)]
     pub(in crate::modules::image) fn try_acquire(
         dir: &Path,
         name: &str,

@@ -4,11 +4,13 @@ use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::contents::digest_of_name;
 use super::files::{io_error, replace_file};
 use crate::modules::image::digest::ImageDigest;
 use crate::modules::image::error::ImageError;
@@ -132,6 +134,15 @@ pub(in crate::modules::image) fn record_path(path: &Path) -> PathBuf {
     record.into()
 }
 
+/// Notes that the file at `path` is used now, in the time of its record.
+pub(in crate::modules::image) fn touch(path: &Path) {
+    let record = record_path(path);
+    let touched = fs::File::open(&record).and_then(|file| file.set_modified(SystemTime::now()));
+    if let Err(error) = touched {
+        tracing::debug!(record = %record.display(), %error, "the use of the image is not noted");
+    }
+}
+
 /// How the file at `path` stands. Reads its record and not the file.
 pub(in crate::modules::image) fn standing(path: &Path) -> Result<Standing, ImageError> {
     let metadata = match fs::symlink_metadata(path) {
@@ -163,12 +174,7 @@ pub(in crate::modules::image) fn unpacked_from(
     };
     for entry in entries {
         let path = entry.map_err(failed)?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if name.and_then(ImageDigest::of_file_name).is_none()
-            || path
-                .extension()
-                .is_some_and(|e| e == "json" || e == "rejected")
-        {
+        if digest_of_name(&path).is_none() {
             continue;
         }
         let unpacked = ImageRecord::load(&path)

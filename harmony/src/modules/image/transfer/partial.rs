@@ -181,6 +181,16 @@ impl Partial {
         Ok(())
     }
 
+    /// Shares the blocks of a file of this host and hashes them; false where the file system cannot.
+    pub(super) fn reflink(&mut self, source: &File) -> Result<bool, ImageError> {
+        if rustix::fs::ioctl_ficlone(&self.file, source).is_err() {
+            return Ok(false);
+        }
+        self.read_back()?;
+        self.joined = false;
+        Ok(true)
+    }
+
     /// The bytes that are there.
     pub(in crate::modules::image) fn length(&self) -> u64 {
         self.length
