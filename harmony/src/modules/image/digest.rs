@@ -59,6 +59,9 @@ pub enum ImageDigest {
 }
 
 impl Sha256Digest {
+    /// All bits zero.
+    pub(super) const ZERO: Self = Self([0; 32]);
+
     /// A pin written in the source: a wrong one does not compile.
     ///
     /// # Panics

@@ -32,6 +32,14 @@ pub enum ImageError {
         /// What was given.
         value: String,
     },
+    /// An image of the catalog of which no digest was ever checked.
+    #[error("image '{name}' has no pinned release for {architecture} (expected one at least)")]
+    NotPinned {
+        /// Which image.
+        name: CatalogName,
+        /// For which architecture.
+        architecture: VmArchitecture,
+    },
     /// A URL without the digest of what it gives.
     #[error("image URL '{url}' has no digest (expected URL#sha256=DIGEST or URL#sha512=DIGEST)")]
     MissingDigest {
@@ -291,6 +299,7 @@ impl HintedError for ImageError {
         match self {
             Self::InvalidDigest { .. }
             | Self::UnknownName { .. }
+            | Self::NotPinned { .. }
             | Self::MissingDigest { .. }
             | Self::InvalidUrl { .. }
             | Self::UnsupportedScheme { .. }
@@ -323,6 +332,9 @@ impl HintedError for ImageError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::NotPinned { .. } => {
+                "pin it with harmony-image refresh, or give an image by URL and digest".to_owned()
+            }
             Self::MissingDigest { .. } => {
                 "take the digest from the publisher's signed SHA256SUMS or SHA512SUMS".to_owned()
             }

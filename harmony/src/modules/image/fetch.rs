@@ -73,6 +73,14 @@ pub async fn fetch(sources: &[PinnedUrl], dir: &Path) -> Result<PathBuf, ImageEr
         .await
 }
 
+/// Where the file of `pin` is in `dir`, when it is there and beyond doubt. Reads its record and not the file.
+///
+/// # Errors
+/// [`ImageError::Io`] when `dir` cannot be looked into.
+pub fn stored_path(pin: &PinnedUrl, dir: &Path) -> Result<Option<PathBuf>, ImageError> {
+    keep::stored(pin, dir)
+}
+
 /// Why a pin could not be had.
 enum Missed {
     Gone(Vec<String>),
