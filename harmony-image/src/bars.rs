@@ -6,7 +6,7 @@ use harmony::modules::image::progress::{Logged, Progress, Silent, Step};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Nothing when quiet, a bar on a terminal, else a log line every few seconds.
-pub(crate) fn progress(quiet: bool, terminal: bool) -> Box<dyn Progress> {
+pub fn progress(quiet: bool, terminal: bool) -> Box<dyn Progress> {
     match (quiet, terminal) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(Bar::default()),

@@ -11,10 +11,10 @@ use harmony::modules::image::fetch::Fetcher;
 use harmony::modules::image::store::{self, Fate, Overlays, Places, Pruning, StoredImage, Verdict};
 use harmony::modules::image::{ImageError, ImageSource, PinnedUrl};
 use harmony::modules::iot::assets;
+use harmony_image::bars::progress;
 use serde_json::json;
 
 use crate::args::{Args, Dirs, Fetch, Prune, Verify};
-use crate::bars::progress;
 use crate::output::{bytes, print, print_json};
 
 /// Fetches an image and prints where it is.

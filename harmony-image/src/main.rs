@@ -5,7 +5,6 @@
 //! transfer is kept, and the next run goes on with it.
 
 mod args;
-mod bars;
 mod commands;
 mod output;
 mod refresh;
