@@ -518,3 +518,40 @@ async fn misbehaviour_that_lasts_is_an_error_of_its_own_and_leaves_nothing() {
         });
     a_few_at_a_time(rows).await;
 }
+
+/// A file system of its own, unmounted when dropped.
+struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    fn mount(size: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let options = format!("size={size}");
+        let status = std::process::Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
+            .arg(dir.path())
+            .status();
+        assert!(status.expect("mount").success());
+        Self(dir)
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let status = std::process::Command::new("umount")
+            .arg(self.0.path())
+            .status();
+        assert!(status.is_ok_and(|status| status.success()), "unmounted");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs root: mounts a file system of 160 KiB and fills it"]
+async fn a_disk_that_fills_up_on_the_way_is_said_to_be_full_and_nothing_is_left() {
+    let server = Server::start(vec![("/a.img", vec![no_length as Step])]).await;
+    let disk = Tmpfs::mount("160k");
+    let pins = [server.pin("/a.img")];
+    let error = super::fetch(&pins, disk.0.path()).await.expect_err("full");
+    assert!(matches!(error, ImageError::NoSpace { .. }), "{error:?}");
+    assert_eq!(files(disk.0.path()), [""; 0]);
+    assert_eq!(server.requests().len(), 1);
+}
