@@ -67,7 +67,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "user")]
     pub(crate) network: Vec<VmNetwork>,
 
-    /// auto, ubuntu-24.04, debian-12, a PATH, or URL#sha256=DIGEST
+    /// auto, ubuntu-24.04, debian-12, debian-13, a PATH, or URL#sha256=DIGEST
     #[arg(long, default_value = "auto")]
     pub(crate) image: ImageSource,
 

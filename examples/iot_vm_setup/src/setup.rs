@@ -1,5 +1,6 @@
 //! From nothing to a heartbeat.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ use harmony::modules::kvm::score::ProvisionVmScore;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::kvm::{VmConfig, VmName};
 use harmony::modules::ssh::{SshKeyPair, SshLinuxHost, SshTarget, ensure_key_pair};
+use harmony_image::bars::progress;
 use iot_contracts::{AgentConfig, AgentStatus, DeviceId, NatsConfig, NatsCredentials, NatsUrls};
 use tracing::info;
 
@@ -399,7 +401,8 @@ async fn image(
             });
         }
     }
-    assets::ensure_image(&args.image, args.arch, images_dir).await
+    let progress = progress(false, std::io::stderr().is_terminal());
+    assets::ensure_image_with(&args.image, args.arch, images_dir, &*progress).await
 }
 
 async fn provision_vm(

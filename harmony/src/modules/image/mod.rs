@@ -12,8 +12,10 @@ pub mod error;
 pub mod fetch;
 pub mod format;
 pub mod inspect;
+pub mod packing;
+pub mod progress;
 pub mod source;
-mod store;
+pub mod store;
 pub mod tool;
 mod transfer;
 
