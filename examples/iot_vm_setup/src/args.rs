@@ -84,7 +84,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "auto")]
     pub(crate) builder: BuilderChoice,
 
-    /// A plain image instead of a recipe's: auto, ubuntu-24.04, debian-12, a PATH, or URL#sha256=DIGEST
+    /// A plain image instead of a recipe's: auto, ubuntu-24.04, debian-12, debian-13, a PATH, or
+    /// URL#sha256=DIGEST
     #[arg(long)]
     pub(crate) image: Option<ImageSource>,
 
@@ -106,6 +107,10 @@ pub(crate) struct Args {
     /// address becomes the gateway's. May be repeated
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) insecure_registry: Vec<String>,
+
+    /// Let a new device go on from a checkpoint instead of booting; the checkpoint is made when there is none
+    #[arg(long)]
+    pub(crate) warm: bool,
 
     /// Replace a VM of that name that differs; its disk is lost
     #[arg(long)]

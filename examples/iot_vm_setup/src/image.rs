@@ -1,6 +1,7 @@
 //! The device's image: a recipe's, or a plain one.
 
 use std::convert::Infallible;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -14,6 +15,7 @@ use harmony::modules::iot::assets;
 use harmony::modules::kvm::VmName;
 use harmony::modules::kvm::params::choose_accelerator;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
+use harmony_image::bars::progress;
 
 use crate::args::Args;
 use crate::error::SetupError;
@@ -122,7 +124,9 @@ pub(crate) async fn ensure(
     }
     match wanted(args, host.facts().await)? {
         Wanted::Plain(source) => {
-            let image = assets::ensure_image(&source, args.arch, images_dir).await?;
+            let progress = progress(false, std::io::stderr().is_terminal());
+            let image =
+                assets::ensure_image_with(&source, args.arch, images_dir, &*progress).await?;
             Ok(DeviceImage {
                 path: image.path,
                 kernel: None,

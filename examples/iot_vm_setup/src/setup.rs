@@ -31,6 +31,7 @@ use crate::error::SetupError;
 use crate::image::{self, DeviceImage};
 use crate::inspect;
 use crate::output::{Device, SshLogin, Stage, explanation, print, print_json};
+use crate::warm;
 
 /// The user that cloud-init makes in the guest.
 const LOGIN_USER: &str = "harmony";
@@ -42,7 +43,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Times the stages of a run.
-struct Stages {
+pub(crate) struct Stages {
     done: Vec<Stage>,
     since: Instant,
 }
@@ -55,7 +56,7 @@ impl Stages {
         }
     }
 
-    fn end(&mut self, name: &'static str, outcome: impl Into<String>) {
+    pub(crate) fn end(&mut self, name: &'static str, outcome: impl Into<String>) {
         let seconds = self.since.elapsed().as_secs_f64();
         let outcome = outcome.into();
         info!(stage = name, seconds = format!("{seconds:.1}"), "{outcome}");
@@ -263,11 +264,16 @@ async fn set_up(
     let keys = ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?;
     let inventory = Inventory::new(data_dir);
     let spec = spec(args, name, image.clone(), &keys);
-    let host = provision_vm(args, &inventory, host, spec, &mut stages).await?;
+    let forked = warm::start(args, &host, &spec, &agent_binary, &keys, &mut stages).await?;
+    let host = if forked {
+        host
+    } else {
+        provision_vm(args, &inventory, host, spec, &mut stages).await?
+    };
 
     let bound = host.boot_timeout(name.as_str()).await?;
     let address = host.wait_for_address(name.as_str(), bound).await?;
-    let log_in = log_in(name, &address, &keys, bound);
+    let log_in = log_in(name.as_str(), &address, &keys, bound);
     let guest = while_running(&host, name.as_str(), "a login over SSH", log_in).await?;
     let facts = guest.facts().await?;
     stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
@@ -279,6 +285,7 @@ async fn set_up(
         agent_binary,
         architecture: args.arch,
         insecure_registries: args.insecure_registry.clone(),
+        installed: forked,
     }));
     let run = maestro.run();
     let performed = while_running(&host, name.as_str(), "the agent's installation", run).await?;
@@ -371,8 +378,8 @@ fn last_message(performed: &[Performance]) -> String {
         .unwrap_or_default()
 }
 
-async fn log_in(
-    name: &VmName,
+pub(crate) async fn log_in(
+    name: &str,
     address: &GuestAddress,
     keys: &SshKeyPair,
     bound: Duration,

@@ -1,13 +1,17 @@
 //! The images that are known by name, each pinned to releases whose digests were checked.
 //!
 //! A publisher removes dated releases after some months. An image is therefore pinned to more than one,
-//! newest first; a removed one is passed over for the next pin, and never for an unverified file.
+//! newest first; a removed one is passed over for the next pin, and never for an unverified file. The pins are
+//! in `catalog/pins.rs`, which `harmony-image refresh --write` renews from the publishers' signed sums.
+
+mod pins;
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::digest::{ImageDigest, Sha256Digest, Sha512Digest};
 use super::error::ImageError;
+use super::format::DiskFormat;
 use super::source::PinnedUrl;
 use crate::domain::topology::virtualization::VmArchitecture;
 
@@ -16,8 +20,12 @@ use crate::domain::topology::virtualization::VmArchitecture;
 pub enum CatalogName {
     /// Ubuntu 24.04 server, as Canonical publishes it for clouds.
     Ubuntu2404,
+    /// Ubuntu 24.04 minimal: the same without what people at a terminal want.
+    Ubuntu2404Minimal,
     /// Debian 12, the `genericcloud` image.
     Debian12,
+    /// Debian 13, the `genericcloud` image.
+    Debian13,
 }
 
 /// A release of a catalog image.
@@ -27,6 +35,8 @@ pub struct CatalogPin {
     pub url: &'static str,
     /// What it must hash to.
     pub digest: ImageDigest,
+    /// Its size in bytes, where it is known.
+    pub size: Option<u64>,
 }
 
 /// An image of the catalog for one architecture.
@@ -34,10 +44,16 @@ pub struct CatalogPin {
 pub struct CatalogImage {
     /// Which image.
     pub name: CatalogName,
+    /// Of which distribution.
+    pub distribution: &'static str,
+    /// Which release of it: version and code name.
+    pub release: (&'static str, &'static str),
     /// For which guests.
     pub architecture: VmArchitecture,
-    /// Its pinned releases, newest first.
+    /// Its pinned releases, newest first. None when no digest was ever checked.
     pub pins: &'static [CatalogPin],
+    /// What disk image it is.
+    pub format: DiskFormat,
     /// The user that the publisher's cloud-init configuration makes.
     pub login_user: &'static str,
     /// The serial console that its kernel is told to use.
@@ -45,82 +61,98 @@ pub struct CatalogImage {
 }
 
 /// The newest pinned Ubuntu 24.04 for arm64.
-pub const UBUNTU_2404_ARM64_URL: &str = "https://cloud-images.ubuntu.com/releases/noble/release-20260826/ubuntu-24.04-server-cloudimg-arm64.img";
+pub const UBUNTU_2404_ARM64_URL: &str = pins::UBUNTU_24_04_ARM64[0].url;
 /// What [`UBUNTU_2404_ARM64_URL`] hashes to.
-pub const UBUNTU_2404_ARM64_SHA256: &str =
-    "afa139bac6f2629c1e1f2f8f34215f3a9ad9779801bcb945521ba1a45016743f";
+pub const UBUNTU_2404_ARM64_SHA256: &str = pins::UBUNTU_24_04_ARM64[0].digest;
 /// The newest pinned Ubuntu 24.04 for amd64.
-pub const UBUNTU_2404_AMD64_URL: &str = "https://cloud-images.ubuntu.com/releases/noble/release-20260826/ubuntu-24.04-server-cloudimg-amd64.img";
+pub const UBUNTU_2404_AMD64_URL: &str = pins::UBUNTU_24_04_AMD64[0].url;
 /// What [`UBUNTU_2404_AMD64_URL`] hashes to.
-pub const UBUNTU_2404_AMD64_SHA256: &str =
-    "d0fe84bb5f80853425fa6be28e2c106f30104c3cfe8611933f2e65c9b63f0e30";
+pub const UBUNTU_2404_AMD64_SHA256: &str = pins::UBUNTU_24_04_AMD64[0].digest;
 
-const UBUNTU_2404_ARM64: [CatalogPin; 2] = [
-    sha256(UBUNTU_2404_ARM64_URL, UBUNTU_2404_ARM64_SHA256),
-    sha256(
-        "https://cloud-images.ubuntu.com/releases/noble/release-20260705/ubuntu-24.04-server-cloudimg-arm64.img",
-        "7df0201546f75b8bcc1044594c806c35749421ad3c9bc1be2a3ab806cfae39cc",
-    ),
-];
-
-const UBUNTU_2404_AMD64: [CatalogPin; 2] = [
-    sha256(UBUNTU_2404_AMD64_URL, UBUNTU_2404_AMD64_SHA256),
-    sha256(
-        "https://cloud-images.ubuntu.com/releases/noble/release-20260705/ubuntu-24.04-server-cloudimg-amd64.img",
-        "ffe6203da54deeb6db5d2a98a83f9ec8e55f149d3f7ba622e1abe5fa966ee3d6",
-    ),
-];
-
-const DEBIAN_12_ARM64: [CatalogPin; 1] = [sha512(
-    "https://cloud.debian.org/images/cloud/bookworm/20260712-2537/debian-12-genericcloud-arm64-20260712-2537.qcow2",
-    "52eb678130e85a9bf9f3cf4f7181e060fa60a5db45373717474c5ff9305645c5e6cab8b05ca042bcfa7921d2ca29cf9fd2e815f75abe2d168557ad7207af127b",
-)];
-
-const DEBIAN_12_AMD64: [CatalogPin; 1] = [sha512(
-    "https://cloud.debian.org/images/cloud/bookworm/20260712-2537/debian-12-genericcloud-amd64-20260712-2537.qcow2",
-    "6c2607f1846ee86040830c87d0b723f0967da3e884ea4673d9db4aa8eee13a4b7c663524bfa42082c16fc6919f3aa1bf425c004d07ff06c53a319ad0c42647bb",
-)];
-
-const fn sha256(url: &'static str, hex: &str) -> CatalogPin {
-    CatalogPin {
-        url,
-        digest: ImageDigest::Sha256(Sha256Digest::pinned(hex)),
-    }
+/// A pin as it is written down: URL, digest, size.
+struct WrittenPin {
+    url: &'static str,
+    digest: &'static str,
+    size: Option<u64>,
 }
 
-const fn sha512(url: &'static str, hex: &str) -> CatalogPin {
-    CatalogPin {
-        url,
-        digest: ImageDigest::Sha512(Sha512Digest::pinned(hex)),
+/// Pins that are written down, checked by the compiler: a digest of a wrong length does not compile.
+const fn checked<const N: usize>(written: &[WrittenPin; N]) -> [CatalogPin; N] {
+    let first = CatalogPin {
+        url: "",
+        digest: ImageDigest::Sha256(Sha256Digest::ZERO),
+        size: None,
+    };
+    let mut pins = [first; N];
+    let mut at = 0;
+    while at < N {
+        let pin = &written[at];
+        pins[at] = CatalogPin {
+            url: pin.url,
+            digest: match pin.digest.len() {
+                64 => ImageDigest::Sha256(Sha256Digest::pinned(pin.digest)),
+                _ => ImageDigest::Sha512(Sha512Digest::pinned(pin.digest)),
+            },
+            size: pin.size,
+        };
+        at += 1;
     }
+    pins
 }
 
 impl CatalogName {
     /// Every image, in a fixed order.
-    pub const ALL: [Self; 2] = [Self::Ubuntu2404, Self::Debian12];
+    pub const ALL: [Self; 4] = [
+        Self::Ubuntu2404,
+        Self::Ubuntu2404Minimal,
+        Self::Debian12,
+        Self::Debian13,
+    ];
 
     /// The name that users give it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ubuntu2404 => "ubuntu-24.04",
+            Self::Ubuntu2404Minimal => "ubuntu-24.04-minimal",
             Self::Debian12 => "debian-12",
+            Self::Debian13 => "debian-13",
         }
     }
 
     /// The image for one architecture.
     pub fn image(self, architecture: VmArchitecture) -> CatalogImage {
-        let (pins, login_user): (&'static [CatalogPin], _) = match (self, architecture) {
-            (Self::Ubuntu2404, VmArchitecture::X86_64) => (&UBUNTU_2404_AMD64, "ubuntu"),
-            (Self::Ubuntu2404, VmArchitecture::Aarch64) => (&UBUNTU_2404_ARM64, "ubuntu"),
-            (Self::Debian12, VmArchitecture::X86_64) => (&DEBIAN_12_AMD64, "debian"),
-            (Self::Debian12, VmArchitecture::Aarch64) => (&DEBIAN_12_ARM64, "debian"),
+        let (distribution, release, login_user) = match self {
+            Self::Ubuntu2404 | Self::Ubuntu2404Minimal => ("Ubuntu", ("24.04", "noble"), "ubuntu"),
+            Self::Debian12 => ("Debian", ("12", "bookworm"), "debian"),
+            Self::Debian13 => ("Debian", ("13", "trixie"), "debian"),
         };
         CatalogImage {
             name: self,
+            distribution,
+            release,
             architecture,
-            pins,
+            pins: self.pins(architecture),
+            format: DiskFormat::Qcow2,
             login_user,
             console: serial_console(architecture),
+        }
+    }
+
+    fn pins(self, architecture: VmArchitecture) -> &'static [CatalogPin] {
+        use VmArchitecture::{Aarch64, X86_64};
+        match (self, architecture) {
+            (Self::Ubuntu2404, X86_64) => const { &checked(&pins::UBUNTU_24_04_AMD64) },
+            (Self::Ubuntu2404, Aarch64) => const { &checked(&pins::UBUNTU_24_04_ARM64) },
+            (Self::Ubuntu2404Minimal, X86_64) => {
+                const { &checked(&pins::UBUNTU_24_04_MINIMAL_AMD64) }
+            }
+            (Self::Ubuntu2404Minimal, Aarch64) => {
+                const { &checked(&pins::UBUNTU_24_04_MINIMAL_ARM64) }
+            }
+            (Self::Debian12, X86_64) => const { &checked(&pins::DEBIAN_12_AMD64) },
+            (Self::Debian12, Aarch64) => const { &checked(&pins::DEBIAN_12_ARM64) },
+            (Self::Debian13, X86_64) => const { &checked(&pins::DEBIAN_13_AMD64) },
+            (Self::Debian13, Aarch64) => const { &checked(&pins::DEBIAN_13_ARM64) },
         }
     }
 }
@@ -137,12 +169,22 @@ impl CatalogImage {
     /// The pins as they are fetched, newest first.
     ///
     /// # Errors
-    /// Never for the catalog's own entries, which a test parses.
+    /// [`ImageError::NotPinned`] when there are none.
     pub fn pinned_urls(&self) -> Result<Vec<PinnedUrl>, ImageError> {
-        self.pins
-            .iter()
-            .map(|pin| PinnedUrl::new(pin.url, pin.digest))
-            .collect()
+        if self.pins.is_empty() {
+            return Err(ImageError::NotPinned {
+                name: self.name,
+                architecture: self.architecture,
+            });
+        }
+        let pinned = self.pins.iter().map(|pin| {
+            let url = PinnedUrl::new(pin.url, pin.digest)?;
+            Ok(match pin.size {
+                Some(size) => url.with_size(size),
+                None => url,
+            })
+        });
+        pinned.collect()
     }
 }
 
@@ -171,24 +213,32 @@ mod tests {
 
     use super::CatalogName;
     use crate::domain::topology::virtualization::VmArchitecture;
+    use crate::modules::image::error::ImageError;
 
     #[test]
-    fn every_entry_is_a_dated_https_release_of_its_architecture_with_its_own_digest() {
+    fn every_pin_is_a_dated_https_release_of_its_architecture_with_its_own_digest() {
         let mut digests = HashSet::new();
         for name in CatalogName::ALL {
             assert_eq!(name.as_str().parse::<CatalogName>().ok(), Some(name));
             for architecture in VmArchitecture::ALL {
                 let image = name.image(architecture);
-                let urls = image.pinned_urls().expect("the catalog is well formed");
-                assert!(!urls.is_empty(), "{image:?}");
                 for pin in image.pins {
                     assert!(pin.url.starts_with("https://"), "{}", pin.url);
                     assert!(pin.url.contains(architecture.debian_name()), "{}", pin.url);
-                    assert!(pin.url.contains("/release-2026") || pin.url.contains("/2026"));
+                    assert!(pin.url.contains(image.release.1), "{}", pin.url);
+                    assert!(pin.url.contains("/release-20") || pin.url.contains("/20"));
                     assert!(digests.insert(pin.digest), "{} repeats a digest", pin.url);
+                }
+                match image.pinned_urls() {
+                    Ok(urls) => assert_eq!(urls.len(), image.pins.len()),
+                    // No digest of it has been checked.
+                    Err(error) => {
+                        assert!(matches!(error, ImageError::NotPinned { .. }), "{error:?}");
+                        assert_eq!(name, CatalogName::Ubuntu2404Minimal);
+                    }
                 }
             }
         }
-        assert_eq!(digests.len(), 6);
+        assert!(digests.len() >= 8);
     }
 }

@@ -30,12 +30,27 @@ impl From<Sha256Digest> for String {
     }
 }
 
+impl TryFrom<String> for ImageDigest {
+    type Error = ImageError;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        value.parse()
+    }
+}
+
+impl From<ImageDigest> for String {
+    fn from(digest: ImageDigest) -> Self {
+        digest.to_string()
+    }
+}
+
 /// A SHA-512 digest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sha512Digest([u8; 64]);
 
-/// A digest with its algorithm. Displays as `sha256=…` or `sha512=…`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// A digest with its algorithm. Displays as `sha256=…` or `sha512=…`, and is that text in JSON.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum ImageDigest {
     /// SHA-256.
     Sha256(Sha256Digest),
@@ -44,6 +59,9 @@ pub enum ImageDigest {
 }
 
 impl Sha256Digest {
+    /// All bits zero.
+    pub(super) const ZERO: Self = Self([0; 32]);
+
     /// A pin written in the source: a wrong one does not compile.
     ///
     /// # Panics
@@ -65,14 +83,19 @@ impl Sha256Digest {
     /// # Errors
     /// When the file cannot be read.
     pub fn of_file(path: &Path) -> std::io::Result<Self> {
-        let mut file = File::open(path)?;
         let mut hasher = Sha256::new();
-        let mut block = vec![0_u8; 1 << 20];
-        loop {
-            match file.read(&mut block)? {
-                0 => return Ok(Self(hasher.finalize().into())),
-                read => hasher.update(&block[..read]),
-            }
+        read_blocks(path, |block| hasher.update(block))?;
+        Ok(Self(hasher.finalize().into()))
+    }
+}
+
+fn read_blocks(path: &Path, mut each: impl FnMut(&[u8])) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut block = vec![0_u8; 1 << 20];
+    loop {
+        match file.read(&mut block)? {
+            0 => return Ok(()),
+            read => each(&block[..read]),
         }
     }
 }
@@ -107,6 +130,23 @@ impl ImageDigest {
         }
     }
 
+    /// The digest of a file, by this digest's algorithm. Blocks while it is read.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn of_same_kind(&self, path: &Path) -> std::io::Result<Self> {
+        let mut hasher = self.hasher();
+        read_blocks(path, |block| hasher.update(block))?;
+        Ok(hasher.finish())
+    }
+
+    /// The digest that a content-addressed file name says: `<algorithm>-<digest>.<extension>`.
+    pub(super) fn of_file_name(name: &str) -> Option<Self> {
+        let (algorithm, rest) = name.split_once('-')?;
+        let (digest, _) = rest.split_once('.')?;
+        format!("{algorithm}={digest}").parse().ok()
+    }
+
     /// The content-addressed file name: `<algorithm>-<digest>.<extension>`.
     pub fn file_name(&self, extension: &str) -> String {
         match self {
@@ -117,12 +157,17 @@ impl ImageDigest {
 }
 
 /// A digest that is being computed.
+#[derive(Debug)]
 pub(super) enum ImageHasher {
     Sha256(Sha256),
     Sha512(Sha512),
 }
 
 impl ImageHasher {
+    pub(super) fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
+
     pub(super) fn update(&mut self, data: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(data),

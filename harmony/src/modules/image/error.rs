@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::catalog::CatalogName;
 use super::digest::ImageDigest;
+use super::packing::Packing;
 use super::tool::HostProgram;
 use crate::domain::error::{ErrorKind, HintedError};
 use crate::domain::topology::virtualization::VmArchitecture;
@@ -30,6 +31,14 @@ pub enum ImageError {
     UnknownName {
         /// What was given.
         value: String,
+    },
+    /// An image of the catalog of which no digest was ever checked.
+    #[error("image '{name}' has no pinned release for {architecture} (expected one at least)")]
+    NotPinned {
+        /// Which image.
+        name: CatalogName,
+        /// For which architecture.
+        architecture: VmArchitecture,
     },
     /// A URL without the digest of what it gives.
     #[error("image URL '{url}' has no digest (expected URL#sha256=DIGEST or URL#sha512=DIGEST)")]
@@ -58,6 +67,12 @@ pub enum ImageError {
     /// A local image that does not exist.
     #[error("image file {path} does not exist")]
     NoSuchFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is none of the image store.
+    #[error("{path} is no file of the image store (expected a name ALGORITHM-DIGEST.EXTENSION)")]
+    NotStored {
         /// The file.
         path: PathBuf,
     },
@@ -121,6 +136,49 @@ pub enum ImageError {
         received: u64,
         /// The longest allowed silence.
         bound: Duration,
+    },
+    /// An answer to a request for the rest of a file that is not that rest.
+    #[error(
+        "'{url}' answered a request for the bytes from {offset} on with {answer} (expected {expected})"
+    )]
+    FalseRange {
+        /// The URL, without secrets.
+        url: String,
+        /// Where the rest begins.
+        offset: u64,
+        /// What the answer says of itself.
+        answer: String,
+        /// What it should say.
+        expected: String,
+    },
+    /// A file that is longer or shorter than the pinned one.
+    #[error("'{url}' has {size} bytes (expected {expected})")]
+    WrongSize {
+        /// The URL, without secrets.
+        url: String,
+        /// What was announced, or what came until it was too much.
+        size: u64,
+        /// The pinned size.
+        expected: u64,
+    },
+    /// A file without end.
+    #[error("'{url}' sent more than {bound} bytes (expected no more)")]
+    Endless {
+        /// The URL, without secrets.
+        url: String,
+        /// The bound in bytes.
+        bound: u64,
+    },
+    /// A verified file that cannot be unpacked.
+    #[error("{path} cannot be unpacked as {packing}")]
+    Unpack {
+        /// The unfinished result.
+        path: PathBuf,
+        /// How it should be packed.
+        packing: Packing,
+        /// What the decoder says.
+        #[source]
+        source: io::Error,
     },
     /// A file that is not the pinned one.
     #[error(
@@ -241,11 +299,13 @@ impl HintedError for ImageError {
         match self {
             Self::InvalidDigest { .. }
             | Self::UnknownName { .. }
+            | Self::NotPinned { .. }
             | Self::MissingDigest { .. }
             | Self::InvalidUrl { .. }
             | Self::UnsupportedScheme { .. }
             | Self::NoPins
             | Self::NoSuchFile { .. }
+            | Self::NotStored { .. }
             | Self::UnknownFormat { .. } => ErrorKind::InvalidRequest,
             Self::Unreachable { .. }
             | Self::NoSpace { .. }
@@ -257,6 +317,10 @@ impl HintedError for ImageError {
             | Self::HttpStatus { .. }
             | Self::Gone { .. }
             | Self::Transfer { .. }
+            | Self::FalseRange { .. }
+            | Self::WrongSize { .. }
+            | Self::Endless { .. }
+            | Self::Unpack { .. }
             | Self::DigestMismatch { .. }
             | Self::Io { .. }
             | Self::Tool { .. }
@@ -268,6 +332,9 @@ impl HintedError for ImageError {
 
     fn hint(&self) -> Option<String> {
         let hint = match self {
+            Self::NotPinned { .. } => {
+                "pin it with harmony-image refresh, or give an image by URL and digest".to_owned()
+            }
             Self::MissingDigest { .. } => {
                 "take the digest from the publisher's signed SHA256SUMS or SHA512SUMS".to_owned()
             }
@@ -285,6 +352,9 @@ impl HintedError for ImageError {
             } => "a web page came instead of the image: a proxy or a portal answered".to_owned(),
             Self::DigestMismatch { .. } => {
                 "do not use the file; compare with the publisher's signed sums".to_owned()
+            }
+            Self::WrongSize { .. } | Self::Endless { .. } => {
+                "something else is published there now, or a proxy answered".to_owned()
             }
             Self::NoSpace { .. } => "free disk space, or set HARMONY_DATA_DIR elsewhere".to_owned(),
             Self::HttpClient { .. } => {

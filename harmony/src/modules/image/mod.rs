@@ -13,9 +13,11 @@ pub mod error;
 pub mod fetch;
 pub mod format;
 pub mod inspect;
+pub mod packing;
+pub mod progress;
 pub mod recipe;
 pub mod source;
-mod store;
+pub mod store;
 pub mod tool;
 mod transfer;
 

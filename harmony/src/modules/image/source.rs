@@ -10,13 +10,16 @@ use super::catalog::CatalogName;
 use super::digest::ImageDigest;
 use super::error::ImageError;
 
-/// A URL together with the digest of what it must give.
+/// A URL together with the digest of what it must give, and where else the same file is published.
 ///
 /// Displays without user name, password and query, which may be secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PinnedUrl {
     url: Url,
+    mirrors: Vec<Url>,
     digest: ImageDigest,
+    size: Option<u64>,
+    verbatim: bool,
 }
 
 impl PinnedUrl {
@@ -26,27 +29,56 @@ impl PinnedUrl {
     /// [`ImageError::InvalidUrl`], or [`ImageError::UnsupportedScheme`] unless it is `http`, `https` or
     /// `file`.
     pub fn new(url: &str, digest: ImageDigest) -> Result<Self, ImageError> {
-        let mut url = Url::parse(url).map_err(|error| ImageError::InvalidUrl {
-            value: url.to_owned(),
-            source: Box::new(error),
-        })?;
-        url.set_fragment(None);
-        let supported = match url.scheme() {
-            "http" | "https" => url.has_host(),
-            "file" => url.to_file_path().is_ok(),
-            _ => false,
-        };
-        if !supported {
-            return Err(ImageError::UnsupportedScheme {
-                url: public_form(&url),
-            });
-        }
-        Ok(Self { url, digest })
+        Ok(Self {
+            url: supported(url)?,
+            mirrors: Vec::new(),
+            digest,
+            size: None,
+            verbatim: false,
+        })
     }
 
-    /// The URL.
+    /// The same file at another URL, which is tried after those before it.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_mirror(mut self, url: &str) -> Result<Self, ImageError> {
+        self.mirrors.push(supported(url)?);
+        Ok(self)
+    }
+
+    /// The file's published size in bytes: an answer of another length is refused before it is read.
+    #[must_use]
+    pub fn with_size(mut self, bytes: u64) -> Self {
+        self.size = Some(bytes);
+        self
+    }
+
+    /// The file is kept as it is published, also when it is compressed.
+    #[must_use]
+    pub fn verbatim(mut self) -> Self {
+        self.verbatim = true;
+        self
+    }
+
+    /// The first URL.
     pub(super) fn url(&self) -> &Url {
         &self.url
+    }
+
+    /// The URLs, in the order in which they are tried.
+    pub(super) fn urls(&self) -> impl Iterator<Item = &Url> {
+        std::iter::once(&self.url).chain(&self.mirrors)
+    }
+
+    /// The published size in bytes, where it is known.
+    pub fn size(&self) -> Option<u64> {
+        self.size
+    }
+
+    /// Whether the file is kept as it is published.
+    pub(super) fn is_verbatim(&self) -> bool {
+        self.verbatim
     }
 
     /// What the file must hash to.
@@ -54,24 +86,59 @@ impl PinnedUrl {
         &self.digest
     }
 
-    /// The name of the verified file: `<algorithm>-<digest>.<extension of the URL>`.
+    /// The name of the verified file as it is published: `<algorithm>-<digest>.<extension of the URL>`.
     pub fn file_name(&self) -> String {
-        let name = self.url.path().rsplit('/').next().unwrap_or_default();
-        let extension = match name.rsplit_once('.') {
-            Some((_, extension))
-                if (1..=8).contains(&extension.len())
-                    && extension.bytes().all(|b| b.is_ascii_alphanumeric()) =>
-            {
-                extension.to_ascii_lowercase()
-            }
-            _ => "img".to_owned(),
-        };
-        self.digest.file_name(&extension)
+        self.digest
+            .file_name(&image_extension(published_name(&self.url)))
+    }
+}
+
+/// The last part of a URL's path.
+pub(super) fn published_name(url: &Url) -> &str {
+    url.path().rsplit('/').next().unwrap_or_default()
+}
+
+/// A file name's extension in lower case.
+pub(super) fn extension(name: &str) -> Option<String> {
+    let (_, extension) = name.rsplit_once('.')?;
+    let usual =
+        (1..=8).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
+    usual.then(|| extension.to_ascii_lowercase())
+}
+
+/// A file name's extension in lower case, or `img`.
+pub(super) fn image_extension(name: &str) -> String {
+    extension(name).unwrap_or_else(|| "img".to_owned())
+}
+
+fn supported(text: &str) -> Result<Url, ImageError> {
+    let mut url = if text.starts_with('/') {
+        Url::from_file_path(text).map_err(|()| ImageError::UnsupportedScheme {
+            url: text.to_owned(),
+        })?
+    } else {
+        Url::parse(text).map_err(|error| ImageError::InvalidUrl {
+            value: text.to_owned(),
+            source: Box::new(error),
+        })?
+    };
+    url.set_fragment(None);
+    let supported = match url.scheme() {
+        "http" | "https" => url.has_host(),
+        "file" => url.to_file_path().is_ok(),
+        _ => false,
+    };
+    if supported {
+        Ok(url)
+    } else {
+        Err(ImageError::UnsupportedScheme {
+            url: public_form(&url),
+        })
     }
 }
 
 /// A URL without what may be secret in it.
-fn public_form(url: &Url) -> String {
+pub(super) fn public_form(url: &Url) -> String {
     let mut public = url.clone();
     // These fail only for URLs that cannot carry the part.
     let _ = public.set_username("");
@@ -116,7 +183,7 @@ pub enum ImageSource {
     Auto,
     /// An image of the catalog.
     Catalog(CatalogName),
-    /// A file on this host, used as it is.
+    /// A file on this host, used as it is. With `#sha256=…` behind it the path is a [`Self::Url`].
     Path(PathBuf),
     /// A file to fetch and verify.
     Url(PinnedUrl),
@@ -140,8 +207,23 @@ impl FromStr for ImageSource {
         if value.contains("://") {
             return value.parse().map(Self::Url);
         }
+        if let Some((path, digest)) = value.split_once('#')
+            && (digest.starts_with("sha256=") || digest.starts_with("sha512="))
+        {
+            return pinned_file(path, digest.parse()?).map(Self::Url);
+        }
         Ok(Self::Path(PathBuf::from(value)))
     }
+}
+
+/// A file of this host that is copied and verified.
+fn pinned_file(path: &str, digest: ImageDigest) -> Result<PinnedUrl, ImageError> {
+    let absolute = std::path::absolute(path).map_err(|source| ImageError::Io {
+        action: "resolve",
+        path: path.into(),
+        source,
+    })?;
+    PinnedUrl::new(&absolute.to_string_lossy(), digest)
 }
 
 impl fmt::Display for ImageSource {

@@ -12,8 +12,9 @@ use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::catalog::{self, CatalogName};
 use crate::modules::image::debian::{build_debian_12, built_debian_12};
 use crate::modules::image::error::ImageError;
-use crate::modules::image::fetch::fetch;
+use crate::modules::image::fetch::{Fetcher, fetch, stored_path};
 use crate::modules::image::format::sniff_file;
+use crate::modules::image::progress::{Logged, Progress};
 use crate::modules::image::source::ImageSource;
 
 /// The pinned Ubuntu 24.04 cloud image for arm64.
@@ -103,6 +104,14 @@ pub fn images_dir() -> Result<PathBuf, ExecutorError> {
     Ok(data_dir()?.join("images"))
 }
 
+/// Where the disks of VMs are: the system lane's pool, and the session lane's in `data_dir`.
+pub fn pool_dirs(data_dir: &Path) -> [PathBuf; 2] {
+    [
+        PathBuf::from("/var/lib/libvirt/images"),
+        data_dir.join("pool"),
+    ]
+}
+
 /// Where the image built from packages is: `$XDG_CACHE_HOME/harmony/images`, or else
 /// `$HOME/.cache/harmony/images`.
 ///
@@ -186,11 +195,26 @@ pub async fn ensure_image(
     arch: VmArchitecture,
     images_dir: &Path,
 ) -> Result<ResolvedImage, ExecutorError> {
+    ensure_image_with(source, arch, images_dir, &Logged::default()).await
+}
+
+/// As [`ensure_image`], and tells `progress` how far a transfer is.
+///
+/// # Errors
+/// As there.
+pub async fn ensure_image_with(
+    source: &ImageSource,
+    arch: VmArchitecture,
+    images_dir: &Path,
+    progress: &dyn Progress,
+) -> Result<ResolvedImage, ExecutorError> {
+    let debian_12 = CatalogName::Debian12;
     match source {
-        ImageSource::Auto => from_catalog(CatalogName::Ubuntu2404, true, arch, images_dir).await,
+        ImageSource::Auto => {
+            from_catalog(CatalogName::Ubuntu2404, true, arch, images_dir, progress).await
+        }
         ImageSource::Catalog(name) => {
-            let may_build = *name == CatalogName::Debian12;
-            from_catalog(*name, may_build, arch, images_dir).await
+            from_catalog(*name, *name == debian_12, arch, images_dir, progress).await
         }
         ImageSource::Path(path) => {
             sniff_file(path)?;
@@ -200,7 +224,9 @@ pub async fn ensure_image(
             })
         }
         ImageSource::Url(pinned) => Ok(ResolvedImage {
-            path: fetch(std::slice::from_ref(pinned), images_dir).await?,
+            path: Fetcher::default()
+                .fetch(std::slice::from_ref(pinned), images_dir, progress)
+                .await?,
             origin: ImageOrigin::Url,
         }),
     }
@@ -220,7 +246,10 @@ pub fn planned_image_path(
         ImageSource::Path(path) => {
             return Ok(std::path::absolute(path).unwrap_or_else(|_| path.clone()));
         }
-        ImageSource::Url(pinned) => return Ok(images_dir.join(pinned.file_name())),
+        ImageSource::Url(pinned) => {
+            let stored = stored_path(pinned, images_dir)?;
+            return Ok(stored.unwrap_or_else(|| images_dir.join(pinned.file_name())));
+        }
         ImageSource::Auto => CatalogName::Ubuntu2404,
         ImageSource::Catalog(name) => *name,
     };
@@ -248,9 +277,11 @@ async fn from_catalog(
     may_build: bool,
     arch: VmArchitecture,
     images_dir: &Path,
+    progress: &dyn Progress,
 ) -> Result<ResolvedImage, ExecutorError> {
     let pins = name.image(arch).pinned_urls()?;
-    match fetch(&pins, images_dir).await {
+    let fetched = Fetcher::default().fetch(&pins, images_dir, progress).await;
+    match fetched {
         Ok(path) => Ok(ResolvedImage {
             path,
             origin: ImageOrigin::Catalog(name),
@@ -283,6 +314,18 @@ mod tests {
 
     fn env(value: &str) -> Option<OsString> {
         (value != "-").then(|| OsString::from(value))
+    }
+
+    #[test]
+    #[cfg(feature = "kvm")]
+    fn the_pools_are_those_of_the_lanes() {
+        use crate::modules::kvm::connection::ConnectionUri;
+        let data_dir = std::path::Path::new("/d");
+        let lanes = [ConnectionUri::System, ConnectionUri::Session];
+        assert_eq!(
+            super::pool_dirs(data_dir),
+            lanes.map(|uri| uri.pool(data_dir))
+        );
     }
 
     #[test]

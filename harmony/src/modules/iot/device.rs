@@ -77,6 +77,65 @@ pub struct ProvisionIotAgentScore {
     /// Registries that the device's Podman may use without TLS, as `HOST[:PORT][/PATH]`; a loopback
     /// host is rewritten like those of the NATS URLs.
     pub insecure_registries: Vec<String>,
+    /// Whether the host was made from a checkpoint on which [`InstallIotAgentScore`] was run with the same program
+    /// and registries: then only what is particular to the device is brought about.
+    pub installed: bool,
+}
+
+/// A Linux host should have all that the IoT agent needs, and the agent, but run none: what devices have in common.
+#[derive(Debug, Clone)]
+pub struct InstallIotAgentScore {
+    /// The agent's program on this machine.
+    pub agent_binary: PathBuf,
+    /// The device's instruction set.
+    pub architecture: VmArchitecture,
+    /// As [`ProvisionIotAgentScore::insecure_registries`].
+    pub insecure_registries: Vec<String>,
+}
+
+impl InstallIotAgentScore {
+    /// A digest of everything that it installs, in hexadecimal digits: what belongs into the key of a checkpoint.
+    ///
+    /// # Errors
+    /// [`DeviceError`] for a program that cannot be read or is for another architecture.
+    pub async fn digest(&self) -> Result<String, DeviceError> {
+        let program = read_program(&self.agent_binary, self.architecture).await?;
+        let names = [&PACKAGES[..], &[AGENT_USER, AGENT_HOME]].concat();
+        let text = format!("{names:?} {:?} {UNIT_CONTENT}", self.insecure_registries);
+        Ok(hex(&[&program, text.as_bytes()]))
+    }
+}
+
+impl<T: LinuxHost> Score<T> for InstallIotAgentScore {
+    fn name(&self) -> String {
+        "InstallIotAgent".to_owned()
+    }
+
+    fn create_interpret(&self) -> Box<dyn Interpret<T>> {
+        Box::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
+    async fn execute(&self, _: &Inventory, host: &T) -> Result<Outcome, ExecutorError> {
+        let program = read_program(&self.agent_binary, self.architecture).await?;
+        guest_view_of_registries(&self.insecure_registries, Some(Ipv4Addr::UNSPECIFIED))?;
+        host.wait_first_boot().await?;
+        let facts = host.facts().await?;
+        check_machine(&facts, self.architecture, &host.name())?;
+        let mut steps = Steps::default();
+        install(host, &facts, &self.insecure_registries, &mut steps).await?;
+        for file in [program_file(program), unit_file()] {
+            steps.file(host, &file).await?;
+        }
+        steps.settle(host).await?;
+        Ok(Outcome {
+            change: steps.change,
+            message: "what devices have in common is installed".to_owned(),
+            details: steps.details,
+        })
+    }
 }
 
 impl<T: LinuxHost> Score<T> for ProvisionIotAgentScore {
@@ -99,32 +158,24 @@ struct ProvisionIotAgent {
 impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
     async fn execute(&self, _: &Inventory, host: &T) -> Result<Outcome, ExecutorError> {
         let score = &self.score;
-        let program = read_program(score).await?;
+        let program = read_program(&score.agent_binary, score.architecture).await?;
         // Checks each text; what a loopback becomes is only known from the host.
         guest_view_of_registries(&score.insecure_registries, Some(Ipv4Addr::UNSPECIFIED))?;
 
-        host.wait_first_boot().await?;
+        if !score.installed {
+            host.wait_first_boot().await?;
+        }
         let facts = host.facts().await?;
         let config = config_file(score, &facts, &host.name())?;
-        let registries =
-            guest_view_of_registries(&score.insecure_registries, facts.default_gateway)?;
-        let registries = documents::registries(&registries)?;
-
         let mut steps = Steps::default();
-        steps.done(PACKAGES_STEP, host.ensure_packages(&PACKAGES).await?);
-        steps.done("user iot-agent", host.ensure_user(&agent_user()).await?);
-        steps.done(
-            "podman.socket of iot-agent",
-            ensure_podman_socket(host).await?,
-        );
-        let registries = root_file(REGISTRIES_FILE, registries, 0o644);
-        steps.file(host, &registries).await?;
-
-        let program = root_file(AGENT_BINARY, program, 0o755);
-        let unit = root_file(UNIT_FILE, UNIT_CONTENT.as_bytes().to_vec(), 0o644);
-        let restart = steps.file(host, &program).await?;
-        let restart = restart.or(steps.file(host, &config).await?);
-        let restart = restart.or(steps.file(host, &unit).await?);
+        let (program, unit) = (program_file(program), unit_file());
+        let mut restart = Change::Unchanged;
+        if !score.installed {
+            install(host, &facts, &score.insecure_registries, &mut steps).await?;
+            restart = restart.or(steps.file(host, &program).await?);
+            restart = restart.or(steps.file(host, &unit).await?);
+        }
+        restart = restart.or(steps.file(host, &config).await?);
         let stamp = stamp(&[&program, &config, &unit]);
         let service = HostUnit {
             name: AGENT_UNIT.to_owned(),
@@ -134,21 +185,41 @@ impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
         // Nobody else may read it: it would let a guess at the credentials be checked.
         let stamp = root_file(STAMP_FILE, stamp.into_bytes(), 0o600);
         host.ensure_file(&stamp).await?;
-        if steps.change == Change::Changed {
-            // What was just installed survives a power cut from here on.
-            run(
-                host,
-                "write the disks' caches",
-                HostCommand::new("sync").as_root(),
-            )
-            .await?;
-        }
+        steps.settle(host).await?;
         Ok(Outcome {
             change: steps.change,
             message: format!("device {} runs the agent", score.config.device_id),
             details: steps.details,
         })
     }
+}
+
+/// Packages, user, Podman and registries.
+async fn install<T: LinuxHost>(
+    host: &T,
+    facts: &LinuxFacts,
+    registries: &[String],
+    steps: &mut Steps,
+) -> Result<(), ExecutorError> {
+    let registries = guest_view_of_registries(registries, facts.default_gateway)?;
+    let registries = documents::registries(&registries)?;
+    steps.done(PACKAGES_STEP, host.ensure_packages(&PACKAGES).await?);
+    steps.done("user iot-agent", host.ensure_user(&agent_user()).await?);
+    steps.done(
+        "podman.socket of iot-agent",
+        ensure_podman_socket(host).await?,
+    );
+    let registries = root_file(REGISTRIES_FILE, registries, 0o644);
+    steps.file(host, &registries).await?;
+    Ok(())
+}
+
+fn program_file(program: Vec<u8>) -> HostFile {
+    root_file(AGENT_BINARY, program, 0o755)
+}
+
+fn unit_file() -> HostFile {
+    root_file(UNIT_FILE, UNIT_CONTENT.as_bytes().to_vec(), 0o644)
 }
 
 /// What was done so far.
@@ -186,6 +257,15 @@ impl Steps {
         self.done(&file.path, change);
         Ok(change)
     }
+
+    /// What was just installed survives a power cut from here on.
+    async fn settle<T: LinuxHost>(&self, host: &T) -> Result<(), ExecutorError> {
+        if self.change == Change::Changed {
+            let sync = HostCommand::new("sync").as_root();
+            run(host, "write the disks' caches", sync).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Checks that a file can be the agent of a device of this architecture.
@@ -200,15 +280,29 @@ pub fn check_agent_binary(path: &Path, architecture: VmArchitecture) -> Result<(
     binary::check_program(path, &program, architecture)
 }
 
-async fn read_program(score: &ProvisionIotAgentScore) -> Result<Vec<u8>, DeviceError> {
-    let path = &score.agent_binary;
+async fn read_program(path: &Path, architecture: VmArchitecture) -> Result<Vec<u8>, DeviceError> {
     let program = tokio::fs::read(path).await;
     let program = program.map_err(|source| DeviceError::BinaryUnreadable {
-        path: path.clone(),
+        path: path.to_owned(),
         source,
     })?;
-    binary::check_program(path, &program, score.architecture)?;
+    binary::check_program(path, &program, architecture)?;
     Ok(program)
+}
+
+fn check_machine(
+    facts: &LinuxFacts,
+    expected: VmArchitecture,
+    host: &str,
+) -> Result<(), DeviceError> {
+    if facts.machine == expected.as_str() {
+        return Ok(());
+    }
+    Err(DeviceError::HostArchitecture {
+        host: host.to_owned(),
+        found: facts.machine.clone(),
+        expected,
+    })
 }
 
 /// The configuration as it has to be on this host, which must be of the requested architecture.
@@ -217,13 +311,7 @@ fn config_file(
     facts: &LinuxFacts,
     host: &str,
 ) -> Result<HostFile, DeviceError> {
-    if facts.machine != score.architecture.as_str() {
-        return Err(DeviceError::HostArchitecture {
-            host: host.to_owned(),
-            found: facts.machine.clone(),
-            expected: score.architecture,
-        });
-    }
+    check_machine(facts, score.architecture, host)?;
     let mut config = score.config.clone();
     config.nats.urls = guest_view_of_nats_urls(&config.nats.urls, facts.default_gateway)?;
     Ok(HostFile {
@@ -245,9 +333,15 @@ fn root_file(path: &str, content: Vec<u8>, mode: u32) -> HostFile {
 
 /// One value for the content of all files that the service reads.
 fn stamp(files: &[&HostFile]) -> String {
+    let contents: Vec<&[u8]> = files.iter().map(|file| file.content.as_slice()).collect();
+    hex(&contents)
+}
+
+/// One value for several contents, which no other division of the same bytes has.
+fn hex(contents: &[&[u8]]) -> String {
     let mut all = Sha256::new();
-    for file in files {
-        all.update(Sha256::digest(&file.content));
+    for content in contents {
+        all.update(Sha256::digest(content));
     }
     let digest = all.finalize();
     digest.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -4,3 +4,5 @@ pub mod assets;
 pub mod device;
 pub mod platform;
 pub mod preflight;
+#[cfg(feature = "kvm")]
+pub mod warm;

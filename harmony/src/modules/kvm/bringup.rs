@@ -14,7 +14,7 @@
 //! killed half-way leaves a state directory; the next run recognises it as its own and clears what is left.
 
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracing::{info, warn};
 
@@ -30,6 +30,7 @@ use super::nvram::ensure_nvram;
 use super::params::{DomainXmlParams, Firmware};
 use super::placement::Placement;
 use super::types::VmConfig;
+use super::xml::record_text;
 
 /// Everything that is needed to make a VM, checked, and nothing done yet.
 pub(super) struct Planned {
@@ -38,10 +39,28 @@ pub(super) struct Planned {
     pub(super) placement: Placement,
     pub(super) layout: Layout,
     pub(super) xml: String,
-    /// The backing image where QEMU can read it, and its format.
-    pub(super) image: (PathBuf, String),
+    /// What its disk begins with.
+    pub(super) origin: Origin,
     /// The guest's host key, when it gets a seed.
     pub(super) host_key: Option<HostKey>,
+}
+
+/// What a VM's disk begins with.
+pub(super) enum Origin {
+    /// An image where QEMU can read it, and its format.
+    Image { path: PathBuf, format: String },
+    /// A guest that was saved: its disk, and its variable store.
+    Checkpoint { disk: PathBuf, nvram: PathBuf },
+}
+
+impl Origin {
+    /// The overlay's backing file and its format.
+    fn backing(&self) -> (&Path, &str) {
+        match self {
+            Self::Image { path, format } => (path, format),
+            Self::Checkpoint { disk, .. } => (disk, "qcow2"),
+        }
+    }
 }
 
 /// A VM that libvirt knows and that is off.
@@ -51,6 +70,11 @@ pub(super) struct Defined {
 }
 
 impl Planned {
+    /// The record in its document, as text.
+    pub(super) fn record(&self) -> Result<String, KvmError> {
+        record_text(&self.config, &self.params, &self.placement)
+    }
+
     /// Makes the files and defines the domain.
     pub(super) async fn define(self, libvirt: &Libvirt) -> Result<Defined, KvmError> {
         let name = self.config.name().to_string();
@@ -79,7 +103,7 @@ impl Planned {
             params,
             placement,
             layout,
-            image: (image, format),
+            origin,
             host_key,
             ..
         } = self;
@@ -105,6 +129,7 @@ impl Planned {
                 source,
             })?;
         }
+        let (image, format) = origin.backing();
         create_overlay(&layout.files.overlay, image, format, config.disk_gib()).await?;
         for (disk, placed) in config.disks().iter().zip(&placement.disks) {
             if let DiskSource::Blank { size_gib } = disk.source {
@@ -112,7 +137,11 @@ impl Planned {
             }
         }
         if let Firmware::Uefi(firmware) = &params.firmware {
-            ensure_nvram(&firmware.vars_template, &layout.files.nvram)?;
+            let template = match origin {
+                Origin::Image { .. } => &firmware.vars_template,
+                Origin::Checkpoint { nvram, .. } => nvram,
+            };
+            ensure_nvram(template, &layout.files.nvram)?;
         }
         Ok(())
     }
@@ -127,20 +156,21 @@ impl Defined {
                 Ok(())
             }
             Err(error) => {
-                // It may be on all the same, when only the answer was lost.
-                let gone = match libvirt.power_off(&self.name).await {
-                    Ok(()) => libvirt.undefine(&self.name).await,
-                    Err(error) => Err(error),
-                };
-                match gone {
-                    Ok(()) => clear(&self.name, &self.layout),
-                    Err(second) => {
-                        warn!(vm = %self.name, error = %second, "could not be removed after a failed start");
-                    }
+                let name = self.name.clone();
+                if let Err(second) = self.undo(libvirt).await {
+                    warn!(vm = %name, error = %second, "could not be removed after a failed start");
                 }
                 Err(error)
             }
         }
+    }
+
+    /// Removes it and its files. It may be on, when only an answer was lost.
+    pub(super) async fn undo(self, libvirt: &Libvirt) -> Result<(), KvmError> {
+        libvirt.power_off(&self.name).await?;
+        libvirt.undefine(&self.name).await?;
+        clear(&self.name, &self.layout);
+        Ok(())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::modules::host::find_program;
 use crate::modules::image::Sha256Digest;
 use crate::modules::image::format::DiskFormat;
 use crate::modules::image::inspect::BootPath;
+use crate::modules::image::store::place::reflink_or_copy;
 
 use super::conformance;
 use super::error::KvmError;
@@ -317,11 +318,12 @@ pub(super) async fn publish_image(
 }
 
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {
-    let temporary = tempfile::Builder::new()
+    let mut temporary = tempfile::Builder::new()
         .prefix(".harmony-base-")
         .tempfile_in(pool)
         .map_err(KvmError::io("make a file in", pool))?;
-    std::fs::copy(image, temporary.path()).map_err(KvmError::io("copy the image into", pool))?;
+    reflink_or_copy(image, temporary.as_file_mut())
+        .map_err(KvmError::io("copy the image into", pool))?;
     temporary
         .as_file()
         .sync_all()

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::{debug, warn};
 use virt::connect::Connect;
@@ -13,8 +14,9 @@ use virt::sys;
 
 use crate::domain::error::error_chain;
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
-use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion};
+use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion, find_program};
 
+use super::checkpoint::{LinkState, cards_with_link};
 use super::connection::ConnectionUri;
 use super::error::{KvmError, LibvirtFault};
 use super::record::NAMESPACE;
@@ -240,6 +242,78 @@ impl Libvirt {
                 .map_err(action)
         })
         .await
+    }
+
+    /// Asks the guest agent, and returns its answer. Both are JSON.
+    pub(super) async fn guest_agent(
+        &self,
+        name: &str,
+        request: String,
+        timeout: Duration,
+    ) -> Result<String, KvmError> {
+        let action = failed("ask the guest agent of", name);
+        let seconds = i32::try_from(timeout.as_secs()).unwrap_or(i32::MAX);
+        self.with_domain(name, move |domain| {
+            domain
+                .qemu_agent_command(&request, seconds, 0)
+                .map_err(action)
+        })
+        .await
+    }
+
+    /// Plugs the cables of all the running domain's network cards in, or out.
+    pub(super) async fn set_links(&self, name: &str, state: LinkState) -> Result<(), KvmError> {
+        let action = failed("change the links of", name);
+        let owned = name.to_owned();
+        self.with_domain(name, move |domain| {
+            let live = domain
+                .xml_desc(0)
+                .map_err(failed("describe", owned.as_str()))?;
+            let cards = cards_with_link(&live, state)?;
+            cards
+                .iter()
+                .try_for_each(|xml| domain.update_device_flags(xml, sys::VIR_DOMAIN_AFFECT_LIVE))
+                .map_err(action)
+        })
+        .await
+    }
+
+    /// Saves the running domain's memory to `file`, which ends the domain. The `virt` crate has no call for this;
+    /// virsh does it over a connection of its own.
+    pub(super) async fn save(
+        &self,
+        uri: ConnectionUri,
+        name: &str,
+        file: &Path,
+    ) -> Result<(), KvmError> {
+        let failed = |said: String| KvmError::Program {
+            program: "virsh",
+            path: file.to_owned(),
+            said,
+        };
+        let virsh = find_program("virsh").ok_or_else(|| failed("it is not on PATH".to_owned()))?;
+        let output = tokio::process::Command::new(virsh)
+            .args(["--connect", uri.as_str(), "save", "--image-format", "raw"])
+            .args(["--domain", name, "--file"])
+            .arg(file)
+            .stdin(std::process::Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        Err(failed(said))
+    }
+
+    /// Starts the domain that a memory image belongs to where it was saved.
+    pub(super) async fn restore(&self, name: &str, file: &Path) -> Result<(), KvmError> {
+        let action = failed("restore", name);
+        let file = file.to_string_lossy().into_owned();
+        self.with(move |connection| connection.restore_domain(&file).map_err(action))
+            .await
     }
 
     /// The description of the domain as it runs.

@@ -24,6 +24,8 @@ pub mod xml;
 #[cfg(feature = "kvm")]
 mod bringup;
 #[cfg(feature = "kvm")]
+pub mod checkpoint;
+#[cfg(feature = "kvm")]
 mod conformance;
 #[cfg(feature = "kvm")]
 pub mod connection;
@@ -31,6 +33,8 @@ pub mod connection;
 pub(crate) mod console;
 #[cfg(feature = "kvm")]
 mod disk;
+#[cfg(feature = "kvm")]
+mod guest_agent;
 #[cfg(feature = "kvm")]
 mod hotplug;
 #[cfg(feature = "kvm")]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::topology::virtualization::{ConsoleLog, MachineIdentity};
@@ -12,7 +13,8 @@ use super::files::VmFiles;
 use super::types::{MacAddress, SerialNumber, VmConfig};
 
 /// What is particular to one VM on one host: its identity and its files.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Placement {
     /// The domain's UUID.
     pub uuid: Uuid,
@@ -39,7 +41,8 @@ pub struct Placement {
 }
 
 /// A data disk's file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PlacedDisk {
     /// Where it is.
     pub file: PathBuf,

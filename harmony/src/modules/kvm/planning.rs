@@ -12,7 +12,7 @@ use crate::domain::topology::virtualization::{
 use crate::modules::host::HostFacts;
 use crate::modules::ssh;
 
-use super::bringup::Planned;
+use super::bringup::{Origin, Planned};
 use super::conformance::boot_path;
 use super::connection::ConnectionUri;
 use super::disk;
@@ -87,7 +87,10 @@ impl Planner<'_> {
             placement,
             layout,
             xml,
-            image: (image, info.format),
+            origin: Origin::Image {
+                path: image,
+                format: info.format,
+            },
             host_key,
         })
     }

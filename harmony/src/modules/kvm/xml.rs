@@ -32,8 +32,7 @@ pub fn domain_xml(
     placement: &Placement,
 ) -> Result<String, KvmError> {
     let internal = |what: String| KvmError::Internal { what };
-    let record = DomainRecord::new(config, params, placement)?;
-    let json = serde_json::to_string(&record).map_err(|e| internal(e.to_string()))?;
+    let json = record_text(config, params, placement)?;
     let domain = Element::new("domain").attr("type", domain_type(params.accelerator));
     let domain = if params.qemu_globals.is_empty() {
         domain
@@ -59,6 +58,18 @@ pub fn domain_xml(
         .children(qemu_command_line(&params.qemu_globals))
         .to_document()
         .map_err(|e| internal(e.to_string()))
+}
+
+/// The record in a VM's document, as its text.
+pub(super) fn record_text(
+    config: &VmConfig,
+    params: &DomainXmlParams,
+    placement: &Placement,
+) -> Result<String, KvmError> {
+    let record = DomainRecord::new(config, params, placement)?;
+    serde_json::to_string(&record).map_err(|error| KvmError::Internal {
+        what: error.to_string(),
+    })
 }
 
 /// libvirt's `<domain type>`.

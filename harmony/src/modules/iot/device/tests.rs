@@ -7,7 +7,10 @@ use std::sync::Mutex;
 
 use async_trait::async_trait;
 
-use super::{AGENT_BINARY, AGENT_CONFIG, DeviceError, ProvisionIotAgentScore, UNIT_CONTENT};
+use super::{
+    AGENT_BINARY, AGENT_CONFIG, DeviceError, InstallIotAgentScore, ProvisionIotAgentScore,
+    UNIT_CONTENT,
+};
 use crate::domain::error::ExecutorError;
 use crate::domain::interpret::{Change, Outcome};
 use crate::domain::inventory::Inventory;
@@ -139,6 +142,7 @@ fn score(url: &str) -> ProvisionIotAgentScore {
         agent_binary: std::env::current_exe().expect("Linux"),
         architecture: VmArchitecture::of_host().expect("a host of ours"),
         insecure_registries: Vec::new(),
+        installed: false,
     }
 }
 
@@ -170,8 +174,8 @@ async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_a
         calls.extend(between);
         calls.push("/etc/containers/registries.conf.d/50-harmony.conf root:root 644");
         calls.push("/usr/local/bin/iot-agent-v0 root:root 755");
-        calls.push("/etc/iot-agent/config.toml root:iot-agent 640");
         calls.push("/etc/systemd/system/iot-agent.service root:root 644");
+        calls.push("/etc/iot-agent/config.toml root:iot-agent 640");
         if !restart {
             calls.push("cat /var/lib/harmony/iot-agent.applied");
         }
@@ -218,6 +222,53 @@ async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_a
         ]
     );
     assert_eq!(host.calls(), expected(&[], true, &["sync"]));
+}
+
+#[tokio::test]
+async fn what_devices_have_in_common_is_installed_once_and_runs_nothing() {
+    let host = Paper::new(std::env::consts::ARCH);
+    let device = score("nats://127.0.0.1:4222");
+    let common = InstallIotAgentScore {
+        agent_binary: device.agent_binary.clone(),
+        architecture: device.architecture,
+        insecure_registries: Vec::new(),
+    };
+    let interpret = Score::<Paper>::create_interpret(&common);
+    let inventory = Inventory::new("/unused");
+    interpret
+        .execute(&inventory, &host)
+        .await
+        .expect("installed");
+    let calls = host.calls();
+    let touches = |what: &str| calls.iter().any(|call| call.contains(what));
+    assert!(touches(AGENT_BINARY) && touches("packages") && touches("sync"));
+    assert!(!touches("config.toml") && !touches("unit "), "{calls:?}");
+
+    // Its fork gets what is its own, and nothing else.
+    let fork = ProvisionIotAgentScore {
+        installed: true,
+        ..device.clone()
+    };
+    execute(&fork, &host).await.expect("provisioned");
+    assert_eq!(
+        host.calls(),
+        [
+            "/etc/iot-agent/config.toml root:iot-agent 640",
+            "unit iot-agent.service restart=true",
+            "/var/lib/harmony/iot-agent.applied root:root 600",
+            "sync"
+        ]
+    );
+    // It is then the device that it would have been without.
+    let outcome = execute(&device, &host).await.expect("provisioned");
+    assert_eq!(outcome.change, Change::Unchanged, "{:?}", outcome.details);
+
+    let digest = common.digest().await.expect("a program");
+    let other = InstallIotAgentScore {
+        insecure_registries: vec!["registry.example:5000".to_owned()],
+        ..common
+    };
+    assert_ne!(other.digest().await.expect("a program"), digest);
 }
 
 #[tokio::test]

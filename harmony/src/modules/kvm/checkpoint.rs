@@ -1,0 +1,133 @@
+//! Checkpoints: a booted, provisioned guest saved once, and any number of devices that go on from it.
+//!
+//! ```text
+//! running builder VM --save_checkpoint()--> checkpoint KEY: disk, variable store, memory, description
+//!                                                |
+//!         own overlay, NVRAM, seed, document <---+---> fork(): restored with its network's link down
+//!                                                            -> identity by the guest agent -> link up
+//! ```
+//!
+//! A checkpoint is found by a [`CheckpointKey`], the digest of everything that its memory depends on; under another
+//! key it is never restored. A fork that fails half-way is removed, and its caller boots the guest instead. Until
+//! a fork has its own identity, nothing that it sends leaves its card.
+
+mod document;
+mod fork;
+mod key;
+mod link;
+mod save;
+mod save_image;
+mod script;
+mod store;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::domain::error::{ErrorKind, HintedError};
+
+pub(super) use link::{LinkState, cards_with_link};
+
+pub use document::ForkError;
+pub use key::CheckpointKey;
+pub use save_image::SaveImageError;
+pub use store::{CheckpointStore, KeyLock, StoredCheckpoint};
+
+/// How long a restored guest's agent may take to answer, and to do what it is asked for.
+const AGENT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why there is no checkpoint of a VM, or none that can be used. A guest can always be booted instead.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// Such a VM cannot be saved and restored as another.
+    #[error("a virtual machine with {what} cannot be made from a checkpoint")]
+    Ineligible {
+        /// What it has.
+        what: &'static str,
+    },
+    /// A file of the checkpoint is not what was saved.
+    #[error("checkpoint {key}: {} has {found} (expected {expected})", path.display())]
+    Altered {
+        /// Which checkpoint.
+        key: CheckpointKey,
+        /// Which file.
+        path: PathBuf,
+        /// What it is.
+        found: String,
+        /// What was saved.
+        expected: String,
+    },
+    /// Its description cannot be understood.
+    #[error("the description {} of a checkpoint is not understood", path.display())]
+    Description {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A step in the guest failed.
+    #[error("the guest '{name}' could not {action} (exit status {status}): {stderr}")]
+    InGuest {
+        /// The VM.
+        name: String,
+        /// What it was asked to do.
+        action: &'static str,
+        /// The status, or what ended it.
+        status: String,
+        /// What it said.
+        stderr: String,
+    },
+    /// A file of the checkpoint or of the fork could not be handled.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The memory image is none that is known here.
+    #[error(transparent)]
+    SaveImage(#[from] SaveImageError),
+    /// The saved machine cannot become this one.
+    #[error(transparent)]
+    Fork(#[from] ForkError),
+    /// Anything of the VM itself.
+    #[error(transparent)]
+    Kvm(#[from] super::KvmError),
+}
+
+impl CheckpointError {
+    fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+impl HintedError for CheckpointError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Kvm(error) => error.kind(),
+            _ => ErrorKind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Kvm(error) => error.hint(),
+            Self::Altered { path, .. } | Self::Description { path, .. } => Some(format!(
+                "remove {}: the checkpoint is made anew when it is needed",
+                path.parent().unwrap_or(path).display()
+            )),
+            Self::InGuest { .. } => Some(
+                "the guest needs qemu-guest-agent with guest-exec allowed, perl and systemd"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! A device that goes on from a checkpoint.
+//!
+//! ```text
+//! plan --> define (own overlay, NVRAM, seed, document) --> restore, link down
+//!      --> agent answers --> identity script --> link up --> running
+//! ```
+//! Whatever fails, the domain and its files are removed: what is left is either a device of its own or nothing.
+
+use std::time::{Duration, SystemTime};
+
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::time::Instant;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::domain::error::ExecutorError;
+use crate::domain::topology::virtualization::VirtualMachineSpec;
+use crate::modules::kvm::bringup::{Defined, Origin, Planned};
+use crate::modules::kvm::error::KvmError;
+use crate::modules::kvm::guest_agent::GuestAgent;
+use crate::modules::kvm::libvirt::Libvirt;
+use crate::modules::kvm::placement::Placement;
+use crate::modules::kvm::topology::KvmVirtualMachineHost;
+use crate::modules::kvm::types::VmConfig;
+use crate::modules::ssh::HostKey;
+
+use super::document::{Identity, Substitutions};
+use super::link::LinkState;
+use super::save_image::SaveImage;
+use super::script::{ENTROPY_BYTES, GuestIdentity};
+use super::store::{DISK, MEMORY, NVRAM};
+use super::{AGENT_TIMEOUT, CheckpointError, StoredCheckpoint};
+
+/// What is needed to make a restored guest a device of its own.
+struct Fork<'a> {
+    libvirt: &'a Libvirt,
+    checkpoint: &'a StoredCheckpoint,
+    name: String,
+    hostname: String,
+    placement: Placement,
+    host_key: HostKey,
+    document: String,
+    memory: SaveImage,
+}
+
+impl KvmVirtualMachineHost {
+    /// Makes the VM of a spec from a checkpoint with that spec's key. When it returns, the guest runs under its own
+    /// name, addresses, host key and machine id, and its network is on its way up.
+    ///
+    /// From inside, `product_uuid`, the serial number and the boot id are still the checkpoint's until the first
+    /// power cycle: the guest has read them already.
+    ///
+    /// # Guarantees
+    /// After a failure nothing of the VM is left.
+    ///
+    /// # Errors
+    /// A VM of that name is there; a checkpoint that was altered; whatever keeps the VM from being made or
+    /// restored, or its guest from taking its identity.
+    pub async fn fork(
+        &self,
+        spec: &VirtualMachineSpec,
+        checkpoint: &StoredCheckpoint,
+    ) -> Result<(), ExecutorError> {
+        let started = Instant::now();
+        let config = VmConfig::try_from(spec)?;
+        let _lock = self.lock(config.name())?;
+        if self.recorded(config.name()).await?.is_some() {
+            return Err(KvmError::NameTaken {
+                name: config.name().to_string(),
+            }
+            .into());
+        }
+        let hostname = config.name().hostname();
+        let mut planned = self.planner().await?.plan(config, None).await?;
+        let host_key = planned
+            .host_key
+            .clone()
+            .ok_or(CheckpointError::Ineligible {
+                what: "no first boot of harmony's",
+            })?;
+        let memory = SaveImage::open(&checkpoint.file(MEMORY)).map_err(CheckpointError::from)?;
+        let document = fork_document(&planned, checkpoint, &memory)?;
+        planned.origin = Origin::Checkpoint {
+            disk: checkpoint.file(DISK),
+            nvram: checkpoint.file(NVRAM),
+        };
+        let libvirt = self.libvirt().await?;
+        let fork = Fork {
+            libvirt,
+            checkpoint,
+            name: planned.config.name().to_string(),
+            hostname,
+            placement: planned.placement.clone(),
+            host_key,
+            document,
+            memory,
+        };
+        let defined = planned.define(libvirt).await?;
+        match fork.bring_up().await {
+            Ok(()) => {
+                let seconds = started.elapsed().as_secs_f64();
+                info!(vm = %fork.name, checkpoint = %checkpoint.key, seconds, "forked");
+                Ok(())
+            }
+            Err(error) => {
+                fork.undo(defined).await;
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// The saved document as the planned VM's.
+fn fork_document(
+    planned: &Planned,
+    checkpoint: &StoredCheckpoint,
+    memory: &SaveImage,
+) -> Result<String, CheckpointError> {
+    let record = planned.record()?;
+    let saved = Identity {
+        name: &checkpoint.name,
+        placement: &checkpoint.placement,
+    };
+    let new = Identity {
+        name: planned.config.name().as_str(),
+        placement: &planned.placement,
+    };
+    Ok(Substitutions::new(saved, new, &record)?.apply(&memory.document)?)
+}
+
+impl Fork<'_> {
+    async fn bring_up(&self) -> Result<(), CheckpointError> {
+        self.restore().await?;
+        let agent = GuestAgent {
+            libvirt: self.libvirt,
+            name: &self.name,
+        };
+        agent.wait(AGENT_TIMEOUT).await?;
+        let ended = agent
+            .run_script(&self.identity()?.script(), AGENT_TIMEOUT)
+            .await?;
+        ended.require(&self.name, "take its identity")?;
+        self.libvirt.set_links(&self.name, LinkState::Up).await?;
+        Ok(())
+    }
+
+    async fn restore(&self) -> Result<(), CheckpointError> {
+        let directory = self.placement.overlay.parent().unwrap_or("/".as_ref());
+        let scratch = tempfile::Builder::new()
+            .prefix(".memory-")
+            .tempdir_in(directory)
+            .map_err(CheckpointError::io("make a directory in", directory))?;
+        let file = scratch.path().join(MEMORY);
+        let (memory, document, target) = (self.memory.clone(), self.document.clone(), file.clone());
+        let written = tokio::task::spawn_blocking(move || memory.write_as(&document, &target));
+        written.await.map_err(|error| KvmError::Internal {
+            what: format!("copying a memory image did not end: {error}"),
+        })??;
+        self.libvirt.restore(&self.name, &file).await?;
+        scratch
+            .close()
+            .map_err(CheckpointError::io("remove", file))?;
+        Ok(())
+    }
+
+    fn identity(&self) -> Result<GuestIdentity, CheckpointError> {
+        let mut entropy = [0; ENTROPY_BYTES];
+        let filled = getrandom(&mut entropy, GetRandomFlags::empty())
+            .map_err(|errno| CheckpointError::io("read", "getrandom(2)")(errno.into()))?;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let now: Duration = now.unwrap_or_default();
+        if filled < ENTROPY_BYTES {
+            return Err(CheckpointError::Ineligible {
+                what: "no randomness of the host's",
+            });
+        }
+        let old = self.checkpoint.placement.macs.iter().copied();
+        Ok(GuestIdentity {
+            hostname: self.hostname.clone(),
+            machine_id: Uuid::new_v4(),
+            host_key: self.host_key.clone(),
+            macs: old.zip(self.placement.macs.iter().copied()).collect(),
+            entropy,
+            now: now.as_secs(),
+        })
+    }
+
+    async fn undo(&self, defined: Defined) {
+        if let Err(error) = defined.undo(self.libvirt).await {
+            warn!(vm = %self.name, %error, "could not be removed after a failed fork");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What a checkpoint is known by.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::topology::virtualization::{
+    Accelerator, DiskSource, NetworkCard, VirtualMachineSpec,
+};
+use crate::modules::host::{HostFacts, LibvirtFacts};
+use crate::modules::image::Sha256Digest;
+use crate::modules::kvm::KvmError;
+use crate::modules::kvm::params::DomainXmlParams;
+use crate::modules::kvm::preview::preview;
+use crate::modules::kvm::types::VmConfig;
+
+use super::CheckpointError;
+
+/// Changes when what harmony does to a guest before it is saved, or after it was restored, does.
+const LAYOUT: u32 = 1;
+
+/// The name that stands for every name.
+const STAND_IN: &str = "checkpoint";
+
+/// The digest of everything that a saved guest's memory depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CheckpointKey(Sha256Digest);
+
+impl CheckpointKey {
+    /// Its first 16 hexadecimal digits, for names.
+    pub fn short(&self) -> String {
+        self.0.to_string().chars().take(16).collect()
+    }
+}
+
+impl fmt::Display for CheckpointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for CheckpointKey {
+    type Err = <Sha256Digest as FromStr>::Err;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// What a key is the digest of, as JSON.
+#[derive(Serialize)]
+struct Inputs<'a> {
+    layout: u32,
+    harmony: &'static str,
+    /// The document without identity: machine, CPU, devices, firmware, files of the host.
+    document: &'a str,
+    image: Sha256Digest,
+    emulator: Sha256Digest,
+    libvirt: Option<String>,
+    /// Under KVM the guest sees the host's CPU.
+    host_cpu: Option<String>,
+    /// What the caller has done in the guest.
+    content: &'a str,
+}
+
+/// The key of a checkpoint from which a VM of this spec could be made on this host. Reads the image and the emulator.
+pub(super) fn key(
+    spec: &VirtualMachineSpec,
+    host: &HostFacts,
+    content: &str,
+) -> Result<CheckpointKey, CheckpointError> {
+    let spec = without_identity(spec)?;
+    let params = DomainXmlParams::resolve(&VmConfig::try_from(&spec)?, host)?;
+    let document = preview(&spec, host)?.xml;
+    let image = spec.image.clone().unwrap_or_default();
+    let inputs = Inputs {
+        layout: LAYOUT,
+        harmony: env!("CARGO_PKG_VERSION"),
+        document: &document,
+        image: digest(&image)?,
+        emulator: digest(&params.emulator)?,
+        libvirt: match &host.libvirt {
+            LibvirtFacts::Answers { version, .. } => Some(version.to_string()),
+            LibvirtFacts::Unasked | LibvirtFacts::Silent { .. } => None,
+        },
+        host_cpu: (params.accelerator == Accelerator::Kvm).then(|| host.cpu.model.clone()),
+        content,
+    };
+    let json = serde_json::to_vec(&inputs).map_err(|error| KvmError::Internal {
+        what: error.to_string(),
+    })?;
+    Ok(CheckpointKey(Sha256Digest::of(&json)))
+}
+
+fn digest(file: &Path) -> Result<Sha256Digest, CheckpointError> {
+    Sha256Digest::of_file(file).map_err(CheckpointError::io("read", PathBuf::from(file)))
+}
+
+/// The spec of every VM that differs from this one in its identity alone.
+pub(super) fn without_identity(
+    spec: &VirtualMachineSpec,
+) -> Result<VirtualMachineSpec, CheckpointError> {
+    let ineligible = |what| Err(CheckpointError::Ineligible { what });
+    if !spec.shares.is_empty() {
+        return ineligible("shared directories");
+    }
+    if spec
+        .disks
+        .iter()
+        .any(|disk| !matches!(disk.source, DiskSource::File { .. }) || !disk.read_only)
+    {
+        return ineligible("data disks of its own");
+    }
+    if spec.first_boot.is_none() {
+        return ineligible("no first boot of harmony's");
+    }
+    if spec.serial.is_some() {
+        return ineligible("a serial number of its own, which the guest has read already");
+    }
+    let networks = spec.networks.iter().map(|card| NetworkCard {
+        mac: None,
+        ..card.clone()
+    });
+    Ok(VirtualMachineSpec {
+        name: STAND_IN.to_owned(),
+        uuid: None,
+        networks: networks.collect(),
+        ..spec.clone()
+    })
+}

@@ -1,0 +1,124 @@
+//! Making a checkpoint of a running VM, which ends it.
+
+use std::fs;
+use std::path::Path;
+
+use tracing::info;
+
+use crate::domain::error::ExecutorError;
+use crate::domain::topology::virtualization::{VirtualMachineSpec, VmStatus};
+use crate::modules::kvm::error::KvmError;
+use crate::modules::kvm::guest_agent::GuestAgent;
+use crate::modules::kvm::topology::{KvmVirtualMachineHost, checked};
+use crate::modules::kvm::types::VmConfig;
+
+use super::link::LinkState;
+use super::store::{CheckpointStore, DISK, MEMORY, NVRAM};
+use super::{AGENT_TIMEOUT, CheckpointError, CheckpointKey, StoredCheckpoint, key};
+
+/// What is written is on the disk, so that a fork whose power is cut soon has all of it.
+const SETTLE: &str = "sync\n";
+
+impl KvmVirtualMachineHost {
+    /// The checkpoints of this host's pool.
+    pub fn checkpoints(&self) -> CheckpointStore {
+        CheckpointStore::of_pool(&self.pool())
+    }
+
+    /// The key of the checkpoint from which a VM of this spec can be made here. `content` says what was done in
+    /// the guest before it was saved: a digest of the programs and settings that were installed.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Ineligible`] for a spec whose machine cannot be forked; a spec that is wrong or that
+    /// this host cannot run; an image or emulator that cannot be read.
+    pub async fn checkpoint_key(
+        &self,
+        spec: &VirtualMachineSpec,
+        content: &str,
+    ) -> Result<CheckpointKey, ExecutorError> {
+        let (spec, facts, content) = (spec.clone(), self.facts().await.clone(), content.to_owned());
+        // Hashes an image and a program.
+        let made = tokio::task::spawn_blocking(move || key::key(&spec, &facts, &content)).await;
+        Ok(made.map_err(|error| KvmError::Internal {
+            what: format!("making a key did not end: {error}"),
+        })??)
+    }
+
+    /// Saves a running VM of harmony's as the checkpoint `key`, and removes the VM. Its guest must be provisioned
+    /// up to, and not including, what is particular to one device.
+    ///
+    /// # Guarantees
+    /// The checkpoint is there whole or not at all. After a failure the VM is gone.
+    ///
+    /// # Errors
+    /// No such VM, or one that does not run; a guest without a guest agent; libvirt's refusal; no space.
+    pub async fn save_checkpoint(
+        &self,
+        name: &str,
+        key: CheckpointKey,
+    ) -> Result<StoredCheckpoint, ExecutorError> {
+        let name = checked(name)?;
+        let _lock = self.lock(&name)?;
+        let saved = self.save_locked(&name, key).await;
+        let removed = self.remove(&name).await;
+        let checkpoint = saved?;
+        removed?;
+        info!(%key, bytes = checkpoint.bytes(), "checkpoint saved");
+        Ok(checkpoint)
+    }
+
+    async fn save_locked(
+        &self,
+        name: &crate::modules::kvm::VmName,
+        key: CheckpointKey,
+    ) -> Result<StoredCheckpoint, CheckpointError> {
+        let record = self.existing(name).await?;
+        key::without_identity(&record.spec)?;
+        let status = self.status(name).await?;
+        if status != VmStatus::Running {
+            return Err(KvmError::NotRunning {
+                name: name.to_string(),
+                status,
+                awaited: "a checkpoint",
+            }
+            .into());
+        }
+        let config = VmConfig::try_from(&record.spec)?;
+        let placement = self
+            .planner()
+            .await?
+            .replan(&config, &record)
+            .await?
+            .placement;
+        let libvirt = self.libvirt().await?;
+        let agent = GuestAgent {
+            libvirt,
+            name: name.as_str(),
+        };
+        agent.wait(AGENT_TIMEOUT).await?;
+        let settled = agent.run_script(SETTLE, AGENT_TIMEOUT).await?;
+        settled.require(name.as_str(), "write its disks' caches")?;
+        libvirt.set_links(name.as_str(), LinkState::Down).await?;
+
+        let store = self.checkpoints();
+        let begun = store.begin()?;
+        let memory = begun.path().join(MEMORY);
+        libvirt.save(self.uri, name.as_str(), &memory).await?;
+        let take = |from: &Path, to: &str| {
+            let to = begun.path().join(to);
+            fs::rename(from, &to).map_err(CheckpointError::io("move", from))
+        };
+        take(&placement.overlay, DISK)?;
+        if record.firmware.is_some() {
+            take(&placement.nvram, NVRAM)?;
+        }
+        let name = name.to_string();
+        let published =
+            tokio::task::spawn_blocking(move || store.publish(key, &name, placement, begun));
+        published.await.map_err(|error| {
+            CheckpointError::from(KvmError::Internal {
+                what: format!("keeping a checkpoint did not end: {error}"),
+            })
+        })?
+    }
+}

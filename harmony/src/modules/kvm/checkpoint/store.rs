@@ -1,0 +1,338 @@
+//! Where checkpoints are kept: beside the VMs' disks, where QEMU may read them, one directory for each key.
+//!
+//! A directory gets its name when everything in it is whole and on the disk. Each use compares size and
+//! modification time with what was saved, and hashes a file in which they differ.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use crate::modules::image::Sha256Digest;
+use crate::modules::kvm::KvmError;
+use crate::modules::kvm::placement::Placement;
+
+use super::{CheckpointError, CheckpointKey};
+
+/// The directory in the pool.
+const DIRECTORY: &str = "harmony-checkpoints";
+/// The guest's disk as it was, a backing file for forks.
+pub(super) const DISK: &str = "disk.qcow2";
+/// The UEFI variable store as it was.
+pub(super) const NVRAM: &str = "VARS.fd";
+/// The guest's memory and devices as they were.
+pub(super) const MEMORY: &str = "memory.save";
+/// The description, written last.
+const DESCRIPTION: &str = "checkpoint.json";
+
+/// The checkpoints of one pool.
+#[derive(Debug, Clone)]
+pub struct CheckpointStore {
+    root: PathBuf,
+}
+
+/// What is known of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredCheckpoint {
+    /// What it is known by.
+    pub key: CheckpointKey,
+    /// The VM that was saved.
+    pub name: String,
+    /// What was particular to that VM.
+    pub(super) placement: Placement,
+    /// Its files, by name.
+    pub(super) files: Vec<StoredFile>,
+    #[serde(skip)]
+    directory: PathBuf,
+}
+
+/// Held by the one process that makes a checkpoint.
+#[derive(Debug)]
+pub struct KeyLock {
+    _file: File,
+}
+
+/// A file of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StoredFile {
+    name: String,
+    bytes: u64,
+    modified_seconds: i64,
+    modified_nanoseconds: i64,
+    sha256: Sha256Digest,
+}
+
+impl StoredFile {
+    /// The file of that name in `directory`, hashed.
+    fn of(directory: &Path, name: &str) -> Result<Self, CheckpointError> {
+        let path = directory.join(name);
+        let metadata = fs::metadata(&path).map_err(CheckpointError::io("read", &path))?;
+        Ok(Self {
+            name: name.to_owned(),
+            bytes: metadata.len(),
+            modified_seconds: metadata.mtime(),
+            modified_nanoseconds: metadata.mtime_nsec(),
+            sha256: Sha256Digest::of_file(&path).map_err(CheckpointError::io("read", &path))?,
+        })
+    }
+
+    fn verify(&self, key: CheckpointKey, directory: &Path) -> Result<(), CheckpointError> {
+        let path = directory.join(&self.name);
+        let metadata = fs::metadata(&path).map_err(CheckpointError::io("read", &path))?;
+        let modified = (metadata.mtime(), metadata.mtime_nsec());
+        let altered = |found: String, expected: String| CheckpointError::Altered {
+            key,
+            path: path.clone(),
+            found,
+            expected,
+        };
+        if metadata.len() != self.bytes {
+            let bytes = |n: u64| format!("{n} bytes");
+            return Err(altered(bytes(metadata.len()), bytes(self.bytes)));
+        }
+        if modified == (self.modified_seconds, self.modified_nanoseconds) {
+            return Ok(());
+        }
+        let digest = Sha256Digest::of_file(&path).map_err(CheckpointError::io("read", &path))?;
+        if digest == self.sha256 {
+            return Ok(());
+        }
+        let text = |digest: Sha256Digest| format!("SHA-256 {digest}");
+        Err(altered(text(digest), text(self.sha256)))
+    }
+}
+
+impl StoredCheckpoint {
+    /// One of its files.
+    pub(super) fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// The bytes of all its files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+}
+
+impl CheckpointStore {
+    /// The store of the pool; nothing is made.
+    pub fn of_pool(pool: &Path) -> Self {
+        Self {
+            root: pool.join(DIRECTORY),
+        }
+    }
+
+    fn directory(&self, key: CheckpointKey) -> PathBuf {
+        self.root.join(key.short())
+    }
+
+    /// The checkpoint of that key, verified.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Altered`] and [`CheckpointError::Description`] when it is there but not as it was saved.
+    pub fn open(&self, key: CheckpointKey) -> Result<Option<StoredCheckpoint>, CheckpointError> {
+        let directory = self.directory(key);
+        let Some(checkpoint) = read(&directory)? else {
+            return Ok(None);
+        };
+        if checkpoint.key != key {
+            // Another key with the same first digits.
+            return Ok(None);
+        }
+        for file in &checkpoint.files {
+            file.verify(key, &directory)?;
+        }
+        // What was used lately is pruned last.
+        let description = directory.join(DESCRIPTION);
+        File::open(&description)
+            .and_then(|file| file.set_modified(SystemTime::now()))
+            .map_err(CheckpointError::io("touch", description))?;
+        Ok(Some(checkpoint))
+    }
+
+    /// Every checkpoint that can be read, unverified, the least recently used first.
+    pub fn list(&self) -> Result<Vec<StoredCheckpoint>, CheckpointError> {
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(CheckpointError::io("list", &self.root)(error)),
+        };
+        let mut found = Vec::new();
+        for entry in entries {
+            let path = entry
+                .map_err(CheckpointError::io("list", &self.root))?
+                .path();
+            if let Some(checkpoint) = read(&path)? {
+                let used = fs::metadata(path.join(DESCRIPTION)).and_then(|m| m.modified());
+                found.push((used.unwrap_or(SystemTime::UNIX_EPOCH), checkpoint));
+            }
+        }
+        found.sort_by_key(|(used, checkpoint)| (*used, checkpoint.key.to_string()));
+        Ok(found
+            .into_iter()
+            .map(|(_, checkpoint)| checkpoint)
+            .collect())
+    }
+
+    /// Removes checkpoints that were not used for `age`, and then the least recently used ones until all take at
+    /// most `bytes`. One whose disk is in `in_use` stays.
+    pub fn prune(
+        &self,
+        age: Duration,
+        bytes: u64,
+        in_use: &[PathBuf],
+    ) -> Result<Vec<CheckpointKey>, CheckpointError> {
+        let all = self.list()?;
+        let mut total: u64 = all.iter().map(StoredCheckpoint::bytes).sum();
+        let mut removed = Vec::new();
+        for checkpoint in all {
+            let used = fs::metadata(checkpoint.file(DESCRIPTION)).and_then(|m| m.modified());
+            let idle = used
+                .ok()
+                .and_then(|used| used.elapsed().ok())
+                .unwrap_or_default();
+            if (idle < age && total <= bytes) || in_use.contains(&checkpoint.file(DISK)) {
+                continue;
+            }
+            self.remove(&checkpoint)?;
+            total = total.saturating_sub(checkpoint.bytes());
+            removed.push(checkpoint.key);
+        }
+        Ok(removed)
+    }
+
+    fn remove(&self, checkpoint: &StoredCheckpoint) -> Result<(), CheckpointError> {
+        let directory = &checkpoint.directory;
+        // Without its description it is no checkpoint, whatever else is still there.
+        let description = directory.join(DESCRIPTION);
+        fs::remove_file(&description).map_err(CheckpointError::io("remove", description))?;
+        fs::remove_dir_all(directory).map_err(CheckpointError::io("remove", directory))?;
+        info!(key = %checkpoint.key, "checkpoint removed");
+        Ok(())
+    }
+
+    /// Waits until no other process makes the checkpoint of that key. Released when dropped, also by a crash.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub async fn lock(&self, key: CheckpointKey) -> Result<KeyLock, CheckpointError> {
+        self.make_root()?;
+        let path = self.root.join(format!(".{}.lock", key.short()));
+        let locked = tokio::task::spawn_blocking(move || {
+            let file = File::options()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(0o600)
+                .open(&path)
+                .map_err(CheckpointError::io("lock", &path))?;
+            file.lock().map_err(CheckpointError::io("lock", path))?;
+            Ok(KeyLock { _file: file })
+        });
+        locked.await.unwrap_or_else(|error| {
+            Err(KvmError::Internal {
+                what: format!("waiting for a checkpoint did not end: {error}"),
+            }
+            .into())
+        })
+    }
+
+    fn make_root(&self) -> Result<(), CheckpointError> {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.root);
+        made.map_err(CheckpointError::io("make", &self.root))
+    }
+
+    /// A directory in which a checkpoint is put together; removed when it is dropped.
+    pub(super) fn begin(&self) -> Result<tempfile::TempDir, CheckpointError> {
+        let made = DirBuilder::new()
+            .recursive(true)
+            .mode(0o711)
+            .create(&self.root);
+        made.map_err(CheckpointError::io("make", &self.root))?;
+        tempfile::Builder::new()
+            .prefix(".unfinished-")
+            .permissions(fs::Permissions::from_mode(0o711))
+            .tempdir_in(&self.root)
+            .map_err(CheckpointError::io("make a directory in", &self.root))
+    }
+
+    /// Gives what was put together its name.
+    pub(super) fn publish(
+        &self,
+        key: CheckpointKey,
+        name: &str,
+        placement: Placement,
+        begun: tempfile::TempDir,
+    ) -> Result<StoredCheckpoint, CheckpointError> {
+        let mut files = Vec::new();
+        for name in [DISK, NVRAM, MEMORY] {
+            let path = begun.path().join(name);
+            if name == NVRAM && !path.exists() {
+                continue;
+            }
+            let file = File::open(&path).map_err(CheckpointError::io("read", &path))?;
+            file.sync_all()
+                .map_err(CheckpointError::io("write out", &path))?;
+            files.push(StoredFile::of(begun.path(), name)?);
+        }
+        let directory = self.directory(key);
+        let checkpoint = StoredCheckpoint {
+            key,
+            name: name.to_owned(),
+            placement,
+            files,
+            directory: directory.clone(),
+        };
+        let description = begun.path().join(DESCRIPTION);
+        let text = serde_json::to_vec_pretty(&checkpoint).map_err(|source| {
+            CheckpointError::Description {
+                path: description.clone(),
+                source,
+            }
+        })?;
+        fs::write(&description, text).map_err(CheckpointError::io("write", &description))?;
+        File::open(&description)
+            .and_then(|file| file.sync_all())
+            .map_err(CheckpointError::io("write out", &description))?;
+        // What is there of that name is broken, or of another key: it would have been used.
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(CheckpointError::io("replace", &directory)(error));
+            }
+            _ => {}
+        }
+        let begun = begun.keep();
+        fs::rename(&begun, &directory).map_err(CheckpointError::io("rename", begun))?;
+        File::open(&self.root)
+            .and_then(|root| root.sync_all())
+            .map_err(CheckpointError::io("write out", &self.root))?;
+        Ok(checkpoint)
+    }
+}
+
+fn read(directory: &Path) -> Result<Option<StoredCheckpoint>, CheckpointError> {
+    let path = directory.join(DESCRIPTION);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(CheckpointError::io("read", path)(error)),
+    };
+    match serde_json::from_slice::<StoredCheckpoint>(&text) {
+        Ok(checkpoint) => Ok(Some(StoredCheckpoint {
+            directory: directory.to_owned(),
+            ..checkpoint
+        })),
+        Err(source) => Err(CheckpointError::Description { path, source }),
+    }
+}
