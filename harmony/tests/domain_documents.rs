@@ -240,6 +240,22 @@ fn documents_and_decisions_are_the_golden_ones() {
     );
 }
 
+/// What harmony makes of Arm's machines is what Arm's specification asks of one.
+#[test]
+fn every_arm_machine_conforms() {
+    for scenario in scenarios() {
+        let report = scenario.preview().conformance;
+        assert_eq!(
+            report.is_some(),
+            scenario.spec.architecture == Aarch64,
+            "{}",
+            scenario.name
+        );
+        let failed = report.map(|r| r.failures().map(|c| c.id).collect::<Vec<_>>());
+        assert_eq!(failed.unwrap_or_default(), [], "{}", scenario.name);
+    }
+}
+
 #[test]
 fn every_golden_file_has_its_scenario() {
     let scenarios = scenarios();

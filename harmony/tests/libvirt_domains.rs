@@ -16,6 +16,8 @@ use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::firmware::CandidateContent;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 
+use crate::bootable::write_arm64_disk;
+
 struct Bench {
     dir: tempfile::TempDir,
     host: KvmVirtualMachineHost,
@@ -54,11 +56,10 @@ impl Bench {
         Self { dir, host, pool }
     }
 
-    /// A VM whose disk has nothing to boot, so that only the firmware runs.
+    /// A VM whose disk has nothing that runs, so that only the firmware does.
     fn spec(&self, name: &str) -> VirtualMachineSpec {
-        let image = self.dir.path().join("empty.raw");
-        let file = std::fs::File::create(&image).expect("an image");
-        file.set_len(16 << 20).expect("sized");
+        let image = self.dir.path().join("disk.raw");
+        write_arm64_disk(&image);
         VirtualMachineSpec {
             image: Some(image),
             memory_mib: 256,
@@ -175,13 +176,15 @@ async fn what_is_refused_leaves_nothing_behind() {
     let dir = bench.dir.path();
     std::fs::write(dir.join("page.qcow2"), "<html>not found</html>").expect("written");
     std::fs::write(dir.join("cut.qcow2"), b"QFI\xfb\0\0\0\x09").expect("written");
-    qemu_img(dir, "create -q -f qcow2 -F raw -b empty.raw backed.qcow2");
+    qemu_img(dir, "create -q -f qcow2 -F raw -b disk.raw backed.qcow2");
     qemu_img(
         dir,
         "create -q -f qcow2 -o data_file=elsewhere.raw,data_file_raw=on split.qcow2 1M",
     );
+    qemu_img(dir, "create -q -f qcow2 empty.qcow2 16M");
     let images = [
         "absent.qcow2",
+        "empty.qcow2",
         "page.qcow2",
         "cut.qcow2",
         "backed.qcow2",
@@ -191,7 +194,7 @@ async fn what_is_refused_leaves_nothing_behind() {
         image: Some(dir.join(name)),
         ..good.clone()
     };
-    let mut cases: Vec<VirtualMachineSpec> = images.into_iter().map(with_image).collect();
+    let mut cases: Vec<VirtualMachineSpec> = images.into_iter().map(&with_image).collect();
     cases.push(VirtualMachineSpec {
         vcpus: 0,
         ..good.clone()
@@ -215,6 +218,14 @@ async fn what_is_refused_leaves_nothing_behind() {
         assert_eq!(bench.pool_files(name), Vec::<PathBuf>::new(), "{error}");
         assert_eq!(host.vm_status(name).await.expect("known"), VmStatus::Absent);
     }
+    let empty = with_image("empty.qcow2");
+    let error = host.ensure_vm(&empty, OnChange::Refuse).await;
+    let error = error.expect_err("refused");
+    let Some(KvmError::NonConformingImage { clauses, .. }) = error.downcast_ref() else {
+        panic!("{error:?}");
+    };
+    let ids: Vec<&str> = clauses.iter().map(|clause| clause.id.as_str()).collect();
+    assert_eq!(ids, ["protective-mbr", "primary-gpt", "backup-gpt"]);
 }
 
 fn qemu_img(dir: &std::path::Path, arguments: &str) {

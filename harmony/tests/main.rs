@@ -1,5 +1,7 @@
 //! The integration tests of the library: one binary.
 
+#[cfg(feature = "kvm")]
+mod bootable;
 mod domain_documents;
 mod firmware_trees;
 mod hosts;

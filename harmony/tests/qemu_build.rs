@@ -8,6 +8,7 @@ use harmony::domain::topology::virtualization::{
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 
+use crate::bootable::write_arm64_disk;
 use crate::qemu_store::Bench;
 
 /// The firmware alone takes 6 to 12 s under TCG, and longer beside other guests.
@@ -24,9 +25,8 @@ async fn a_domain_runs_on_a_build_from_a_store() {
     let name = "harmony-test-build";
     host.destroy_vm(name).await.expect("swept");
 
-    let image = bench.dir.path().join("empty.raw");
-    let file = std::fs::File::create(&image).expect("an image");
-    file.set_len(16 << 20).expect("sized");
+    let image = bench.dir.path().join("disk.raw");
+    write_arm64_disk(&image);
     let spec = VirtualMachineSpec {
         image: Some(image),
         memory_mib: 256,

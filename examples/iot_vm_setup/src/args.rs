@@ -118,6 +118,11 @@ pub(crate) struct Args {
     #[arg(long, conflicts_with = "destroy")]
     pub(crate) preflight: bool,
 
+    /// Print what an image has, and whether a guest of --arch and --firmware can start from it: exit code
+    /// 1 when it does not conform. Touches nothing
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["preflight", "destroy", "dry_run", "print_facts", "reset_nvram"])]
+    pub(crate) inspect: Option<PathBuf>,
+
     /// Power the VM off and remove everything that was made for it
     #[arg(long)]
     pub(crate) destroy: bool,

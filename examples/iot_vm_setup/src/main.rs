@@ -4,6 +4,7 @@
 //! failure.
 
 mod args;
+mod inspect;
 mod output;
 mod setup;
 

@@ -81,9 +81,12 @@ impl Device {
     }
 }
 
-/// Every knob with its reason, and every firmware that was not taken.
+/// Every knob with its reason, the machine's conformance, and every firmware that was not taken.
 pub(crate) fn explanation(preview: &Preview) -> String {
     let mut text = preview.decisions.to_string();
+    if let Some(report) = &preview.conformance {
+        text.push_str(&format!("\nconformance:\n{report}\n"));
+    }
     if !preview.firmware_rejected.is_empty() {
         text.push_str("\nfirmware that was not taken:\n");
     }

@@ -28,6 +28,7 @@ use iot_contracts::{AgentConfig, AgentStatus, DeviceId, NatsConfig, NatsCredenti
 use tracing::info;
 
 use crate::args::Args;
+use crate::inspect;
 use crate::output::{Device, SshLogin, Stage, explanation, print, print_json};
 
 /// The user that cloud-init makes in the guest.
@@ -137,6 +138,9 @@ impl Stages {
 
 /// Does what the command line says.
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
+    if let Some(image) = &args.inspect {
+        return inspect::run(args, image);
+    }
     // The name is checked first: it becomes part of paths and keys.
     let name: VmName = args.vm_name().parse().map_err(invalid_name)?;
     let data_dir = assets::data_dir()?;

@@ -76,8 +76,25 @@ pub async fn prove_kvm(own: VmArchitecture, emulator: &Path) -> KvmProof {
         VmArchitecture::Aarch64 => run_aarch64_guest(emulator).await,
     };
     match outcome {
-        Ok(()) => KvmProof::Executes,
-        Err(reason) => KvmProof::Broken { reason },
+        Ok(Verdict::Executed) => KvmProof::Executes,
+        Ok(Verdict::Failed(reason)) => KvmProof::Broken { reason },
+        Err(reason) => KvmProof::Absent { reason },
+    }
+}
+
+/// What became of a test guest that QEMU was started for.
+enum Verdict {
+    Executed,
+    Failed(String),
+}
+
+impl Verdict {
+    fn of((status, said): (Option<i32>, String), expected: i32) -> Self {
+        if status == Some(expected) {
+            Self::Executed
+        } else {
+            Self::Failed(describe(status, &said))
+        }
     }
 }
 
@@ -105,17 +122,14 @@ fn guest_arguments<'a>(accelerator: &'a str, cpu: &'a str, machine: &'a str) -> 
     arguments
 }
 
-async fn run_x86_64_guest(emulator: &Path) -> Result<(), String> {
+async fn run_x86_64_guest(emulator: &Path) -> Result<Verdict, String> {
     let rom = write_rom(&exit_firmware())?;
     let mut command = Command::new(emulator);
     command
         .args(guest_arguments("kvm", "host", EXIT_MACHINE))
         .arg(rom.path());
     let expected = i32::from(EXIT_VALUE) * 2 + 1;
-    match run_bounded(&mut command).await? {
-        (Some(status), _) if status == expected => Ok(()),
-        (status, said) => Err(describe(status, &said)),
-    }
+    Ok(Verdict::of(run_bounded(&mut command).await?, expected))
 }
 
 /// The aarch64 guest: 20 million rounds of a loop, then PSCI's SYSTEM_OFF, on which QEMU exits with 0.
@@ -136,16 +150,13 @@ fn psci_off_firmware() -> Vec<u8> {
         .collect()
 }
 
-async fn run_aarch64_guest(emulator: &Path) -> Result<(), String> {
+async fn run_aarch64_guest(emulator: &Path) -> Result<Verdict, String> {
     let rom = write_rom(&psci_off_firmware())?;
     let mut command = Command::new(emulator);
     command
         .args(guest_arguments("kvm", "host", PSCI_OFF_MACHINE))
         .arg(rom.path());
-    match run_bounded(&mut command).await? {
-        (Some(0), _) => Ok(()),
-        (status, said) => Err(describe(status, &said)),
-    }
+    Ok(Verdict::of(run_bounded(&mut command).await?, 0))
 }
 
 fn write_rom(content: &[u8]) -> Result<tempfile::NamedTempFile, String> {

@@ -91,7 +91,10 @@ async fn read_kvm(cache: &mut HostCache, own: VmArchitecture, emulator: &Path) -
         return proof;
     }
     let proof = prove_kvm(own, emulator).await;
-    cache.keep_kvm(emulator, &proof);
+    // What kept the test guest from being tried may be gone the next time.
+    if !matches!(proof, KvmProof::Absent { .. }) {
+        cache.keep_kvm(emulator, &proof);
+    }
     proof
 }
 

@@ -6,14 +6,14 @@ use std::process::Stdio;
 
 use serde::Deserialize;
 use tokio::process::Command;
-use tracing::debug;
 
 use crate::domain::topology::virtualization::DiskSource;
 use crate::modules::host::find_program;
 use crate::modules::image::Sha256Digest;
 use crate::modules::image::format::DiskFormat;
-use crate::modules::image::inspect::{BootLoaders, boot_loaders};
+use crate::modules::image::inspect::BootPath;
 
+use super::conformance;
 use super::error::KvmError;
 use super::files::VmFiles;
 use super::placement::PlacedDisk;
@@ -49,11 +49,11 @@ struct FormatData {
     data_file: Option<PathBuf>,
 }
 
-/// Checks that the image can be the backing file of this VM's disk.
+/// Checks that the image can be the backing file of this VM's disk, and start the VM.
 ///
 /// # Errors
-/// [`KvmError::UnsuitableImage`] with the reason.
-pub(super) async fn check_image(config: &VmConfig) -> Result<ImageInfo, KvmError> {
+/// [`KvmError::UnsuitableImage`] with the reason, and what [`conformance::check_image`] finds.
+pub(super) async fn check_image(config: &VmConfig, boot: BootPath) -> Result<ImageInfo, KvmError> {
     let path = config.image();
     let unsuitable = |reason: String| KvmError::UnsuitableImage {
         name: config.name().to_string(),
@@ -61,15 +61,7 @@ pub(super) async fn check_image(config: &VmConfig) -> Result<ImageInfo, KvmError
         reason,
     };
     let info = inspect(path).await?.map_err(unsuitable)?;
-    let (file, qcow2) = (path.to_owned(), info.format == "qcow2");
-    let loaders = tokio::task::spawn_blocking(move || boot_loaders(&file, qcow2)).await;
-    let loaders = loaders.map_err(|e| unsuitable(format!("it could not be looked into: {e}")))?;
-    if let BootLoaders::Undecidable { reason } = &loaders {
-        debug!(image = %path.display(), reason, "no boot loader to check");
-    }
-    if let Some(reason) = loaders.contradiction(config.architecture()) {
-        return Err(unsuitable(reason));
-    }
+    conformance::check_image(config, boot).await?;
     let disk_bytes = config.disk_gib() * GIB;
     if info.virtual_size > disk_bytes {
         return Err(unsuitable(format!(

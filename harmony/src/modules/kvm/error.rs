@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::domain::error::{ErrorKind, HintedError};
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
 use crate::modules::host::{Distribution, HostPackage};
+use crate::modules::image::inspect::{Clause, ClauseId, InspectError};
 
 use super::firmware::RejectedFirmware;
 use super::record::FieldChange;
@@ -136,6 +137,29 @@ pub enum KvmError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// The disk image cannot be looked into.
+    #[error("whether the image {} can start '{name}' cannot be told", path.display())]
+    UnreadableImage {
+        /// The VM.
+        name: String,
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<InspectError>,
+    },
+    /// The disk image breaks clauses that a guest of this kind needs.
+    #[error("the image {} cannot start the {architecture} guest '{name}': {}", path.display(), join(clauses))]
+    NonConformingImage {
+        /// The VM.
+        name: String,
+        /// The image.
+        path: PathBuf,
+        /// What it was judged for.
+        architecture: VmArchitecture,
+        /// The clauses that fail.
+        clauses: Vec<Clause>,
     },
     /// No connection to libvirt.
     #[error("libvirt does not answer at {uri}")]
@@ -327,6 +351,17 @@ fn join<T: std::fmt::Display>(items: &[T]) -> String {
     items.join("; ")
 }
 
+/// What to do about an image that cannot start a guest.
+fn other_image(architecture: VmArchitecture, clauses: &[Clause]) -> String {
+    let uefi = match clauses.iter().any(|c| c.id == ClauseId::BiosBootCode) {
+        true => "give the guest UEFI firmware, if the image is made for that alone; else ",
+        false => "",
+    };
+    format!(
+        "{uefi}name an image for {architecture}, for example debian-12 or ubuntu-24.04; 'example_iot_vm_setup --arch {architecture} --inspect IMAGE' shows every clause"
+    )
+}
+
 impl KvmError {
     /// A file operation that failed.
     pub(crate) fn io(
@@ -367,6 +402,8 @@ impl HintedError for KvmError {
             | Self::Changed { .. } => ErrorKind::Conflict,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::UnsuitableImage { .. }
+            | Self::UnreadableImage { .. }
+            | Self::NonConformingImage { .. }
             | Self::UnsuitableDisk { .. }
             | Self::Unconnected { .. }
             | Self::NoDevice { .. }
@@ -432,6 +469,12 @@ impl HintedError for KvmError {
                 "name an image for the guest's architecture, for example debian-12 or ubuntu-24.04"
                     .to_owned(),
             ),
+            Self::UnreadableImage { source, .. } => source.hint(),
+            Self::NonConformingImage {
+                architecture,
+                clauses,
+                ..
+            } => Some(other_image(*architecture, clauses)),
             Self::PortTaken { .. } => Some(
                 "forward another port, or end what listens there: 'ss -lntup' shows it".to_owned(),
             ),

@@ -17,6 +17,7 @@ use super::libvirt::Libvirt;
 use super::lock::VmLock;
 use super::nvram::replace_nvram;
 use super::params::Firmware;
+use super::preview::machine_conformance;
 use super::record::DomainRecord;
 use super::topology::{KvmVirtualMachineHost, checked, make_private_dir};
 use super::types::{VmConfig, VmName};
@@ -95,6 +96,11 @@ impl KvmVirtualMachineHost {
         let planned = self.planner().await?.plan(config, old).await?;
         for warning in &planned.params.warnings {
             warn!("{warning}");
+        }
+        if let Some(report) = machine_conformance(&planned.params) {
+            for clause in report.failures() {
+                warn!(vm = %planned.config.name(), "the machine does not conform: {clause}");
+            }
         }
         let libvirt = self.libvirt().await?;
         planned.define(libvirt).await?.start(libvirt).await

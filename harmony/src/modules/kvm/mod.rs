@@ -24,6 +24,8 @@ pub mod xml;
 #[cfg(feature = "kvm")]
 mod bringup;
 #[cfg(feature = "kvm")]
+mod conformance;
+#[cfg(feature = "kvm")]
 pub mod connection;
 #[cfg(feature = "kvm")]
 mod console;

@@ -13,6 +13,7 @@ use crate::modules::host::HostFacts;
 use crate::modules::ssh;
 
 use super::bringup::Planned;
+use super::conformance::boot_path;
 use super::connection::ConnectionUri;
 use super::disk;
 use super::error::KvmError;
@@ -63,7 +64,7 @@ impl Planner<'_> {
         for card in config.networks() {
             check_network(self.libvirt, &card.network, &held).await?;
         }
-        let info = disk::check_image(&config).await?;
+        let info = disk::check_image(&config, boot_path(&config, &params)).await?;
         if self.uri == ConnectionUri::Session {
             make_private_dir(&self.pool)?;
         }

@@ -5,9 +5,12 @@ use std::path::Path;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::domain::topology::virtualization::{DiskSource, VirtualMachineSpec, VmNetwork};
+use crate::domain::topology::virtualization::{
+    DiskSource, VirtualMachineSpec, VmArchitecture, VmNetwork,
+};
 use crate::modules::host::{HostFacts, LibvirtFacts};
 use crate::modules::image::format::DiskFormat;
+use crate::modules::image::inspect::{ConformanceReport, domain_conformance};
 
 use super::error::KvmError;
 use super::files::VmFiles;
@@ -34,18 +37,26 @@ pub struct Preview {
     pub firmware_rejected: Vec<RejectedFirmware>,
     /// What was decided against the caller's likely wish.
     pub warnings: Vec<String>,
+    /// What Arm's VM System Specification asks of the machine; none for x86_64.
+    pub conformance: Option<ConformanceReport>,
 }
 
 impl Preview {
     /// What a resolution and its document come to.
     pub(super) fn new(params: DomainXmlParams, xml: String) -> Self {
         Self {
+            conformance: machine_conformance(&params),
             xml,
             decisions: params.decisions,
             firmware_rejected: params.firmware_rejected,
             warnings: params.warnings,
         }
     }
+}
+
+/// The clauses of Arm's VM System Specification for a machine of Arm's.
+pub(super) fn machine_conformance(params: &DomainXmlParams) -> Option<ConformanceReport> {
+    (params.arch == VmArchitecture::Aarch64).then(|| domain_conformance(params))
 }
 
 /// The domain that would be made of a spec on the host that these facts tell of.

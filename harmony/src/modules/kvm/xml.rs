@@ -189,7 +189,7 @@ fn clock(params: &DomainXmlParams) -> Element {
 }
 
 fn qemu_command_line(globals: &[QemuGlobal]) -> Option<Element> {
-    let argument = |value: String| Element::new("qemu:arg").attr_of("value", value);
+    let argument = |value: String| Element::new("qemu:arg").attr("value", &value);
     let arguments = globals
         .iter()
         .flat_map(|global| [argument("-global".to_owned()), argument(global.to_string())]);

@@ -124,7 +124,7 @@ pub(in crate::modules::kvm) fn plugged_disk(handle: &DiskHandle, target: &str) -
         .attr("device", "disk")
         .child(
             Element::new("target")
-                .attr_of("dev", target)
+                .attr("dev", target)
                 .attr("bus", "virtio"),
         )
         .child(alias(disk_alias(handle)))
@@ -141,10 +141,10 @@ fn virtio_disk(driver: Element, file: &Path, target: &DiskTarget) -> Element {
         .attr("type", "file")
         .attr("device", "disk")
         .child(driver)
-        .child(Element::new("source").attr_of("file", file.display()))
+        .child(Element::new("source").attr("file", &file.to_string_lossy()))
         .child(
             Element::new("target")
-                .attr_of("dev", target.as_str())
+                .attr("dev", target.as_str())
                 .attr("bus", "virtio"),
         )
 }
@@ -159,7 +159,7 @@ fn filesystem(share: &ShareConfig, driver: ShareDriver) -> Element {
         ShareDriver::NineP | ShareDriver::Auto => filesystem.attr("accessmode", "mapped"),
     };
     filesystem
-        .child(Element::new("source").attr_of("dir", share.path.display()))
+        .child(Element::new("source").attr("dir", &share.path.to_string_lossy()))
         .child(Element::new("target").attr_of("dir", &share.tag))
         .children(share.read_only.then(|| Element::new("readonly")))
 }
@@ -192,12 +192,12 @@ pub(in crate::modules::kvm) fn interface(
             .child(alias),
         VmNetwork::Nat { network } => kind("network")
             .child(mac)
-            .child(Element::new("source").attr_of("network", network))
+            .child(Element::new("source").attr("network", network))
             .child(model)
             .child(alias),
         VmNetwork::Bridge { name } => kind("bridge")
             .child(mac)
-            .child(Element::new("source").attr_of("bridge", name))
+            .child(Element::new("source").attr("bridge", name))
             .child(model)
             .child(alias),
     }
@@ -211,7 +211,7 @@ pub(in crate::modules::kvm) fn plugged_card(
     mac: &str,
 ) -> Element {
     Element::new("interface")
-        .attr_of("type", kind)
+        .attr("type", kind)
         .child(Element::new("mac").attr_of("address", mac))
         .child(alias(network_alias(handle)))
 }
@@ -251,7 +251,7 @@ fn serial(port: SerialPort, placement: &Placement) -> Element {
     };
     let log = placement.console_log.as_ref().map(|file| {
         Element::new("log")
-            .attr_of("file", file.display())
+            .attr("file", &file.to_string_lossy())
             .attr("append", "on")
     });
     let target = Element::new("target")
@@ -289,7 +289,7 @@ pub(in crate::modules::kvm) fn network_alias(handle: &NetworkHandle) -> String {
 }
 
 fn alias(name: String) -> Element {
-    Element::new("alias").attr_of("name", name)
+    Element::new("alias").attr("name", &name)
 }
 
 #[cfg(test)]
