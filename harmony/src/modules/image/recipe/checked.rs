@@ -110,15 +110,36 @@ fn of_type(text: &str, tree: &DeTable<'_>, error: &toml::de::Error) -> (usize, R
     let span = error.span().unwrap_or_default();
     let field = Field::at(tree, span.start).to_string();
     let value = text.get(span.clone()).unwrap_or_default();
-    let message = error.message().replace('\n', ", ");
+    let value = value.lines().next().unwrap_or_default();
+    // What is in a file may be a secret; the header of its table is none.
+    let secret = field.contains("files.") && !value.starts_with("[files.");
+    let (expected, fix) = form(error.message(), &field);
     let violation = RecipeViolation {
         line: None,
-        value: Some(value.lines().next().unwrap_or_default().to_owned()),
-        fix: format!("correct {field}"),
+        value: Some(if secret { "not shown" } else { value }.to_owned()),
+        fix,
         field,
-        expected: message,
+        expected,
     };
     (span.start, violation)
+}
+
+/// What is expected and what to do, from what serde says; without the value that it repeats.
+fn form(message: &str, field: &str) -> (String, String) {
+    if let Some(key) = message.strip_prefix("missing field ") {
+        let key = key.trim_matches('`');
+        return (
+            format!("a table with {key}"),
+            format!("add {key} to {field}"),
+        );
+    }
+    let expected = match message.rsplit_once(", expected ") {
+        Some((_, "a sequence")) => "a list",
+        Some((_, wanted)) if wanted.starts_with("struct ") || wanted == "a map" => "a table",
+        Some((_, wanted)) => wanted,
+        None => "a value of another form",
+    };
+    (expected.to_owned(), format!("write {expected} for {field}"))
 }
 
 /// Both counted from 1; the column in bytes.

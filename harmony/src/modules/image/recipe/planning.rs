@@ -122,3 +122,94 @@ impl Layer {
         self.cleanup.extend(profile.cleanup.iter().cloned());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::domain::topology::virtualization::VmArchitecture::{Aarch64, X86_64};
+    use crate::modules::image::recipe::{BootFile, Recipe};
+
+    const LAYERS: &str = r#"
+        description = "all"
+        [base]
+        catalog = "debian-12"
+        [packages]
+        a = ["jq", "podman"]
+        [services]
+        enable = ["a.service", "b.service"]
+        disable = ["c.service"]
+        mask = ["d.service"]
+        [files."/etc/x"]
+        content = "recipe"
+        [files."/etc/y"]
+        content = "recipe"
+        [cleanup]
+        remove_dirs = ["/opt/a"]
+        [kernel.aarch64]
+        kernel = { path = "/vmlinuz" }
+        arguments = ["ro"]
+        [profiles.p.aarch64]
+        boot_arguments = ["quiet", "console=ttyAMA0"]
+        packages = ["gdb", "jq"]
+        [profiles.p.aarch64.services]
+        enable = ["d.service"]
+        mask = ["a.service", "c.service"]
+        [profiles.p.aarch64.files."/etc/x"]
+        content = "profile"
+        mode = "0600"
+        [profiles.p.aarch64.cleanup]
+        remove_dirs = ["/opt/b"]
+        [profiles.p.x86_64]
+        description = "the other"
+    "#;
+
+    #[test]
+    fn what_a_profile_says_counts_before_the_rest_and_the_rest_stays() {
+        let recipe = Recipe::parse(LAYERS, Path::new("r.toml")).expect("valid");
+        let plan = |architecture, profile| {
+            let plan = recipe.plan(architecture, profile, Path::new("/nowhere"));
+            plan.expect("planned")
+        };
+        let with = plan(Aarch64, Some("p"));
+        assert_eq!(with.description, "all");
+        assert_eq!(with.packages, ["gdb", "jq", "podman"]);
+        assert_eq!(with.services.enable, ["b.service", "d.service"]);
+        assert_eq!(with.services.disable, Vec::<String>::new());
+        assert_eq!(with.services.mask, ["a.service", "c.service"]);
+        let file = |index: usize| {
+            let file = &with.files[index];
+            (file.path.as_str(), file.content.as_slice(), file.mode)
+        };
+        assert_eq!(file(0), ("/etc/x", b"profile".as_slice(), 0o600));
+        assert_eq!(file(1), ("/etc/y", b"recipe".as_slice(), 0o644));
+        assert_eq!(with.cleanup, ["/opt/a", "/opt/b"]);
+        assert_eq!(with.boot_arguments, ["quiet", "console=ttyAMA0"]);
+        let kernel = with.kernel.expect("a kernel");
+        assert_eq!(kernel.kernel, BootFile::InImage("/vmlinuz".to_owned()));
+        assert_eq!(kernel.arguments, ["ro", "quiet", "console=ttyAMA0"]);
+
+        let other = plan(X86_64, Some("p"));
+        assert_eq!(other.description, "the other");
+        assert_eq!(other.kernel, None);
+        let plain = plan(X86_64, None);
+        assert_eq!(other.setup_script, plain.setup_script);
+        assert_eq!(plain.services.enable, ["a.service", "b.service"]);
+    }
+
+    #[test]
+    fn a_plan_shows_no_content() {
+        let text = "[base]\ncatalog = 'debian-12'\n[files.'/etc/key']\ncontent = 'top secret'\n";
+        let recipe = Recipe::parse(text, Path::new("r.toml")).expect("valid");
+        let plan = recipe.plan(Aarch64, None, Path::new("/nowhere"));
+        assert!(!format!("{recipe:?} {plan:?}").contains("secret"));
+        for wrong in [
+            "'/etc/key' = 'top secret'",
+            "'/etc/key'.content = ['top secret']",
+        ] {
+            let text = format!("[base]\ncatalog = 'debian-12'\n[files]\n{wrong}\n");
+            let error = Recipe::parse(&text, Path::new("r.toml")).expect_err("refused");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+}

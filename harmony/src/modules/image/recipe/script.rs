@@ -123,3 +123,54 @@ fn quote(text: &str) -> Cow<'_, str> {
     shlex::try_quote(text)
         .unwrap_or_else(|_| Cow::Owned(quote(&text.replace('\0', "")).into_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::process::Command;
+
+    use proptest::collection::btree_set;
+    use proptest::test_runner::{Config, TestRunner};
+
+    use super::{on_all, put};
+    use crate::domain::topology::linux_host::HostFile;
+
+    /// What `sh` gives to a command that the script calls.
+    fn words(functions: &str, body: &str) -> Vec<String> {
+        let output = Command::new("sh")
+            .args(["-euc", &format!("{functions}\n{body}")])
+            .output()
+            .expect("a shell");
+        assert!(output.status.success(), "{body}: {output:?}");
+        let text = String::from_utf8(output.stdout).expect("text");
+        text.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn data_reaches_the_script_s_functions_as_words_whatever_is_in_it() {
+        let show = "show() { printf '%s\\0' \"$@\"; }\nput_file() { show \"$@\"; }";
+        let anything = btree_set("[^\u{0}]{0,12}|[ $`'\"\\\\\n;&|<>(){}*?~!#-]{1,12}", 1..5);
+        let mut runner = TestRunner::new(Config {
+            failure_persistence: None,
+            ..Config::with_cases(64)
+        });
+        let tried = runner.run(&anything, |values: BTreeSet<String>| {
+            let all = on_all("", "show", &values).expect("a step");
+            let expected: Vec<_> = values.iter().cloned().collect();
+            proptest::prop_assert_eq!(words(show, &all.body), expected);
+            for value in &values {
+                let file = HostFile {
+                    path: value.clone(),
+                    content: value.clone().into_bytes(),
+                    owner: "root:root".to_owned(),
+                    mode: 0o640,
+                };
+                let step = put("", &[&file]).expect("a step");
+                let expected = [value, "root:root", "0640", value];
+                proptest::prop_assert_eq!(words(show, &step.body), expected);
+            }
+            Ok(())
+        });
+        tried.unwrap_or_else(|error| panic!("{error}"));
+    }
+}

@@ -124,7 +124,7 @@ fn recipe() -> String {
 }
 
 #[test]
-#[ignore = "needs root, mmdebstrap and a Debian mirror: sets a tree up in a chroot, 1 min"]
+#[ignore = "needs root, mmdebstrap and a Debian mirror: sets a tree up in a chroot, 1 to 5 min"]
 fn a_tree_is_set_up_once_and_as_the_recipe_says() {
     let tree = Tree::make();
     fs::write(tree.at("/etc/fstab"), FSTAB).expect("writable");
@@ -193,7 +193,7 @@ fn is_as_the_recipe_says(tree: &Tree) {
 }
 
 #[test]
-#[ignore = "needs root, mmdebstrap and a Debian mirror: runs scripts that must fail, 1 min"]
+#[ignore = "needs root, mmdebstrap and a Debian mirror: runs scripts that must fail, 1 to 5 min"]
 fn a_step_that_fails_ends_the_script_and_is_named() {
     let tree = Tree::make();
     let script = |more: &str| plan(&format!("{BASE}{more}")).setup_script;
@@ -254,7 +254,7 @@ fn a_step_that_fails_ends_the_script_and_is_named() {
 }
 
 #[test]
-#[ignore = "needs root, mmdebstrap and a Debian mirror: sets the default recipe up in a chroot, 1 min"]
+#[ignore = "needs root, mmdebstrap and a Debian mirror: sets the default recipe up in a chroot, 1 to 5 min"]
 fn the_default_recipe_is_set_up() {
     let tree = Tree::make();
     let recipe = CheckedRecipe::edge_device().expect("valid");

@@ -185,6 +185,8 @@ fn a_base_counts_by_its_content_in_a_guest_and_by_its_name_from_packages() {
     let name = |plan: &super::BuildPlan| plan.image_name(BuilderKind::InGuest, 1);
     assert_eq!(name(&pin("a.example", 'a')), name(&pin("b.example", 'a')));
     assert_ne!(name(&pin("a.example", 'a')), name(&pin("a.example", 'b')));
+    let from_packages = pin("a.example", 'a').image_name(BuilderKind::FromPackages, 1);
+    assert_ne!(name(&pin("a.example", 'a')), from_packages);
     let catalog = |name: &str| plan(&format!("[base]\ncatalog = '{name}'\n"));
     let (debian, ubuntu) = (catalog("debian-12"), catalog("ubuntu-24.04"));
     for builder in [BuilderKind::InGuest, BuilderKind::FromPackages] {

@@ -78,9 +78,13 @@ const REFUSALS: &[Refusal] = &[
     ("[profiles.a.x86_64]\nbuild_inputs = ['/x']", 4, "profiles.a.x86_64.build_inputs[0]", "/x", "relative", ""),
     ("[profiles.a.x86_64]\nbuild_inputs = ['a***']", 4, "profiles.a.x86_64.build_inputs[0]", "a***", "glob", ""),
     // Values of another type.
-    ("[services]\nenable = 'a.service'", 4, "services.enable", "'a.service'", "expected a sequence", ""),
-    ("[services]\nenable = [1]", 4, "services.enable[0]", "1", "expected a string", ""),
-    ("[files.\"/a\"]\nmode = '0644'", 3, "files.\"/a\"", "[files.\"/a\"]", "missing field `content`", ""),
+    ("[services]\nenable = 'a.service'", 4, "services.enable", "'a.service'", "a list", "write a list for services.enable"),
+    ("[services]\nenable = [1]", 4, "services.enable[0]", "1", "a string", ""),
+    ("[files]\n'/a' = 'top secret'", 4, "files.\"/a\"", "not shown", "a table", ""),
+    ("[kernel]\naarch64 = 3", 4, "kernel.aarch64", "3", "a table", ""),
+    ("[packages]\na = { b = [] }", 4, "packages.a", "{ b = [] }", "a list", ""),
+    ("[kernel.aarch64]\narguments = []", 3, "kernel.aarch64", "[kernel.aarch64]", "a table with kernel", ""),
+    ("[files.\"/a\"]\nmode = '0644'", 3, "files.\"/a\"", "[files.\"/a\"]", "a table with content", "add content to files"),
 ];
 
 #[test]
@@ -197,6 +201,14 @@ fn everything_is_told_at_once_in_the_order_of_the_lines() {
     }
     let hint = error.hint().expect("a hint");
     assert!(hint.contains("write 'debian-12'"), "{hint}");
+
+    // Not read from text: the same rules, without lines.
+    match Recipe::default().check() {
+        Err(RecipeError::Invalid { violations, .. }) => {
+            assert_eq!((violations.len(), violations[0].line), (1, None));
+        }
+        other => panic!("{other:?}"),
+    }
 
     // A value of another type, and an unknown key, at once.
     let text = format!("{BASE}[services]\nenabel = []\nmask = 3\n");
