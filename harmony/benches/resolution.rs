@@ -40,6 +40,7 @@ fn device(disk_count: usize) -> VirtualMachineSpec {
         first_boot: Some(FirstBoot {
             user: "harmony".to_owned(),
             authorized_keys: vec!["ssh-ed25519 AAAA".to_owned()],
+            ..FirstBoot::default()
         }),
         ..VirtualMachineSpec::new_aarch64("edge-01")
     }

@@ -37,6 +37,7 @@ impl Scenario {
                 first_boot: Some(FirstBoot {
                     user: "harmony".to_owned(),
                     authorized_keys: vec!["ssh-ed25519 AAAA \"a\" <b> & 'c'".to_owned()],
+                    ..FirstBoot::default()
                 }),
                 ..VirtualMachineSpec::default()
             },

@@ -67,6 +67,7 @@ impl Bench {
             first_boot: Some(FirstBoot {
                 user: "harmony".to_owned(),
                 authorized_keys: vec!["ssh-ed25519 AAAA test".to_owned()],
+                ..FirstBoot::default()
             }),
             ..VirtualMachineSpec::new_aarch64(name)
         }

@@ -160,6 +160,7 @@ fn first_boot() -> impl Strategy<Value = FirstBoot> {
     (user, vec(key, 0..3)).prop_map(|(user, authorized_keys)| FirstBoot {
         user,
         authorized_keys,
+        ..FirstBoot::default()
     })
 }
 

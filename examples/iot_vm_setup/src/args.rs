@@ -7,8 +7,11 @@ use harmony::domain::topology::virtualization::{
     AcceleratorChoice, CpuProfile, FirmwareChoice, VmArchitecture, VmNetwork,
 };
 use harmony::modules::image::ImageSource;
+use harmony::modules::image::build::BuilderChoice;
 use harmony::modules::kvm::connection::ConnectionUri;
 use iot_contracts::NatsUrl;
+
+use crate::image::RecipeArg;
 
 /// Brings up one virtual IoT device: preflight, image, VM, agent, heartbeat.
 ///
@@ -67,9 +70,23 @@ pub(crate) struct Args {
     #[arg(long, default_value = "user")]
     pub(crate) network: Vec<VmNetwork>,
 
-    /// auto, ubuntu-24.04, debian-12, debian-13, a PATH, or URL#sha256=DIGEST
+    /// What the device's image is made from: a recipe in a TOML file, or none for a plain image, with the
+    /// packages installed over SSH [default: the built-in recipe of an edge device]
+    #[arg(long, value_name = "FILE|none")]
+    pub(crate) recipe: Option<RecipeArg>,
+
+    /// A profile of the recipe, or none [default: slow-guest where the device is emulated and the recipe has it]
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+
+    /// How the recipe's image is built when it is not there yet: guest, packages, or auto (in a guest where the
+    /// recipe's base can be had, else from packages)
     #[arg(long, default_value = "auto")]
-    pub(crate) image: ImageSource,
+    pub(crate) builder: BuilderChoice,
+
+    /// A plain image instead of a recipe's: auto, ubuntu-24.04, debian-12, debian-13, a PATH, or URL#sha256=DIGEST
+    #[arg(long)]
+    pub(crate) image: Option<ImageSource>,
 
     /// A NATS server with JetStream, as this host sees it; a loopback address is given to the guest as
     /// its gateway's. May be repeated
@@ -176,6 +193,10 @@ mod tests {
                 "nat, nat:NETWORK or bridge:NAME",
             ),
             (["x", "--firmware", "efi"], "expected auto, bios or uefi"),
+            (
+                ["x", "--builder", "docker"],
+                "expected auto, guest or packages",
+            ),
             (["x", "--nats-url", "http://a"], "nats://"),
             (["x", "--image", "https://example.org/a.img"], "sha256"),
         ];

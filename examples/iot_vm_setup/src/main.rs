@@ -3,7 +3,10 @@
 //! Data goes to standard output, talk to standard error. Exit code 2 for a wrong request, 1 for a
 //! failure.
 
+mod agent;
 mod args;
+mod error;
+mod image;
 mod inspect;
 mod output;
 mod setup;

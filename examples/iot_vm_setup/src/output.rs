@@ -10,7 +10,7 @@ use harmony::modules::kvm::preview::Preview;
 use iot_contracts::AgentStatus;
 use serde::Serialize;
 
-use crate::setup::SetupError;
+use crate::error::SetupError;
 
 /// How one stage went.
 #[derive(Debug, Serialize)]
@@ -33,6 +33,8 @@ pub(crate) struct Device {
     pub(crate) ssh: SshLogin,
     pub(crate) console_log: PathBuf,
     pub(crate) nvram: PathBuf,
+    /// Whether packages had to be installed in the guest: with a recipe's image, none is.
+    pub(crate) packages_installed: bool,
     pub(crate) default_gateway: Option<String>,
     pub(crate) stages: Vec<Stage>,
     pub(crate) heartbeat: AgentStatus,

@@ -1,22 +1,19 @@
 //! From nothing to a heartbeat.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use harmony::domain::error::{ErrorKind, ExecutorError, HintedError};
+use harmony::domain::error::ExecutorError;
 use harmony::domain::inventory::Inventory;
-use harmony::domain::maestro::Maestro;
+use harmony::domain::maestro::{Maestro, Performance};
 use harmony::domain::topology::linux_host::LinuxHost;
 use harmony::domain::topology::virtualization::{
-    FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmArchitecture,
-    VmNetwork, while_running,
+    FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, while_running,
 };
 use harmony::modules::host::HostFacts;
-use harmony::modules::image::ImageSource;
-use harmony::modules::iot::assets::{self, ImageOrigin, ResolvedImage};
-use harmony::modules::iot::device::{ProvisionIotAgentScore, check_agent_binary, names_loopback};
+use harmony::modules::iot::assets;
+use harmony::modules::iot::device::{PACKAGES_STEP, ProvisionIotAgentScore};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::{PreflightOptions, run_preflight, run_preflight_on};
 use harmony::modules::kvm::connection::ConnectionUri;
@@ -25,11 +22,13 @@ use harmony::modules::kvm::score::ProvisionVmScore;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::kvm::{VmConfig, VmName};
 use harmony::modules::ssh::{SshKeyPair, SshLinuxHost, SshTarget, ensure_key_pair};
-use harmony_image::bars::progress;
-use iot_contracts::{AgentConfig, AgentStatus, DeviceId, NatsConfig, NatsCredentials, NatsUrls};
+use iot_contracts::{AgentStatus, DeviceId};
 use tracing::info;
 
+use crate::agent::{agent_binary, agent_config, check_reach};
 use crate::args::Args;
+use crate::error::SetupError;
+use crate::image::{self, DeviceImage};
 use crate::inspect;
 use crate::output::{Device, SshLogin, Stage, explanation, print, print_json};
 use crate::warm;
@@ -42,75 +41,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long one command in the guest may take: installing packages under emulation is the longest.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
-
-/// What can be wrong with the request itself.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SetupError {
-    /// The agent's binary is not where it is looked for.
-    #[error("there is no agent for {architecture} at {}", join(looked_at))]
-    NoAgent {
-        architecture: VmArchitecture,
-        looked_at: Vec<PathBuf>,
-    },
-    /// A loopback address that a guest on a bridge cannot reach.
-    #[error("'{address}' is this host's loopback, which a guest on a bridge cannot reach")]
-    LoopbackOnBridge { address: String },
-    /// A file with credentials cannot be used.
-    #[error("the credentials in {} cannot be used: {reason}", path.display())]
-    Credentials { path: PathBuf, reason: String },
-    /// A file with a host's facts cannot be used.
-    #[error("the facts in {} cannot be used: {reason}", path.display())]
-    Facts { path: PathBuf, reason: String },
-    /// A value does not fit the agent's configuration.
-    #[error("the agent's configuration is not valid")]
-    Config(#[source] iot_contracts::ContractError),
-    /// The VM has no pinned host key.
-    #[error("the VM '{name}' has no pinned SSH host key")]
-    NoHostKey { name: String },
-    /// Standard output could not be written.
-    #[error("the result could not be printed")]
-    Output(#[source] std::io::Error),
-}
-
-fn join(paths: &[PathBuf]) -> String {
-    let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
-    paths.join(", ")
-}
-
-impl HintedError for SetupError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoAgent { .. }
-            | Self::LoopbackOnBridge { .. }
-            | Self::Credentials { .. }
-            | Self::Facts { .. }
-            | Self::Config(_) => ErrorKind::InvalidRequest,
-            Self::NoHostKey { .. } | Self::Output(_) => ErrorKind::Failed,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::NoAgent { architecture, .. } => Some(format!(
-                "build it with 'iot/scripts/build-agent.sh --arch {architecture}', or name it with --agent-binary"
-            )),
-            Self::LoopbackOnBridge { .. } => Some(
-                "give the host's address on the bridge's network, and have the server listen there"
-                    .to_owned(),
-            ),
-            Self::Credentials { .. } => Some(
-                "expected TOML: type = \"user-password\", username, password; or type = \"token\", token"
-                    .to_owned(),
-            ),
-            Self::Facts { .. } => Some(
-                "make it on that host with this version: example_iot_vm_setup --print-facts --json"
-                    .to_owned(),
-            ),
-            Self::NoHostKey { name } => Some(format!("make it anew: --name {name} --replace")),
-            Self::Config(_) | Self::Output(_) => None,
-        }
-    }
-}
 
 /// Times the stages of a run.
 pub(crate) struct Stages {
@@ -176,7 +106,8 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
         return print(&format!("{name}: {what}\n"));
     }
     if args.dry_run {
-        let preview = host.preview(&planned_spec(args, &name, &data_dir)?).await?;
+        let spec = planned_spec(args, &name, &data_dir, host.facts().await)?;
+        let preview = host.preview(&spec).await?;
         return print_preview(args, &preview);
     }
     let device = set_up(args, &name, host, &data_dir).await?;
@@ -199,8 +130,9 @@ fn planned_spec(
     args: &Args,
     name: &VmName,
     data_dir: &Path,
+    facts: &HostFacts,
 ) -> Result<VirtualMachineSpec, ExecutorError> {
-    let image = assets::planned_image_path(&args.image, args.arch, &images_dir(data_dir))?;
+    let image = image::planned(args, facts, &images_dir(data_dir))?;
     Ok(spec(args, name, image, &planned_keys(data_dir)))
 }
 
@@ -217,7 +149,7 @@ fn dry_run_elsewhere(
     };
     let text = std::fs::read_to_string(file).map_err(|e| unreadable(e.to_string()))?;
     let facts: HostFacts = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
-    let preview = preview(&planned_spec(args, name, data_dir)?, &facts)?;
+    let preview = preview(&planned_spec(args, name, data_dir, &facts)?, &facts)?;
     print_preview(args, &preview)
 }
 
@@ -277,7 +209,7 @@ fn planned_keys(data_dir: &Path) -> SshKeyPair {
     }
 }
 
-fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> VirtualMachineSpec {
+fn spec(args: &Args, name: &VmName, image: DeviceImage, keys: &SshKeyPair) -> VirtualMachineSpec {
     VirtualMachineSpec {
         name: name.to_string(),
         architecture: args.arch,
@@ -285,7 +217,8 @@ fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> Virtua
         memory_mib: args.memory_mib,
         memory_overcommit: args.memory_overcommit,
         disk_gib: args.disk_gib,
-        image: Some(image),
+        image: Some(image.path),
+        kernel: image.kernel,
         networks: args.network.iter().cloned().map(Into::into).collect(),
         accelerator: args.accel,
         cpu: args.cpu.clone(),
@@ -294,6 +227,7 @@ fn spec(args: &Args, name: &VmName, image: PathBuf, keys: &SshKeyPair) -> Virtua
         first_boot: Some(FirstBoot {
             user: LOGIN_USER.to_owned(),
             authorized_keys: vec![keys.public_key_line.clone()],
+            ..FirstBoot::default()
         }),
         ..VirtualMachineSpec::default()
     }
@@ -311,7 +245,7 @@ async fn set_up(
     let config = agent_config(args, name)?;
     check_reach(args)?;
     let images_dir = images_dir(data_dir);
-    VmConfig::try_from(&planned_spec(args, name, data_dir)?)?;
+    VmConfig::try_from(&planned_spec(args, name, data_dir, host.facts().await)?)?;
     run_preflight_on(&preflight_options(args, data_dir), &host)
         .await
         .into_result()?;
@@ -321,7 +255,7 @@ async fn set_up(
     }
     stages.end("preflight", "this host can run the device");
 
-    let image = image(args, name, &host, &images_dir).await?;
+    let image = image::ensure(args, name, &host, &images_dir).await?;
     stages.end(
         "image",
         format!("{} ({})", image.path.display(), image.origin),
@@ -329,7 +263,7 @@ async fn set_up(
 
     let keys = ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?;
     let inventory = Inventory::new(data_dir);
-    let spec = spec(args, name, image.path.clone(), &keys);
+    let spec = spec(args, name, image.clone(), &keys);
     let forked = warm::start(args, &host, &spec, &agent_binary, &keys, &mut stages).await?;
     let host = if forked {
         host
@@ -355,7 +289,13 @@ async fn set_up(
     }));
     let run = maestro.run();
     let performed = while_running(&host, name.as_str(), "the agent's installation", run).await?;
-    stages.end("agent", last_message(&performed));
+    let packages_installed = changed(&performed, PACKAGES_STEP);
+    let packages = match packages_installed {
+        true => "packages were installed in it",
+        false => "no package had to be installed in it",
+    };
+    let outcome = format!("{}; {packages}", last_message(&performed));
+    stages.end("agent", outcome);
 
     let device_id = &config.device_id;
     let old = before.as_ref();
@@ -379,30 +319,11 @@ async fn set_up(
         },
         console_log: host.console_log(name.as_str())?,
         nvram: host.nvram(name.as_str())?,
+        packages_installed,
         default_gateway: facts.default_gateway.map(|gateway| gateway.to_string()),
         stages: stages.done,
         heartbeat,
     })
-}
-
-/// The image. A device that is there keeps the one it was made from: what `auto` means changes with time.
-async fn image(
-    args: &Args,
-    name: &VmName,
-    host: &KvmVirtualMachineHost,
-    images_dir: &Path,
-) -> Result<ResolvedImage, ExecutorError> {
-    if args.image == ImageSource::Auto && !args.replace {
-        let recorded = host.recorded_spec(name.as_str()).await?;
-        if let Some(path) = recorded.and_then(|spec| spec.image) {
-            return Ok(ResolvedImage {
-                path,
-                origin: ImageOrigin::Recorded,
-            });
-        }
-    }
-    let progress = progress(false, std::io::stderr().is_terminal());
-    assets::ensure_image_with(&args.image, args.arch, images_dir, &*progress).await
 }
 
 async fn provision_vm(
@@ -444,7 +365,13 @@ async fn new_heartbeat(
     Ok(heartbeat)
 }
 
-fn last_message(performed: &[harmony::domain::maestro::Performance]) -> String {
+/// Whether a step of the last score changed something.
+fn changed(performed: &[Performance], step: &str) -> bool {
+    let last = performed.last();
+    last.is_some_and(|p| p.outcome.details.contains(&format!("{step}: changed")))
+}
+
+fn last_message(performed: &[Performance]) -> String {
     performed
         .last()
         .map(|p| p.outcome.message.clone())
@@ -474,82 +401,4 @@ pub(crate) async fn log_in(
     })?;
     guest.wait_reachable(bound).await?;
     Ok(guest)
-}
-
-/// Where iot/scripts/build-agent.sh may have put the agent: cargo's directory is its own with `--target`, and
-/// one below that for Debian's compiler.
-fn built_agents(architecture: VmArchitecture) -> Vec<PathBuf> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let target = PathBuf::from(target);
-    let triple = format!("{architecture}-unknown-linux-gnu");
-    [
-        (VmArchitecture::of_host() == Some(architecture)).then(|| target.clone()),
-        Some(target.join(&triple)),
-        Some(target.join("cross").join(&triple)),
-    ]
-    .into_iter()
-    .flatten()
-    .map(|dir| dir.join("release/iot-agent-v0"))
-    .collect()
-}
-
-/// The agent's binary, checked to be one for the device.
-fn agent_binary(args: &Args) -> Result<PathBuf, ExecutorError> {
-    let candidates = match &args.agent_binary {
-        Some(path) => vec![path.clone()],
-        None => built_agents(args.arch),
-    };
-    let Some(path) = candidates.iter().find(|path| path.is_file()) else {
-        return Err(SetupError::NoAgent {
-            architecture: args.arch,
-            looked_at: candidates,
-        }
-        .into());
-    };
-    check_agent_binary(path, args.arch)?;
-    Ok(path.clone())
-}
-
-fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, ExecutorError> {
-    let credentials = args
-        .nats_credentials
-        .as_deref()
-        .map(read_credentials)
-        .transpose()?;
-    let device_id: DeviceId = name.hostname().parse().map_err(SetupError::Config)?;
-    let urls = NatsUrls::try_from(args.nats_url.clone()).map_err(SetupError::Config)?;
-    Ok(AgentConfig {
-        device_id,
-        heartbeat_seconds: Default::default(),
-        nats: NatsConfig { urls, credentials },
-        podman: Default::default(),
-    })
-}
-
-/// With user networking the guest's gateway leads to this host's loopback, on a NAT network to the bridge's
-/// address; on a bridge of the host's own network it is some router.
-fn check_reach(args: &Args) -> Result<(), SetupError> {
-    if !matches!(args.network.first(), Some(VmNetwork::Bridge { .. })) {
-        return Ok(());
-    }
-    let urls = args.nats_url.iter().map(|url| url.as_str());
-    let hosts = urls.chain(args.insecure_registry.iter().map(String::as_str));
-    for address in hosts {
-        if names_loopback(address) {
-            return Err(SetupError::LoopbackOnBridge {
-                address: address.to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-fn read_credentials(path: &Path) -> Result<NatsCredentials, SetupError> {
-    let failed = |reason: String| SetupError::Credentials {
-        path: path.to_owned(),
-        reason,
-    };
-    let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
-    // The parser's message quotes the line, which may hold a secret: only its position is passed on.
-    toml::from_str(&text).map_err(|e| failed(format!("at bytes {:?}", e.span())))
 }

@@ -34,9 +34,18 @@ pub(crate) struct Args {
     #[arg(long, default_value = "user")]
     pub(crate) network: VmNetwork,
 
-    /// auto, ubuntu-24.04, debian-12, a PATH, or URL#sha256=DIGEST
+    /// A recipe's TOML file, or none for a plain image with the packages installed over SSH [default: the
+    /// built-in recipe]
+    #[arg(long, value_name = "FILE|none")]
+    pub(crate) recipe: Option<String>,
+
+    /// auto, guest or packages
     #[arg(long, default_value = "auto")]
-    pub(crate) image: String,
+    pub(crate) builder: String,
+
+    /// A plain image instead of a recipe's: auto, ubuntu-24.04, debian-12, a PATH, or URL#sha256=DIGEST
+    #[arg(long)]
+    pub(crate) image: Option<String>,
 
     /// The agent, instead of building it
     #[arg(long, value_name = "FILE", requires = "workload_binary")]
@@ -50,4 +59,22 @@ pub(crate) struct Args {
     /// host's loopback; on a NAT network it must be the bridge's address
     #[arg(long, default_value = "127.0.0.1")]
     pub(crate) listen: std::net::Ipv4Addr,
+}
+
+impl Args {
+    /// Whether the image is a recipe's, which has all packages that a device needs.
+    pub(crate) fn has_recipe(&self) -> bool {
+        self.image.is_none() && self.recipe.as_deref() != Some("none")
+    }
+
+    /// What the example is told of the image.
+    pub(crate) fn image_options(&self) -> Vec<&str> {
+        let mut options = vec!["--builder", self.builder.as_str()];
+        for (option, value) in [("--recipe", &self.recipe), ("--image", &self.image)] {
+            if let Some(value) = value {
+                options.extend([option, value.as_str()]);
+            }
+        }
+        options
+    }
 }

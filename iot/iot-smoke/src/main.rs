@@ -15,7 +15,6 @@ mod args;
 mod evidence;
 mod phases;
 mod registry;
-mod server;
 mod workload;
 
 use std::process::ExitCode;

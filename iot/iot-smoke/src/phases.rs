@@ -14,6 +14,7 @@ use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::{AgentStatus, DeploymentName, DeviceId, IotScore, NatsUrls, Phase};
 use iot_smoke::Failure;
 use iot_smoke::guest::Login;
+use iot_smoke::server::{Server, start_nats};
 use serde::Deserialize;
 use serde_json::json;
 use tempfile::TempDir;
@@ -22,7 +23,6 @@ use tracing::info;
 
 use crate::args::Args;
 use crate::evidence::Guest;
-use crate::server::{Server, start_nats};
 use crate::workload::{self, Built};
 use crate::{evidence, registry};
 
@@ -43,6 +43,7 @@ pub(crate) struct Device {
     pub(crate) nvram: PathBuf,
     pub(crate) default_gateway: Option<String>,
     pub(crate) image: PathBuf,
+    pub(crate) packages_installed: bool,
     pub(crate) stages: Vec<Stage>,
 }
 
@@ -167,7 +168,8 @@ impl Smoke {
         self.host = Some(KvmVirtualMachineHost::new(uri, &self.data_dir));
         let output = self
             .example()
-            .args(["--image", &self.args.image, "--nats-url", nats_url])
+            .args(self.args.image_options())
+            .args(["--nats-url", nats_url])
             .arg("--nats-credentials")
             .arg(credentials)
             .arg("--agent-binary")
@@ -186,8 +188,18 @@ impl Smoke {
                 .push((format!("  {}", stage.name), stage.seconds));
         }
         let image = device.image.display().to_string();
+        let installed = device.packages_installed;
         self.device = Some(device);
         self.found(format!("image: {image}"));
+        self.found(format!("packages installed in the guest: {installed}"));
+        if self.args.has_recipe() {
+            let installed = installed.to_string();
+            expect(
+                "packages installed in a recipe's guest",
+                &installed,
+                "false",
+            )?;
+        }
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use crate::server::{Server, free_address};
 use iot_smoke::Failure;
+use iot_smoke::server::{Server, free_address};
 
 /// Where Debian's and other packages put the registry's program.
 const PROGRAMS: [&str; 2] = ["docker-registry", "registry"];

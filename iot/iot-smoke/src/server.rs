@@ -11,20 +11,25 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use iot_smoke::Failure;
+use crate::Failure;
 
 /// How long a server may take to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A child process that is ended when this is dropped.
-pub(crate) struct Server {
-    pub(crate) address: SocketAddrV4,
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddrV4,
     child: Child,
 }
 
 impl Server {
     /// Starts a program that listens on `address`; its output goes to `log`.
-    pub(crate) async fn start(
+    ///
+    /// # Errors
+    /// When it ends, or does not listen within 20 s.
+    pub async fn start(
         mut command: Command,
         address: SocketAddrV4,
         log: &Path,
@@ -51,19 +56,25 @@ impl Server {
     }
 
     /// Ends it.
-    pub(crate) async fn stop(mut self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub async fn stop(mut self) -> Result<(), Failure> {
         Ok(self.child.kill().await?)
     }
 }
 
 /// A port that is free now.
-pub(crate) fn free_address(ip: Ipv4Addr) -> Result<SocketAddrV4, Failure> {
+///
+/// # Errors
+/// When none can be had.
+pub fn free_address(ip: Ipv4Addr) -> Result<SocketAddrV4, Failure> {
     let port = TcpListener::bind((ip, 0))?.local_addr()?.port();
     Ok(SocketAddrV4::new(ip, port))
 }
 
 /// Writes a file that only its owner can read.
-pub(crate) fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
+fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     let mut options = std::fs::OpenOptions::new();
     let mut file = options
         .write(true)
@@ -82,7 +93,10 @@ async fn password() -> Result<String, Failure> {
 }
 
 /// A private `nats-server -js`, and the file with the credentials for it.
-pub(crate) async fn start_nats(dir: &Path, ip: Ipv4Addr) -> Result<(Server, PathBuf), Failure> {
+///
+/// # Errors
+/// When it cannot be started.
+pub async fn start_nats(dir: &Path, ip: Ipv4Addr) -> Result<(Server, PathBuf), Failure> {
     let program = find_program("nats-server").ok_or("nats-server is not on PATH")?;
     let address = free_address(ip)?;
     let password = password().await?;

@@ -6,6 +6,9 @@ use uuid::Uuid;
 use crate::domain::topology::virtualization::FirstBoot;
 use crate::modules::ssh::HostKey;
 
+/// Where the set-up script is in the guest: among cloud-init's own files. Nothing can be executed in `/run`.
+const SETUP_SCRIPT: &str = "/var/lib/cloud/harmony-setup";
+
 /// What a seed says.
 #[derive(Debug, Clone)]
 pub struct SeedInputs {
@@ -46,8 +49,9 @@ impl SeedInputs {
         let FirstBoot {
             user,
             authorized_keys,
+            setup_script,
         } = &self.first_boot;
-        json!({
+        let mut user_data = json!({
             "hostname": self.hostname,
             "users": [{
                 "name": user,
@@ -66,7 +70,16 @@ impl SeedInputs {
             },
             "package_update": false,
             "package_upgrade": false,
-        })
+        });
+        if let Some(script) = setup_script {
+            user_data["write_files"] = json!([{
+                "path": SETUP_SCRIPT,
+                "permissions": "0700",
+                "content": script,
+            }]);
+            user_data["runcmd"] = json!([[SETUP_SCRIPT]]);
+        }
+        user_data
     }
 
     fn network_config(&self) -> Value {
@@ -111,6 +124,7 @@ pub(super) mod tests {
             first_boot: FirstBoot {
                 user: "harmony".to_owned(),
                 authorized_keys: vec!["ssh-ed25519 AAAA me: \"you\"\\ #x".to_owned()],
+                ..FirstBoot::default()
             },
             host_key: host_key.clone(),
         }
@@ -132,6 +146,25 @@ pub(super) mod tests {
         );
         assert_eq!(value["ssh_keys"]["ed25519_private"], key.private_openssh());
         assert_eq!(value["ssh_pwauth"], false);
+    }
+
+    #[test]
+    fn a_set_up_script_is_written_and_run_and_without_one_nothing_is() {
+        let key = host_key();
+        let user_data = |script: Option<&str>| -> Value {
+            let mut inputs = inputs(&key);
+            inputs.first_boot.setup_script = script.map(str::to_owned);
+            let [_, (_, text), _] = inputs.documents();
+            let body = text.strip_prefix("#cloud-config\n").expect("the header");
+            serde_json::from_str(body).expect("JSON")
+        };
+        let script = "#!/bin/sh\necho \"a: 'b'\" \\ # \u{e9}\n";
+        let with = user_data(Some(script));
+        assert_eq!(with["write_files"][0]["content"], script);
+        assert_eq!(with["write_files"][0]["permissions"], "0700");
+        assert_eq!(with["runcmd"][0][0], with["write_files"][0]["path"]);
+        let without = user_data(None);
+        assert!(without.get("runcmd").is_none() && without.get("write_files").is_none());
     }
 
     #[test]

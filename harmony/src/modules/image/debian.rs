@@ -1,32 +1,35 @@
-//! Builds a Debian 12 image from the distribution's packages, for where no image host can be reached.
+//! Builds images from a distribution's packages, for where no image host can be reached: a release as its
+//! publisher's cloud image would be, or the image of a recipe.
 //!
-//! The stages: `mmdebstrap` makes the root file system as an archive; it is unpacked and configured;
-//! `grub-mkimage` of the image itself makes its boot loaders; the disk is laid out
-//! (module `disk`) and filled by `mke2fs`; `qemu-img` compresses it. An ordinary user does what
+//! The stages: `mmdebstrap` makes the root file system as an archive, and runs a recipe's set-up script in
+//! it; it is unpacked and finished; `grub-mkimage` of the image itself makes its boot loaders; the disk is
+//! laid out (module `disk`) and filled by `mke2fs`; `qemu-img` compresses it. An ordinary user does what
 //! needs root in a user namespace with his subordinate ids.
 //!
-//! The result is cached under a name that has the digest of its recipe. It is built under a lock, in a
+//! The result is cached under a name that has the digest of its composition. It is built under a lock, in a
 //! directory beside its place that is removed whatever happens; one that a killed build left is removed by
 //! the next.
 
+mod composition;
 mod mmdebstrap;
-mod recipe;
 mod stages;
+pub(super) mod suite;
 mod tree;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
+use super::build::{BuildError, Product, build_once};
 use super::error::ImageError;
-use super::store::{StoreLock, ensure_dir, ensure_space, io_error, is_finished, publish};
+use super::recipe::BuildPlan;
+use super::store::is_finished;
 use super::tool::{HostProgram, Tool};
 use crate::domain::topology::virtualization::VmArchitecture;
-use recipe::Recipe;
+use composition::Composition;
 use stages::Build;
+use suite::Suite;
 
-/// What a build needs beside its result: the archive, the tree, the disk.
-const SPACE: u64 = 4 * 1024 * 1024 * 1024;
+/// What the compressed image is called in its build's directory.
+pub(super) const IMAGE: &str = "image.qcow2";
 
 /// How the files of the image get their owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,14 +105,15 @@ pub fn check_host(architecture: VmArchitecture) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// The image of the current recipe in `images_dir`, when it was built already.
+/// The Debian 12 image in `images_dir`, when it was built already.
 pub fn built_debian_12(architecture: VmArchitecture, images_dir: &Path) -> Option<PathBuf> {
-    let path = images_dir.join(Recipe::debian_12(architecture).file_name());
+    let composition = Composition::plain(Suite::DEBIAN_12, architecture);
+    let path = images_dir.join(composition.file_name());
     is_finished(&path).then_some(path)
 }
 
-/// Returns the Debian 12 image for `architecture` in `images_dir`, built when it is missing: 1 to 3 minutes
-/// for the host's own architecture, about 10 for another.
+/// Returns Debian 12, as its publisher's cloud image would be, for `architecture` in `images_dir`, built when
+/// it is missing: 1 to 3 minutes for the host's own architecture, about 10 for another.
 ///
 /// # Guarantees
 /// A failure, and giving up the future, leaves nothing but a lock file. Many callers build once.
@@ -120,80 +124,52 @@ pub fn built_debian_12(architecture: VmArchitecture, images_dir: &Path) -> Optio
 pub async fn build_debian_12(
     architecture: VmArchitecture,
     images_dir: &Path,
-) -> Result<PathBuf, ImageError> {
-    if let Some(path) = built_debian_12(architecture, images_dir) {
-        return Ok(path);
-    }
-    check_host(architecture)?;
-    ensure_dir(images_dir)?;
-    let recipe = Recipe::debian_12(architecture);
-    let name = recipe.file_name();
-    let _lock = StoreLock::acquire(images_dir, &name).await?;
-    if let Some(path) = built_debian_12(architecture, images_dir) {
-        return Ok(path);
-    }
-    ensure_space(images_dir, SPACE)?;
-    let started = Instant::now();
-    tracing::info!(%architecture, dir = %images_dir.display(), "building the Debian 12 image, once");
-    let privileges = Privileges::of_process();
-    let dir = BuildDir::create(images_dir.join(format!(".{name}.build")), privileges)?;
-    let image = Build {
-        recipe: &recipe,
-        privileges,
-        dir: &dir.path,
-    }
-    .run()
+) -> Result<PathBuf, BuildError> {
+    let composition = Composition::plain(Suite::DEBIAN_12, architecture);
+    let product = Product {
+        made: IMAGE,
+        name: composition.file_name(),
+    };
+    let path = images_dir.join(&product.name);
+    build_once(images_dir, &[product], async |dir| {
+        build(&composition, &[], dir).await
+    })
     .await?;
-    let path = images_dir.join(name);
-    publish(&image, &path)?;
-    tracing::info!(path = %path.display(), seconds = started.elapsed().as_secs(), "image built");
     Ok(path)
 }
 
-/// The directory of one build, removed when dropped.
-#[derive(Debug)]
-struct BuildDir {
-    path: PathBuf,
-    privileges: Privileges,
+/// What this builder puts into the image of a plan, as a number: another one whenever that changes.
+pub(super) fn revision(suite: Suite, plan: &BuildPlan) -> u32 {
+    let digest = Composition::of_plan(suite, plan).digest().to_string();
+    // Eight hexadecimal digits fill it.
+    u32::from_str_radix(&digest[..8], 16).unwrap_or_default()
 }
 
-impl BuildDir {
-    fn create(path: PathBuf, privileges: Privileges) -> Result<Self, ImageError> {
-        let dir = Self { path, privileges };
-        dir.remove()?;
-        fs::create_dir(&dir.path).map_err(|source| io_error("create", &dir.path, source))?;
-        Ok(dir)
-    }
-
-    fn remove(&self) -> Result<(), ImageError> {
-        let failed = |source| io_error("remove", &self.path, source);
-        match fs::remove_dir_all(&self.path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            // Directories of the image's own users: only the namespace's root may empty them.
-            Err(_) if self.privileges == Privileges::User => {
-                let status = std::process::Command::new("unshare")
-                    .args(["--map-root-user", "--map-auto", "--", "rm", "-rf", "--"])
-                    .arg(&self.path)
-                    .stdin(std::process::Stdio::null())
-                    .status()
-                    .map_err(failed)?;
-                if status.success() {
-                    return Ok(());
-                }
-                Err(failed(std::io::Error::other(status.to_string())))
-            }
-            Err(source) => Err(failed(source)),
-        }
-    }
+/// Builds the image of a plan in the directory `dir`, and copies files out of it: from their path in the image
+/// to their name in `dir`.
+pub(super) async fn build_plan(
+    suite: Suite,
+    plan: &BuildPlan,
+    copied_out: &[(&str, &'static str)],
+    dir: &Path,
+) -> Result<(), BuildError> {
+    build(&Composition::of_plan(suite, plan), copied_out, dir).await
 }
 
-impl Drop for BuildDir {
-    fn drop(&mut self) {
-        if let Err(error) = self.remove() {
-            tracing::warn!(%error, path = %self.path.display(), "cannot remove the build directory");
-        }
-    }
+async fn build(
+    composition: &Composition,
+    copied_out: &[(&str, &'static str)],
+    dir: &Path,
+) -> Result<(), BuildError> {
+    check_host(composition.architecture)?;
+    let privileges = Privileges::of_process();
+    let build = Build {
+        composition,
+        privileges,
+        copied_out,
+        dir,
+    };
+    build.run().await
 }
 
 #[cfg(test)]
@@ -201,7 +177,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use super::{BuildDir, Privileges, SPACE, build_debian_12, built_debian_12, programs_for};
+    use super::{Privileges, build_debian_12, built_debian_12, programs_for};
     use crate::domain::topology::virtualization::VmArchitecture;
     use crate::modules::image::format::{DiskFormat, sniff_file};
 
@@ -219,17 +195,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_build_directory_replaces_a_killed_builds_and_goes_with_its_build() {
-        let parent = tempfile::tempdir().expect("a temporary directory");
-        let path = parent.path().join(".x.build");
-        fs::create_dir_all(path.join("tree/etc")).expect("made");
-        let dir = BuildDir::create(path.clone(), Privileges::Root).expect("made");
-        assert_eq!(fs::read_dir(&path).expect("there").count(), 0);
-        drop(dir);
-        assert!(!path.exists());
-    }
-
     /// The directory and the architecture come from `HARMONY_TEST_IMAGES_DIR` and
     /// `HARMONY_TEST_ARCHITECTURE`; by default a temporary directory and the host's own.
     #[tokio::test]
@@ -244,7 +209,7 @@ mod tests {
         );
         let path = build_debian_12(architecture, &dir).await.expect("built");
         assert_eq!(sniff_file(&path).expect("an image"), DiskFormat::Qcow2);
-        assert!(fs::metadata(&path).expect("there").len() < SPACE / 8);
+        assert!(fs::metadata(&path).expect("there").len() < 512 * 1024 * 1024);
         assert_eq!(built_debian_12(architecture, &dir), Some(path.clone()));
         let again = build_debian_12(architecture, &dir).await.expect("cached");
         assert_eq!(again, path);

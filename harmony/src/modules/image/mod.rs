@@ -4,6 +4,7 @@
 //! from the distribution's packages where no image host can be reached. [`source`] is what users write.
 
 mod bios_boot;
+pub mod build;
 pub mod catalog;
 pub mod debian;
 pub mod digest;
@@ -14,6 +15,7 @@ pub mod format;
 pub mod inspect;
 pub mod packing;
 pub mod progress;
+pub mod recipe;
 pub mod source;
 pub mod store;
 pub mod tool;

@@ -76,7 +76,15 @@ impl Tool {
     }
 
     /// Runs it to its end and returns its standard output.
-    pub(super) async fn run(mut self) -> Result<String, ImageError> {
+    pub(super) async fn run(self) -> Result<String, ImageError> {
+        self.run_watched(&mut |_| {}).await
+    }
+
+    /// As [`run`](Self::run), with each line of standard error given to `watch` as it comes.
+    pub(super) async fn run_watched(
+        mut self,
+        watch: &mut (dyn FnMut(&str) + Send),
+    ) -> Result<String, ImageError> {
         let program = self.program;
         let failed = |source| io_error("run", Path::new(program), source);
         let mut child = Running(self.command.spawn().map_err(failed)?);
@@ -89,7 +97,7 @@ impl Tool {
                 None => Ok(text),
             }
         };
-        let (text, tail) = tokio::join!(read_stdout, read_tail(program, stderr));
+        let (text, tail) = tokio::join!(read_stdout, read_tail(program, stderr, watch));
         let status = child.0.wait().await.map_err(failed)?;
         let tail = tail.map_err(failed)?;
         if !status.success() {
@@ -120,7 +128,11 @@ impl Drop for Running {
 }
 
 /// Logs the lines as they come and keeps the last ones.
-async fn read_tail(program: &str, stderr: Option<ChildStderr>) -> std::io::Result<String> {
+async fn read_tail(
+    program: &str,
+    stderr: Option<ChildStderr>,
+    watch: &mut (dyn FnMut(&str) + Send),
+) -> std::io::Result<String> {
     let Some(stderr) = stderr else {
         return Ok(String::new());
     };
@@ -140,6 +152,7 @@ async fn read_tail(program: &str, stderr: Option<ChildStderr>) -> std::io::Resul
             continue;
         }
         tracing::debug!(program, "{line}");
+        watch(&line);
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }
@@ -164,8 +177,13 @@ mod tests {
 
     #[tokio::test]
     async fn output_is_returned_and_a_failure_keeps_the_tail_of_standard_error() {
-        let output = Tool::new("sh").args(["-c", "echo out; echo err >&2"]).run();
-        assert_eq!(output.await.expect("success"), "out\n");
+        let mut seen = Vec::new();
+        let output = Tool::new("sh")
+            .args(["-c", "echo out; echo err >&2; echo or >&2"])
+            .run_watched(&mut |line| seen.push(line.to_owned()))
+            .await;
+        assert_eq!(output.expect("success"), "out\n");
+        assert_eq!(seen, ["err", "or"]);
         let script = "for i in $(seq 40); do echo line $i >&2; done; exit 3";
         match Tool::new("sh").args(["-c", script]).run().await {
             Err(ImageError::Tool {

@@ -51,6 +51,9 @@ const UNIT_CONTENT: &str = include_str!("iot-agent.service");
 const STAMP_FILE: &str = "/var/lib/harmony/iot-agent.applied";
 const REGISTRIES_FILE: &str = "/etc/containers/registries.conf.d/50-harmony.conf";
 
+/// What an [`Outcome`]'s details call the packages' step: it changes nothing on a device whose image has them.
+pub const PACKAGES_STEP: &str = "packages";
+
 /// What rootless Podman needs on Debian and Ubuntu; Podman itself only recommends most of it.
 const PACKAGES: [&str; 6] = [
     "podman",
@@ -200,7 +203,7 @@ async fn install<T: LinuxHost>(
 ) -> Result<(), ExecutorError> {
     let registries = guest_view_of_registries(registries, facts.default_gateway)?;
     let registries = documents::registries(&registries)?;
-    steps.done("packages", host.ensure_packages(&PACKAGES).await?);
+    steps.done(PACKAGES_STEP, host.ensure_packages(&PACKAGES).await?);
     steps.done("user iot-agent", host.ensure_user(&agent_user()).await?);
     steps.done(
         "podman.socket of iot-agent",

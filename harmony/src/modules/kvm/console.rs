@@ -39,7 +39,7 @@ fn last_lines(text: &str, lines: usize) -> String {
 }
 
 /// Drops ANSI escape sequences (`ESC [ … final`) and other control characters.
-fn without_control_sequences(text: &str) -> String {
+pub(crate) fn without_control_sequences(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {

@@ -30,7 +30,7 @@ mod conformance;
 #[cfg(feature = "kvm")]
 pub mod connection;
 #[cfg(feature = "kvm")]
-mod console;
+pub(crate) mod console;
 #[cfg(feature = "kvm")]
 mod disk;
 #[cfg(feature = "kvm")]

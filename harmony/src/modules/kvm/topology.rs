@@ -146,6 +146,16 @@ impl KvmVirtualMachineHost {
         Ok(self.layout(&checked(name)?).files.nvram)
     }
 
+    /// The VM's system disk: what the guest has written, on top of its image.
+    pub fn disk(&self, name: &str) -> Result<PathBuf, ExecutorError> {
+        Ok(self.layout(&checked(name)?).files.overlay)
+    }
+
+    /// The file of a VM's blank data disk.
+    pub fn data_disk(&self, name: &str, tag: &str) -> Result<PathBuf, ExecutorError> {
+        Ok(self.layout(&checked(name)?).files.data_disk(tag))
+    }
+
     /// Checks that a libvirt network is active.
     pub async fn check_network(&self, network: &str) -> Result<(), ExecutorError> {
         Ok(self.libvirt().await?.check_network(network).await?)

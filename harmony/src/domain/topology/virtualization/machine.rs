@@ -215,13 +215,17 @@ pub enum ConsoleLog {
 }
 
 /// What cloud-init sets up at the first boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FirstBoot {
     /// The login user, who may use sudo without a password.
     pub user: String,
     /// Public keys, in OpenSSH's one-line form, that may log in as that user.
     pub authorized_keys: Vec<String>,
+    /// A script that root runs once, as the last thing of the first boot; at most 256 KiB. It is part of
+    /// the VM's record, so it is no place for secrets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup_script: Option<String>,
 }
 
 #[cfg(test)]

@@ -1,70 +1,127 @@
 //! The call of `mmdebstrap`, which makes the root file system as a tar archive.
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::Privileges;
-use super::recipe::{Recipe, TreeFile};
+use super::composition::{Composition, TreeFile, TreeLink};
+use crate::modules::image::build::{BuildError, Progress};
 use crate::modules::image::error::ImageError;
-use crate::modules::image::tool::{HostProgram, Tool};
+use crate::modules::image::recipe::SCRIPT_ENVIRONMENT;
+use crate::modules::image::store::io_error;
+use crate::modules::image::tool::Tool;
 
-/// The fields of a package index that [`sources`] reads.
-const INDEX_FORMAT: &str = "$(REPO_URI) $(CODENAME) $(LABEL)";
+/// Where the set-up script is while it runs.
+const SETUP_SCRIPT: &str = "/harmony-setup";
 
-/// Makes the archive `tar` from `recipe`.
+/// Makes the archive `tar` from `composition`, with `dir` for what is needed on the way.
 pub(super) async fn bootstrap(
-    recipe: &Recipe,
+    composition: &Composition,
     privileges: Privileges,
+    dir: &Path,
     tar: &Path,
-) -> Result<(), ImageError> {
-    let sources = host_sources(recipe.suite).await;
+) -> Result<(), BuildError> {
+    let sources = composition.suite.host_sources().await;
     tracing::info!(?sources, "installing the packages");
     // A root file system is too large for a /tmp in memory.
     let tmp = std::env::var_os("TMPDIR").unwrap_or_else(|| OsString::from("/var/tmp"));
-    Tool::new("mmdebstrap")
+    let mut tool = Tool::new("mmdebstrap")
         .env("TMPDIR", tmp)
-        .args(options(recipe, privileges)?)
-        .arg(recipe.suite)
+        .args(options(composition, privileges)?);
+    if let Some(script) = &composition.setup_script {
+        let path = dir.join("setup.sh");
+        write_private(&path, script)?;
+        tool = tool.args(script_hooks(&path)?);
+    }
+    let mut progress = Progress::default();
+    let run = tool
+        .arg(composition.suite.codename)
         .arg(tar)
         .args(sources)
-        .run()
-        .await
-        .map(drop)
+        .run_watched(&mut |line| {
+            progress.take(line);
+        })
+        .await;
+    outcome(run, &progress, composition.setup_script.is_some())
 }
 
-fn options(recipe: &Recipe, privileges: Privileges) -> Result<Vec<String>, ImageError> {
+/// The script may have secrets in it.
+fn write_private(path: &Path, text: &str) -> Result<(), ImageError> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .map_err(|source| io_error("write", path, source))
+}
+
+/// What came of it: a failed program is a failed step when the script was at one.
+fn outcome(
+    run: Result<String, ImageError>,
+    progress: &Progress,
+    has_script: bool,
+) -> Result<(), BuildError> {
+    match run {
+        Err(_) if progress.has_failed() => Err(BuildError::StepFailed {
+            place: progress.place(),
+            output: progress.output(),
+            console: None,
+        }),
+        Err(error) => Err(error.into()),
+        Ok(_) if has_script && !progress.is_done() => Err(BuildError::Unfinished {
+            place: progress.place(),
+            how: progress.output(),
+            console: None,
+        }),
+        Ok(_) => Ok(()),
+    }
+}
+
+fn options(composition: &Composition, privileges: Privileges) -> Result<Vec<String>, ImageError> {
     let mode = match privileges {
         Privileges::Root => "root",
         Privileges::User => "unshare",
     };
     let mut options = vec![
         format!("--mode={mode}"),
-        format!("--architectures={}", recipe.architecture.debian_name()),
+        format!("--architectures={}", composition.architecture.debian_name()),
         "--variant=minbase".to_owned(),
         "--format=tar".to_owned(),
     ];
     let each = |name: &str, values: &[&str]| -> Vec<String> {
         values.iter().map(|v| format!("--{name}={v}")).collect()
     };
-    options.extend(each("aptopt", &recipe.apt_options));
-    options.extend(each("dpkgopt", &recipe.dpkg_options));
-    for file in &recipe.early_files {
+    options.extend(each("aptopt", &composition.apt_options));
+    options.extend(each("dpkgopt", &composition.dpkg_options));
+    for file in &composition.early_files {
         options.push(format!("--essential-hook={}", write_file_hook(file)?));
     }
-    options.push(format!("--include={}", recipe.packages.join(",")));
+    options.push(format!("--include={}", composition.packages.join(",")));
+    for file in &composition.files {
+        options.push(format!("--customize-hook={}", write_file_hook(file)?));
+    }
+    for link in &composition.links {
+        options.push(format!("--customize-hook={}", link_hook(link)?));
+    }
     Ok(options)
+}
+
+/// The hooks that run the set-up script, which is the host's file `path`: it may have secrets in it, which
+/// are not for a command line.
+fn script_hooks(path: &Path) -> Result<Vec<String>, ImageError> {
+    let path = quote(&path.to_string_lossy())?;
+    Ok(vec![
+        format!("--customize-hook=upload {path} {SETUP_SCRIPT}"),
+        format!(
+            "--customize-hook=chroot \"$1\" env {SCRIPT_ENVIRONMENT}=chroot sh {SETUP_SCRIPT} </dev/null >&2"
+        ),
+        format!("--customize-hook=rm \"$1\"{SETUP_SCRIPT}"),
+    ])
 }
 
 /// A shell command that writes `file` below the directory in its first argument.
 fn write_file_hook(file: &TreeFile) -> Result<String, ImageError> {
-    let quote = |text: &str| {
-        shlex::try_quote(text)
-            .map(std::borrow::Cow::into_owned)
-            .map_err(|source| ImageError::Layout {
-                part: "hooks",
-                source: Box::new(source),
-            })
-    };
     let path = quote(file.path)?;
     let content = quote(&file.content)?;
     Ok(format!(
@@ -73,106 +130,50 @@ fn write_file_hook(file: &TreeFile) -> Result<String, ImageError> {
     ))
 }
 
-/// The `sources.list` lines of `suite` from the mirrors that this host uses. Without any, mmdebstrap takes
-/// its own default.
-async fn host_sources(suite: &str) -> Vec<String> {
-    let apt_get = HostProgram {
-        program: "apt-get",
-        debian_package: "apt",
-    };
-    if !apt_get.is_installed() {
-        return Vec::new();
-    }
-    let targets = Tool::new("apt-get")
-        .args(["indextargets", "--format", INDEX_FORMAT])
-        .arg("Created-By: Packages")
-        .run()
-        .await;
-    match targets {
-        Ok(targets) => sources(&targets, suite),
-        Err(error) => {
-            tracing::warn!(%error, "cannot read this host's package sources, using mmdebstrap's default");
-            Vec::new()
-        }
-    }
+/// A shell command that makes `link` below the directory in its first argument.
+fn link_hook(link: &TreeLink) -> Result<String, ImageError> {
+    let path = quote(link.path)?;
+    let target = quote(link.target)?;
+    Ok(format!(
+        "mkdir -p \"$(dirname \"$1\"/{path})\" && ln -sfn {target} \"$1\"/{path}"
+    ))
 }
 
-/// The lines from `targets`, whose lines have the form of [`INDEX_FORMAT`]. A host with another release of
-/// Debian has its mirrors too: they are told by the label.
-fn sources(targets: &str, suite: &str) -> Vec<String> {
-    let of_label = |wanted: &str| {
-        targets.lines().find_map(|line| {
-            let (uri, rest) = line.split_once(' ')?;
-            let (_, label) = rest.split_once(' ')?;
-            let usable = uri.starts_with("http://") || uri.starts_with("https://");
-            (label == wanted && usable).then_some(uri)
+fn quote(text: &str) -> Result<String, ImageError> {
+    shlex::try_quote(text)
+        .map(std::borrow::Cow::into_owned)
+        .map_err(|source| ImageError::Layout {
+            part: "hooks",
+            source: Box::new(source),
         })
-    };
-    let line = |uri: &str, suite: String| format!("deb {uri} {suite} main");
-    let Some(main) = of_label("Debian") else {
-        return Vec::new();
-    };
-    let mut lines = vec![line(main, suite.to_owned())];
-    if targets.lines().any(|l| l.contains("-updates ")) {
-        lines.push(line(main, format!("{suite}-updates")));
-    }
-    if let Some(security) = of_label("Debian-Security") {
-        lines.push(line(security, format!("{suite}-security")));
-    }
-    lines
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{options, sources, write_file_hook};
+    use super::{link_hook, options, outcome, write_file_hook};
     use crate::domain::topology::virtualization::VmArchitecture;
+    use crate::modules::image::build::{BuildError, Progress};
     use crate::modules::image::debian::Privileges;
-    use crate::modules::image::debian::recipe::{Recipe, TreeFile};
+    use crate::modules::image::debian::composition::{Composition, TreeFile, TreeLink};
+    use crate::modules::image::debian::suite::Suite;
+    use crate::modules::image::error::ImageError;
     use crate::modules::image::tool::Tool;
 
     #[test]
-    fn sources_are_the_mirrors_of_a_debian_host() {
-        let bookworm = "http://m/backports/ bookworm-backports Debian Backports\n\
-                        http://m/debian/ bookworm Debian\n\
-                        http://m/debian/ bookworm-updates Debian\n\
-                        http://m/security/ bookworm-security Debian-Security\n\
-                        https://other/ cloud-sdk \n";
-        let three: &[&str] = &[
-            "deb http://m/debian/ bookworm main",
-            "deb http://m/debian/ bookworm-updates main",
-            "deb http://m/security/ bookworm-security main",
-        ];
-        let table = [
-            (bookworm.to_owned(), three),
-            (bookworm.replace("bookworm", "trixie"), three),
-            (
-                "https://m/ trixie Debian\n".to_owned(),
-                &["deb https://m/ bookworm main"],
-            ),
-            ("http://u/ubuntu/ noble Ubuntu\n".to_owned(), &[]),
-            ("cdrom:[x]/ bookworm Debian\n".to_owned(), &[]),
-            (String::new(), &[]),
-        ];
-        for (targets, expected) in table {
-            assert_eq!(sources(&targets, "bookworm"), expected, "{targets}");
-        }
-    }
-
-    #[test]
-    fn options_follow_the_recipe_and_the_privileges() {
-        let recipe = Recipe::debian_12(VmArchitecture::Aarch64);
-        let root = options(&recipe, Privileges::Root).expect("quotable");
-        let user = options(&recipe, Privileges::User).expect("quotable");
+    fn options_follow_the_composition_and_the_privileges() {
+        let composition = Composition::plain(Suite::DEBIAN_12, VmArchitecture::Aarch64);
+        let root = options(&composition, Privileges::Root).expect("quotable");
+        let user = options(&composition, Privileges::User).expect("quotable");
         assert_eq!(root[0], "--mode=root");
         assert_eq!(user[0], "--mode=unshare");
         assert_eq!(root[1..], user[1..]);
         assert!(root.contains(&"--architectures=arm64".to_owned()));
-        let include = root.last().expect("options");
-        assert!(include.starts_with("--include=") && include.contains("linux-image-cloud-arm64"));
+        let include = root.iter().find(|o| o.starts_with("--include="));
+        assert!(include.is_some_and(|o| o.contains("linux-image-cloud-arm64")));
     }
 
     #[tokio::test]
-    async fn hooks_write_exactly_the_content() {
+    async fn hooks_write_exactly_the_content_and_the_link() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let content = "a 'b' \"$c\" \\n %s `d`\n\n";
         let file = TreeFile {
@@ -180,10 +181,58 @@ mod tests {
             mode: 0o640,
             content: content.to_owned(),
         };
-        let hook = write_file_hook(&file).expect("quotable");
-        let run = Tool::new("sh").args(["-c", &hook, "sh"]).arg(dir.path());
-        run.run().await.expect("success");
+        let link = TreeLink {
+            path: "etc/x y/link",
+            target: "/dev/null",
+        };
+        let run = async |hook: String| {
+            let run = Tool::new("sh").args(["-c", &hook, "sh"]).arg(dir.path());
+            run.run().await.expect("success");
+        };
+        run(write_file_hook(&file).expect("quotable")).await;
+        run(link_hook(&link).expect("quotable")).await;
+        run(link_hook(&link).expect("quotable")).await;
         let written = std::fs::read_to_string(dir.path().join(file.path)).expect("written");
         assert_eq!(written, content);
+        let target = std::fs::read_link(dir.path().join(link.path)).expect("a link");
+        assert_eq!(target, std::path::Path::new("/dev/null"));
+    }
+
+    #[test]
+    fn a_failed_step_is_told_from_a_failed_program() {
+        let tool = || {
+            Err(ImageError::Tool {
+                program: "mmdebstrap",
+                status: "exit status 25".to_owned(),
+                stderr_tail: "E: x".to_owned(),
+            })
+        };
+        let mut progress = Progress::default();
+        let early = outcome(tool(), &progress, true);
+        assert!(matches!(
+            early,
+            Err(BuildError::Image(ImageError::Tool { .. }))
+        ));
+        for line in [
+            "harmony-recipe: step 2/5: services",
+            "Unit x.service does not exist",
+            "harmony-recipe: failed step 2 (exit status 1)",
+        ] {
+            progress.take(line);
+        }
+        match outcome(tool(), &progress, true) {
+            Err(BuildError::StepFailed {
+                place,
+                output,
+                console: None,
+            }) => {
+                assert_eq!(place, "step 2/5 (services)");
+                assert_eq!(output, "Unit x.service does not exist");
+            }
+            other => panic!("{other:?}"),
+        }
+        let silent = outcome(Ok(String::new()), &Progress::default(), true);
+        assert!(matches!(silent, Err(BuildError::Unfinished { .. })));
+        assert!(outcome(Ok(String::new()), &Progress::default(), false).is_ok());
     }
 }

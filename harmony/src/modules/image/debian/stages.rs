@@ -4,43 +4,50 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use super::recipe::Recipe;
-use super::{Privileges, mmdebstrap, tree};
+use super::composition::Composition;
+use super::{IMAGE, Privileges, mmdebstrap, tree};
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::bios_boot::{boot_code, embedded_core};
+use crate::modules::image::build::BuildError;
 use crate::modules::image::disk::{DiskLayout, write_esp, write_partition_table, write_sparse};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::store::io_error;
 use crate::modules::image::tool::Tool;
 
-/// Where GRUB's images are made in the tree; removed when they were read.
-const GRUB_WORK_DIR: &str = "boot/grub/build";
+/// Where files are made in the tree that do not stay there.
+const WORK_DIR: &str = "boot/grub/build";
 
 /// One build in its directory.
 pub(super) struct Build<'a> {
-    pub(super) recipe: &'a Recipe,
+    pub(super) composition: &'a Composition,
     pub(super) privileges: Privileges,
+    /// Files of the image to keep: their path in it, and their name in the directory.
+    pub(super) copied_out: &'a [(&'a str, &'static str)],
     pub(super) dir: &'a Path,
 }
 
 impl Build<'_> {
-    /// Runs all stages; returns the compressed image in the build directory.
-    pub(super) async fn run(&self) -> Result<PathBuf, ImageError> {
+    /// Runs all stages, up to the compressed image in the build directory.
+    pub(super) async fn run(&self) -> Result<(), BuildError> {
         let tar = self.dir.join("root.tar");
-        mmdebstrap::bootstrap(self.recipe, self.privileges, &tar).await?;
+        mmdebstrap::bootstrap(self.composition, self.privileges, self.dir, &tar).await?;
         let tree = self.unpack(&tar).await?;
         fs::remove_file(&tar).map_err(|source| io_error("remove", &tar, source))?;
-        tree::configure(&tree, self.recipe)?;
+        tree::finish(&tree, self.composition)?;
+        for (path, name) in self.copied_out {
+            self.copy_out(&tree, path, name).await?;
+        }
         let boot_loaders = self.boot_loaders(&tree).await?;
         let layout = DiskLayout::new(
-            self.recipe.architecture,
-            self.recipe.esp_mib,
-            self.recipe.root_mib,
+            self.composition.architecture,
+            self.composition.esp_mib,
+            self.composition.root_mib,
         );
         let disk = self.dir.join("disk.raw");
-        boot_loaders.write(&disk, &layout, self.recipe.architecture)?;
+        boot_loaders.write(&disk, &layout, self.composition.architecture)?;
         self.fill_root(&tree, &disk, &layout).await?;
-        self.compress(&disk).await
+        self.compress(&disk).await?;
+        Ok(())
     }
 
     async fn unpack(&self, tar: &Path) -> Result<PathBuf, ImageError> {
@@ -69,20 +76,20 @@ impl Build<'_> {
     /// Makes the boot loaders with the image's own GRUB, so that program and modules fit each other.
     async fn boot_loaders(&self, tree: &Path) -> Result<BootLoaders, ImageError> {
         tracing::info!("making the boot loaders");
-        let work = tree.join(GRUB_WORK_DIR);
+        let work = tree.join(WORK_DIR);
         fs::create_dir_all(&work).map_err(|source| io_error("create", &work, source))?;
         let config = work.join("early.cfg");
-        fs::write(&config, self.recipe.grub_early_config)
+        fs::write(&config, self.composition.grub_early_config)
             .map_err(|source| io_error("write", &config, source))?;
         let mut loaders = BootLoaders::default();
-        for image in &self.recipe.boot_loaders {
+        for image in &self.composition.boot_loaders {
             self.privileges
                 .tool("chroot")
                 .arg(tree)
                 .args(["/usr/bin/grub-mkimage", "--format", image.format])
                 .args(["--prefix", "/boot/grub"])
-                .args(["--config", &format!("/{GRUB_WORK_DIR}/early.cfg")])
-                .args(["--output", &format!("/{GRUB_WORK_DIR}/{}", image.format)])
+                .args(["--config", &format!("/{WORK_DIR}/early.cfg")])
+                .args(["--output", &format!("/{WORK_DIR}/{}", image.format)])
                 .args(image.modules.iter().copied())
                 .run()
                 .await?;
@@ -101,6 +108,23 @@ impl Build<'_> {
         Ok(loaders)
     }
 
+    /// Copies a file of the image into the build directory. Its links are followed where they lead in the
+    /// image.
+    async fn copy_out(&self, tree: &Path, path: &str, name: &str) -> Result<(), ImageError> {
+        let work = tree.join(WORK_DIR);
+        fs::create_dir_all(&work).map_err(|source| io_error("create", &work, source))?;
+        self.privileges
+            .tool("chroot")
+            .arg(tree)
+            .args(["cp", "-L", "--", path, &format!("/{WORK_DIR}/file")])
+            .run()
+            .await?;
+        let copy = work.join("file");
+        let kept = self.dir.join(name);
+        fs::rename(&copy, &kept).map_err(|source| io_error("keep", &copy, source))?;
+        fs::remove_dir_all(&work).map_err(|source| io_error("remove", &work, source))
+    }
+
     async fn fill_root(
         &self,
         tree: &Path,
@@ -109,7 +133,7 @@ impl Build<'_> {
     ) -> Result<(), ImageError> {
         tracing::info!("writing the root file system");
         let config = self.dir.join("mke2fs.conf");
-        fs::write(&config, self.recipe.mke2fs_config)
+        fs::write(&config, self.composition.mke2fs_config)
             .map_err(|source| io_error("write", &config, source))?;
         let extended = format!(
             "offset={},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0",
@@ -129,15 +153,15 @@ impl Build<'_> {
             .map(drop)
     }
 
-    async fn compress(&self, disk: &Path) -> Result<PathBuf, ImageError> {
+    async fn compress(&self, disk: &Path) -> Result<(), ImageError> {
         tracing::info!("compressing the image");
-        let image = self.dir.join("image.qcow2");
+        let image = self.dir.join(IMAGE);
         Tool::new("qemu-img")
             .args(["convert", "-f", "raw", "-O", "qcow2", "-c"])
             .args([disk.as_os_str(), image.as_os_str()] as [&OsStr; 2])
             .run()
-            .await?;
-        Ok(image)
+            .await
+            .map(drop)
     }
 }
 

@@ -5,22 +5,22 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
-use super::recipe::{Recipe, TreeFile, TreeLink};
+use super::composition::{Composition, TreeFile, TreeLink};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::store::io_error;
 
-/// Writes the recipe's files and links below `root` and removes what it names.
+/// Writes what the composition puts in its place at last, below `root`, and removes what it names.
 ///
 /// Symbolic links in the tree point into the guest's file system and not into the host's, so none is ever
 /// followed.
-pub(super) fn configure(root: &Path, recipe: &Recipe) -> Result<(), ImageError> {
-    for file in &recipe.files {
+pub(super) fn finish(root: &Path, composition: &Composition) -> Result<(), ImageError> {
+    for file in &composition.late_files {
         write_file(root, file)?;
     }
-    for link in &recipe.links {
+    for link in &composition.late_links {
         write_link(root, link)?;
     }
-    for (directory, prefix) in &recipe.removed {
+    for (directory, prefix) in &composition.removed {
         remove_files(root, directory, prefix)?;
     }
     Ok(())
@@ -98,13 +98,14 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    use super::{configure, write_file};
+    use super::{finish, write_file};
     use crate::domain::topology::virtualization::VmArchitecture;
-    use crate::modules::image::debian::recipe::{Recipe, TreeFile};
+    use crate::modules::image::debian::composition::{Composition, TreeFile};
+    use crate::modules::image::debian::suite::Suite;
     use crate::modules::image::error::ImageError;
 
     #[test]
-    fn the_tree_is_as_the_recipe_says_whatever_was_there() {
+    fn the_tree_is_as_the_composition_says_whatever_was_there() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let host = tempfile::tempdir().expect("a temporary directory");
         let precious = host.path().join("precious");
@@ -116,16 +117,15 @@ mod tests {
         fs::write(at("etc/machine-id"), "0123").expect("writable");
         symlink(&precious, at("etc/hostname")).expect("linked");
 
-        let recipe = Recipe::debian_12(VmArchitecture::Aarch64);
-        configure(root.path(), &recipe).expect("configured");
-        configure(root.path(), &recipe).expect("and again");
+        let composition = Composition::plain(Suite::DEBIAN_12, VmArchitecture::Aarch64);
+        finish(root.path(), &composition).expect("finished");
+        finish(root.path(), &composition).expect("and again");
 
         let read = |path: &str| fs::read_to_string(at(path)).expect(path);
         assert_eq!(read("etc/machine-id"), "");
         assert_eq!(read("etc/hostname"), "localhost\n");
         assert_eq!(fs::read_to_string(&precious).expect("there"), "the host's");
-        assert!(read("boot/grub/grub.cfg").contains("console=ttyAMA0\n"));
-        let mode = fs::metadata(at("etc/fstab"))
+        let mode = fs::metadata(at("etc/hosts"))
             .expect("there")
             .permissions()
             .mode();
@@ -133,8 +133,8 @@ mod tests {
         let left: Vec<_> = fs::read_dir(at("etc/ssh")).expect("there").collect();
         assert_eq!(left.len(), 1, "{left:?}");
         assert_eq!(
-            fs::read_link(at("etc/systemd/system/apt-daily.timer")).expect("a link"),
-            std::path::Path::new("/dev/null")
+            fs::read_link(at("etc/resolv.conf")).expect("a link"),
+            std::path::Path::new("../run/systemd/resolve/stub-resolv.conf")
         );
     }
 

@@ -22,6 +22,9 @@ use devices::{check_disks, check_networks, check_shares};
 /// `COMMAND_LINE_SIZE` of x86_64 and arm64 Linux is 2048 bytes with the terminating NUL.
 const MAX_COMMAND_LINE_BYTES: usize = 2047;
 
+/// What a seed of 1 MiB holds beside its other documents, however much of it JSON has to escape.
+const MAX_SETUP_SCRIPT_BYTES: usize = 256 * 1024;
+
 /// The checked configuration, or every rule that the spec breaks.
 pub(super) fn check(spec: VirtualMachineSpec) -> Result<VmConfig, Vec<Violation>> {
     // Exhaustive, so that a new field cannot be forgotten here.
@@ -202,6 +205,7 @@ fn check_first_boot(found: &mut Violations, first_boot: &FirstBoot) {
     let FirstBoot {
         user,
         authorized_keys,
+        setup_script,
     } = first_boot;
     let good_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let good_first = user.starts_with(|c: char| c.is_ascii_lowercase());
@@ -221,6 +225,16 @@ fn check_first_boot(found: &mut Violations, first_boot: &FirstBoot) {
         found.require(good, || {
             let field = format!("first_boot.authorized_keys[{n}]");
             Violation::new(field, key, "a public key in OpenSSH's one-line form")
+        });
+    }
+    if let Some(script) = setup_script {
+        let good = script.starts_with("#!") && script.len() <= MAX_SETUP_SCRIPT_BYTES;
+        found.require(good, || {
+            let value = format!("{} bytes", script.len());
+            let expected = format!(
+                "a script that begins with '#!', of at most {MAX_SETUP_SCRIPT_BYTES} bytes"
+            );
+            Violation::new("first_boot.setup_script", value, expected)
         });
     }
 }

@@ -162,6 +162,7 @@ fn every_violation_is_reported_at_once_with_its_path() {
         first_boot: Some(FirstBoot {
             user: "Root".to_owned(),
             authorized_keys: vec![],
+            setup_script: Some("echo".to_owned()),
         }),
         ..VirtualMachineSpec::default()
     };
@@ -195,6 +196,7 @@ fn every_violation_is_reported_at_once_with_its_path() {
         "serial",
         "first_boot.user",
         "first_boot.authorized_keys",
+        "first_boot.setup_script",
     ];
     assert_eq!(fields(&spec), expected);
 }
@@ -329,6 +331,7 @@ fn the_checked_configuration_gives_its_spec_back() {
         first_boot: Some(FirstBoot {
             user: "harmony".to_owned(),
             authorized_keys: vec!["ssh-ed25519 AAAA a".to_owned()],
+            setup_script: Some("#!/bin/sh\n".to_owned()),
         }),
         ..VirtualMachineSpec::new_aarch64("pi")
     };

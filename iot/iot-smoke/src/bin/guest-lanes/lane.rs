@@ -97,6 +97,7 @@ impl Lane {
             first_boot: Some(FirstBoot {
                 user: LOGIN_USER.to_owned(),
                 authorized_keys: vec![material.public_key.clone()],
+                ..FirstBoot::default()
             }),
             ..VirtualMachineSpec::default()
         }

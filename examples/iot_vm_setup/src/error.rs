@@ -1,0 +1,82 @@
+//! What can be wrong with a request before anything is done.
+
+use std::path::PathBuf;
+
+use harmony::domain::error::{ErrorKind, HintedError};
+use harmony::domain::topology::virtualization::VmArchitecture;
+
+/// What can be wrong with the request itself.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetupError {
+    /// The agent's binary is not where it is looked for.
+    #[error("there is no agent for {architecture} at {}", join(looked_at))]
+    NoAgent {
+        architecture: VmArchitecture,
+        looked_at: Vec<PathBuf>,
+    },
+    /// A recipe's image and a plain one.
+    #[error("both --recipe and --image name the device's image (expected one of them)")]
+    ImageAndRecipe,
+    /// A loopback address that a guest on a bridge cannot reach.
+    #[error("'{address}' is this host's loopback, which a guest on a bridge cannot reach")]
+    LoopbackOnBridge { address: String },
+    /// A file with credentials cannot be used.
+    #[error("the credentials in {} cannot be used: {reason}", path.display())]
+    Credentials { path: PathBuf, reason: String },
+    /// A file with a host's facts cannot be used.
+    #[error("the facts in {} cannot be used: {reason}", path.display())]
+    Facts { path: PathBuf, reason: String },
+    /// A value does not fit the agent's configuration.
+    #[error("the agent's configuration is not valid")]
+    Config(#[source] iot_contracts::ContractError),
+    /// The VM has no pinned host key.
+    #[error("the VM '{name}' has no pinned SSH host key")]
+    NoHostKey { name: String },
+    /// Standard output could not be written.
+    #[error("the result could not be printed")]
+    Output(#[source] std::io::Error),
+}
+
+fn join(paths: &[PathBuf]) -> String {
+    let paths: Vec<String> = paths.iter().map(|p| p.display().to_string()).collect();
+    paths.join(", ")
+}
+
+impl HintedError for SetupError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoAgent { .. }
+            | Self::ImageAndRecipe
+            | Self::LoopbackOnBridge { .. }
+            | Self::Credentials { .. }
+            | Self::Facts { .. }
+            | Self::Config(_) => ErrorKind::InvalidRequest,
+            Self::NoHostKey { .. } | Self::Output(_) => ErrorKind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoAgent { architecture, .. } => Some(format!(
+                "build it with 'iot/scripts/build-agent.sh --arch {architecture}', or name it with --agent-binary"
+            )),
+            Self::LoopbackOnBridge { .. } => Some(
+                "give the host's address on the bridge's network, and have the server listen there"
+                    .to_owned(),
+            ),
+            Self::Credentials { .. } => Some(
+                "expected TOML: type = \"user-password\", username, password; or type = \"token\", token"
+                    .to_owned(),
+            ),
+            Self::Facts { .. } => Some(
+                "make it on that host with this version: example_iot_vm_setup --print-facts --json"
+                    .to_owned(),
+            ),
+            Self::NoHostKey { name } => Some(format!("make it anew: --name {name} --replace")),
+            Self::ImageAndRecipe => Some(
+                "a recipe's base is named in the recipe; --recipe none goes with --image".to_owned(),
+            ),
+            Self::Config(_) | Self::Output(_) => None,
+        }
+    }
+}

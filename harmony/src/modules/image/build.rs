@@ -1,0 +1,198 @@
+//! Images built from a recipe's plan, by two builders behind one trait.
+//!
+//! ```text
+//! BuildPlan --+-- FromPackages   mmdebstrap, the script in the chroot       Debian and Ubuntu
+//!             +-- InGuest        boots the base, the script through the seed   any cloud image
+//!                    |
+//!                    v
+//! images_dir/device-ARCH-DIGEST.qcow2 [.vmlinuz .initrd]     read-only, whole, built once
+//! ```
+//! The name is the digest of the plan, of the builder, and of what the builder itself puts into an image. An
+//! image that is there is never built again; a build that fails leaves nothing.
+
+mod choice;
+mod error;
+#[cfg(feature = "kvm")]
+mod guest;
+mod once;
+mod packages;
+mod progress;
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use super::error::ImageError;
+use super::fetch::fetch;
+use super::recipe::{BootFile, BuildPlan};
+use super::store::is_finished;
+use crate::domain::topology::virtualization::KernelBoot;
+
+pub use super::recipe::BuilderKind;
+#[cfg(feature = "kvm")]
+pub use choice::build_image;
+pub use choice::{BuilderChoice, UnknownBuilder, planned_choice};
+pub use error::BuildError;
+#[cfg(feature = "kvm")]
+pub use guest::InGuest;
+pub(super) use once::{Product, build_once};
+pub use packages::FromPackages;
+pub(super) use progress::Progress;
+
+/// What the kernel and its initial file system are called in a build's directory.
+const KERNEL: &str = "vmlinuz";
+const INITRD: &str = "initrd";
+/// Raised when the guest makes another image of the same plan.
+const GUEST_REVISION: u32 = 1;
+/// What the image is called there.
+const IMAGE: &str = super::debian::IMAGE;
+
+/// An image that was built from a plan, now or before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// The image: qcow2, compressed, without a backing file. It is never written to.
+    pub path: PathBuf,
+    /// The kernel to boot it with, when the recipe has one.
+    pub kernel: Option<KernelBoot>,
+    /// How it was built.
+    pub builder: BuilderKind,
+    /// Whether this call built it.
+    pub built_now: bool,
+}
+
+impl BuiltImage {
+    /// Whether all its files are there and whole.
+    pub fn is_finished(&self) -> bool {
+        let kernel = self.kernel.iter();
+        let kernel = kernel.flat_map(|kernel| [Some(&kernel.image), kernel.initrd.as_ref()]);
+        kernel.flatten().all(|path| is_finished(path)) && is_finished(&self.path)
+    }
+}
+
+/// Where the image of `plan` is in `store_dir` when that builder has built it. Touches nothing.
+///
+/// # Errors
+/// [`BuildError::UnsupportedBase`] when the builder cannot build it.
+pub fn planned_image(
+    plan: &BuildPlan,
+    builder: BuilderKind,
+    store_dir: &Path,
+) -> Result<BuiltImage, BuildError> {
+    let products = match builder {
+        BuilderKind::FromPackages => packages::products(plan)?,
+        BuilderKind::InGuest => Products::new(plan, builder, GUEST_REVISION),
+    };
+    Ok(products.image(plan, store_dir, false))
+}
+
+/// A way to build an image from a plan.
+#[async_trait(?Send)]
+pub trait ImageBuilder: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> BuilderKind;
+
+    /// The image of `plan`, when it is in `store_dir` already. Reads a few directory entries and does nothing
+    /// else.
+    fn built(&self, plan: &BuildPlan, store_dir: &Path) -> Option<BuiltImage> {
+        let image = planned_image(plan, self.kind(), store_dir).ok()?;
+        image.is_finished().then_some(image)
+    }
+
+    /// Returns the image of `plan` in `store_dir`, built when it is not there.
+    ///
+    /// # Guarantees
+    /// A failure, and giving up the future, leaves neither an image nor anything that was made for it. Many
+    /// callers build once.
+    ///
+    /// # Errors
+    /// [`BuildError::StepFailed`] when a step of the plan's script fails, with what it said; what the builder
+    /// itself needs and lacks.
+    async fn build(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError>;
+}
+
+/// The files of one plan's image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Products {
+    /// The name that they share.
+    stem: String,
+    builder: BuilderKind,
+}
+
+impl Products {
+    fn new(plan: &BuildPlan, builder: BuilderKind, revision: u32) -> Self {
+        Self {
+            stem: plan.image_name(builder, revision),
+            builder,
+        }
+    }
+
+    fn name(&self, extension: &str) -> String {
+        format!("{}.{extension}", self.stem)
+    }
+
+    /// What has to be made, the image last.
+    fn to_make(&self, plan: &BuildPlan) -> Vec<Product> {
+        let beside = copied_out(plan).into_iter().map(|(_, made)| Product {
+            made,
+            name: self.name(made),
+        });
+        let image = Product {
+            made: IMAGE,
+            name: self.name("qcow2"),
+        };
+        beside.chain([image]).collect()
+    }
+
+    /// All of them, as they are when they are in `store_dir`.
+    fn image(&self, plan: &BuildPlan, store_dir: &Path, built_now: bool) -> BuiltImage {
+        let place = |file: &BootFile, extension: &str| match file {
+            BootFile::InImage(_) => store_dir.join(self.name(extension)),
+            BootFile::Url(pin) => store_dir.join(pin.file_name()),
+        };
+        BuiltImage {
+            path: store_dir.join(self.name("qcow2")),
+            kernel: plan.kernel.as_ref().map(|kernel| KernelBoot {
+                image: place(&kernel.kernel, KERNEL),
+                initrd: kernel.initrd.as_ref().map(|file| place(file, INITRD)),
+                arguments: kernel.arguments.clone(),
+            }),
+            builder: self.builder,
+            built_now,
+        }
+    }
+}
+
+/// The files that the plan wants out of the image: their path in it, and their name when they are made.
+fn copied_out(plan: &BuildPlan) -> Vec<(&str, &'static str)> {
+    let Some(kernel) = &plan.kernel else {
+        return Vec::new();
+    };
+    let files = [
+        (Some(&kernel.kernel), KERNEL),
+        (kernel.initrd.as_ref(), INITRD),
+    ];
+    let in_image = files.into_iter().filter_map(|(file, name)| match file {
+        Some(BootFile::InImage(path)) => Some((path.as_str(), name)),
+        Some(BootFile::Url(_)) | None => None,
+    });
+    in_image.collect()
+}
+
+/// Brings the kernel's files that come from elsewhere to `store_dir`.
+async fn fetch_kernel(plan: &BuildPlan, store_dir: &Path) -> Result<(), ImageError> {
+    let Some(kernel) = &plan.kernel else {
+        return Ok(());
+    };
+    for file in [Some(&kernel.kernel), kernel.initrd.as_ref()]
+        .into_iter()
+        .flatten()
+    {
+        if let BootFile::Url(pin) = file {
+            fetch(std::slice::from_ref(pin), store_dir).await?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,148 @@
+//! The builders' names, files and caching.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::{BuildError, BuilderKind, FromPackages, ImageBuilder, Products, copied_out};
+use crate::domain::topology::virtualization::VmArchitecture;
+use crate::modules::image::format::{DiskFormat, sniff_file};
+use crate::modules::image::recipe::{BuildPlan, CheckedRecipe, Recipe};
+
+/// The plan of a recipe on `base` with a kernel out of the image.
+fn plan(base: &str, kernel: bool) -> BuildPlan {
+    let mut text = format!("[base]\n{base}\n[packages]\na = ['podman']\n");
+    if kernel {
+        text.push_str(
+            "[kernel.aarch64]\nkernel = { path = '/vmlinuz' }\ninitrd = { path = '/initrd.img' }\n\
+             arguments = ['root=LABEL=root']\n",
+        );
+    }
+    let recipe = Recipe::parse(&text, Path::new("test.toml")).expect("a recipe");
+    let plan = recipe.plan(VmArchitecture::Aarch64, None, Path::new("/"));
+    plan.expect("a plan")
+}
+
+fn finish(path: &Path) {
+    fs::write(path, "x").expect("writable");
+    fs::set_permissions(path, Permissions::from_mode(0o444)).expect("permitted");
+}
+
+#[test]
+fn an_image_is_there_only_with_its_kernel() {
+    let store = tempfile::tempdir().expect("a temporary directory");
+    let plan = plan("catalog = 'debian-12'", true);
+    let wanted = [("/vmlinuz", "vmlinuz"), ("/initrd.img", "initrd")];
+    assert_eq!(copied_out(&plan), wanted);
+    let products = Products::new(&plan, BuilderKind::FromPackages, 1);
+    let names: Vec<_> = products
+        .to_make(&plan)
+        .into_iter()
+        .map(|p| p.name)
+        .collect();
+    let extensions = ["vmlinuz", "initrd", "qcow2"];
+    assert_eq!(names, extensions.map(|e| format!("{}.{e}", products.stem)));
+    let image = || products.image(&plan, store.path(), false);
+    for name in names.iter().rev() {
+        assert!(!image().is_finished(), "{name}");
+        finish(&store.path().join(name));
+    }
+    let image = image();
+    assert!(image.is_finished());
+    assert_eq!(image.path, store.path().join(&names[2]));
+    let kernel = image.kernel.expect("a kernel");
+    assert_eq!(kernel.image, store.path().join(&names[0]));
+    assert_eq!(kernel.initrd, Some(store.path().join(&names[1])));
+    assert_eq!(kernel.arguments, ["root=LABEL=root"]);
+}
+
+#[tokio::test]
+async fn a_cached_image_is_returned_in_no_time_and_nothing_is_touched() {
+    let store = tempfile::tempdir().expect("a temporary directory");
+    let plan = plan("catalog = 'debian-12'", true);
+    let products = super::packages::products(&plan).expect("a release");
+    for product in products.to_make(&plan) {
+        finish(&store.path().join(product.name));
+    }
+    let before = fs::read_dir(store.path()).expect("readable").count();
+    let started = Instant::now();
+    let image = FromPackages
+        .build(&plan, store.path())
+        .await
+        .expect("cached");
+    let taken = started.elapsed();
+    assert!(taken < Duration::from_millis(100), "{taken:?}");
+    assert!(!image.built_now);
+    assert_eq!(FromPackages.built(&plan, store.path()), Some(image));
+    let after = fs::read_dir(store.path()).expect("readable").count();
+    assert_eq!(before, after);
+}
+
+#[test]
+fn only_releases_of_the_catalog_are_built_from_packages() {
+    let digest = "0".repeat(64);
+    let url =
+        format!("aarch64 = {{ url = 'https://example.org/x.img', digest = 'sha256={digest}' }}");
+    assert!(FromPackages::builds(&plan("catalog = 'debian-12'", false)));
+    assert!(FromPackages::builds(&plan(
+        "catalog = 'ubuntu-24.04'",
+        false
+    )));
+    assert!(!FromPackages::builds(&plan(&url, false)));
+}
+
+/// Where tests that build put images: `HARMONY_TEST_IMAGES_DIR`, or else a temporary directory.
+fn images_dir(temporary: &tempfile::TempDir) -> PathBuf {
+    let given = std::env::var_os("HARMONY_TEST_IMAGES_DIR");
+    given.map_or_else(|| temporary.path().to_owned(), PathBuf::from)
+}
+
+/// `HARMONY_TEST_ARCHITECTURE`, or else the host's own.
+fn architecture() -> VmArchitecture {
+    std::env::var("HARMONY_TEST_ARCHITECTURE").map_or_else(
+        |_| VmArchitecture::of_host().expect("a known host"),
+        |name| name.parse().expect("an architecture"),
+    )
+}
+
+#[tokio::test]
+#[ignore = "needs root or subordinate ids, mmdebstrap and a Debian mirror: builds the edge device, 2 to 15 min"]
+async fn the_edge_device_is_built_from_packages() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let dir = images_dir(&temporary);
+    let recipe = CheckedRecipe::edge_device().expect("valid");
+    let plan = recipe.plan(architecture(), Some("slow-guest"), Path::new("/"));
+    let plan = plan.expect("a plan");
+    let image = FromPackages.build(&plan, &dir).await.expect("built");
+    assert_eq!(
+        sniff_file(&image.path).expect("an image"),
+        DiskFormat::Qcow2
+    );
+    let again = FromPackages.build(&plan, &dir).await.expect("cached");
+    assert!(!again.built_now);
+    assert_eq!(again.path, image.path);
+}
+
+#[tokio::test]
+#[ignore = "needs root or subordinate ids, mmdebstrap and a Debian mirror: a set-up that fails, 1 min"]
+async fn a_failed_step_is_reported_and_leaves_no_image() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let text = "[base]\ncatalog = 'debian-12'\n[services]\nenable = ['no-such.service']\n";
+    let recipe = Recipe::parse(text, Path::new("test.toml")).expect("a recipe");
+    let plan = recipe.plan(architecture(), None, Path::new("/"));
+    let built = FromPackages.build(&plan.expect("a plan"), dir.path()).await;
+    match built {
+        Err(BuildError::StepFailed { place, output, .. }) => {
+            assert!(place.contains("enable"), "{place}");
+            assert!(output.contains("no-such.service"), "{output}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let left = fs::read_dir(dir.path()).expect("readable");
+    let left: Vec<_> = left.map(|entry| entry.expect("readable").path()).collect();
+    assert!(
+        left.len() == 1 && left[0].extension().is_some_and(|e| e == "lock"),
+        "{left:?}"
+    );
+}
