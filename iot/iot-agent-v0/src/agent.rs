@@ -19,9 +19,10 @@ pub async fn run<E: Executor>(config: &Loaded, identity: Identity, executor: &E)
     // What runs is looked after from the first moment on, also while NATS cannot be reached.
     let platform = async {
         let nats = Nats::connect(config).await;
+        // The first report goes out before anything is asked of the platform.
         tokio::join!(
-            nats.follow_desired_state(device_id, &desired),
             status::run(&nats, &identity, statuses.subscribe(), heartbeat),
+            nats.follow_desired_state(device_id, &desired),
         );
     };
     tokio::join!(

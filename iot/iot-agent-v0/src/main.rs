@@ -15,6 +15,7 @@
 mod agent;
 mod args;
 mod config;
+mod connection;
 mod desired;
 mod error;
 #[cfg(test)]
@@ -39,8 +40,8 @@ use crate::error::chain;
 /// What `--version` prints.
 const VERSION: &str = concat!("iot-agent-v0 ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// What is logged without `RUST_LOG`.
-const DEFAULT_FILTER: &str = "info";
+/// What is logged without `RUST_LOG`. The client's own lines repeat what the agent says of the connection.
+const DEFAULT_FILTER: &str = "info,async_nats=warn";
 
 /// A bad command line or configuration: no restart will help.
 const EXIT_CONFIG: u8 = 2;
