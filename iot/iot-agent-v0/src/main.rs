@@ -20,6 +20,7 @@ mod desired;
 mod error;
 #[cfg(test)]
 mod fake;
+mod heartbeat;
 mod nats;
 mod plan;
 mod podman;
@@ -96,7 +97,7 @@ fn run(config: config::Loaded) -> std::io::Result<()> {
             let podman = podman::Podman::new(config.podman_socket());
             let identity = status::Identity::of_this_device(config.device_id().clone())?;
             tokio::select! {
-                () = agent::run(&config, identity, &podman) => {}
+                ended = agent::run(&config, identity, &podman) => ended?,
                 () = received(&mut terminate, "SIGTERM") => {}
                 () = received(&mut interrupt, "SIGINT") => {}
             }

@@ -311,5 +311,9 @@ impl Backoff {
 }
 
 #[cfg(test)]
+#[path = "../tests/server/mod.rs"]
+mod server;
+
+#[cfg(test)]
 #[path = "nats_tests.rs"]
 mod tests;
