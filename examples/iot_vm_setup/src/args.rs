@@ -84,7 +84,8 @@ pub(crate) struct Args {
     #[arg(long, default_value = "auto")]
     pub(crate) builder: BuilderChoice,
 
-    /// A plain image instead of a recipe's: auto, ubuntu-24.04, debian-12, debian-13, a PATH, or URL#sha256=DIGEST
+    /// A plain image instead of a recipe's: auto, ubuntu-24.04, debian-12, debian-13, a PATH, or
+    /// URL#sha256=DIGEST
     #[arg(long)]
     pub(crate) image: Option<ImageSource>,
 

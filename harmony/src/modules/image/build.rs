@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
+use super::digest::Sha256Digest;
 use super::error::ImageError;
 use super::fetch::fetch;
 use super::recipe::{BootFile, BuildPlan};
@@ -42,8 +43,10 @@ pub(super) use progress::Progress;
 /// What the kernel and its initial file system are called in a build's directory.
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd";
-/// Raised when the guest makes another image of the same plan.
-const GUEST_REVISION: u32 = 1;
+/// What a guest that is built runs around the plan's script.
+const GUEST_SCRIPT: &str = include_str!("build/guest/main.sh");
+/// Raised when the guest makes another image of the same plan and [`GUEST_SCRIPT`].
+const GUEST_VERSION: u32 = 1;
 /// What the image is called there.
 const IMAGE: &str = super::debian::IMAGE;
 
@@ -80,9 +83,21 @@ pub fn planned_image(
 ) -> Result<BuiltImage, BuildError> {
     let products = match builder {
         BuilderKind::FromPackages => packages::products(plan)?,
-        BuilderKind::InGuest => Products::new(plan, builder, GUEST_REVISION),
+        BuilderKind::InGuest => Products::new(plan, builder, guest_revision()),
     };
     Ok(products.image(plan, store_dir, false))
+}
+
+/// What the builder in a guest puts into an image, as a number: another one whenever that changes.
+fn guest_revision() -> u32 {
+    let digest = Sha256Digest::of(format!("{GUEST_VERSION} {GUEST_SCRIPT}").as_bytes());
+    revision_of(&digest)
+}
+
+/// The beginning of a digest as a number.
+pub(super) fn revision_of(digest: &Sha256Digest) -> u32 {
+    // Eight hexadecimal digits fill it.
+    u32::from_str_radix(&digest.to_string()[..8], 16).unwrap_or_default()
 }
 
 /// A way to build an image from a plan.

@@ -18,7 +18,7 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
-use super::build::{BuildError, Product, build_once};
+use super::build::{BuildError, Product, build_once, revision_of};
 use super::error::ImageError;
 use super::recipe::BuildPlan;
 use super::store::is_finished;
@@ -140,9 +140,7 @@ pub async fn build_debian_12(
 
 /// What this builder puts into the image of a plan, as a number: another one whenever that changes.
 pub(super) fn revision(suite: Suite, plan: &BuildPlan) -> u32 {
-    let digest = Composition::of_plan(suite, plan).digest().to_string();
-    // Eight hexadecimal digits fill it.
-    u32::from_str_radix(&digest[..8], 16).unwrap_or_default()
+    revision_of(&Composition::of_plan(suite, plan).digest())
 }
 
 /// Builds the image of a plan in the directory `dir`, and copies files out of it: from their path in the image

@@ -23,8 +23,8 @@ use async_trait::async_trait;
 
 use super::error::BuildError;
 use super::{
-    BuilderKind, BuiltImage, GUEST_REVISION, IMAGE, ImageBuilder, Products, build_once, copied_out,
-    fetch_kernel,
+    BuilderKind, BuiltImage, IMAGE, ImageBuilder, Products, build_once, copied_out, fetch_kernel,
+    guest_revision,
 };
 use crate::domain::topology::virtualization::{
     AcceleratorChoice, DataDisk, DiskSource, FirstBoot, OnChange, VirtualMachineHost,
@@ -185,7 +185,7 @@ impl ImageBuilder for InGuest<'_> {
 }
 
 fn products(plan: &BuildPlan) -> Products {
-    Products::new(plan, BuilderKind::InGuest, GUEST_REVISION)
+    Products::new(plan, BuilderKind::InGuest, guest_revision())
 }
 
 fn base_pins(plan: &BuildPlan) -> Result<Vec<PinnedUrl>, ImageError> {

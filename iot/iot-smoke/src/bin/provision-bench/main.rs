@@ -45,6 +45,10 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     rounds: u32,
 
+    /// The recipe [default: the built-in one]
+    #[arg(long, value_name = "FILE")]
+    recipe: Option<PathBuf>,
+
     /// The plain image: auto, ubuntu-24.04, debian-12, a PATH, or URL#sha256=DIGEST
     #[arg(long, default_value = "auto")]
     image: String,
@@ -170,8 +174,14 @@ async fn provision(
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
         .kill_on_drop(true);
-    if way == Way::Plain {
-        command.args(["--recipe", "none", "--image", &args.image]);
+    match (way, &args.recipe) {
+        (Way::Plain, _) => {
+            command.args(["--recipe", "none", "--image", &args.image]);
+        }
+        (Way::Recipe, Some(recipe)) => {
+            command.arg("--recipe").arg(recipe);
+        }
+        (Way::Recipe, None) => {}
     }
     let started = Instant::now();
     let output = command.spawn()?.wait_with_output().await?;

@@ -50,7 +50,7 @@ copy_all() {
 reset() {
   cloud-init clean --logs
   userdel --remove --force "$build_user"
-  rm -rf /var/lib/cloud /var/lib/apt/lists /var/log/journal
+  rm -rf /var/lib/cloud /var/lib/apt/lists/* /var/log/journal/*
   rm -f /etc/ssh/ssh_host_* /etc/ssh/sshd_config.d/50-cloud-init.conf /etc/sudoers.d/90-cloud-init-users \
     /root/.ssh/authorized_keys /etc/netplan/50-cloud-init.yaml /etc/network/interfaces.d/50-cloud-init \
     /var/lib/systemd/random-seed /var/lib/dbus/machine-id

@@ -3,6 +3,7 @@
 //! cloud-init hands over to a unit of the guest's own, so that what it has made is there to be removed when
 //! the script has ended.
 
+use crate::modules::image::build::GUEST_SCRIPT;
 use crate::modules::image::catalog::serial_console;
 use crate::modules::image::recipe::{BuildPlan, SCRIPT_ENVIRONMENT};
 
@@ -10,7 +11,7 @@ use crate::modules::image::recipe::{BuildPlan, SCRIPT_ENVIRONMENT};
 pub(super) const BUILD_USER: &str = "harmony-build";
 /// The tag of the disk that files leave the guest on.
 pub(super) const OUT_DISK: &str = "harmony-out";
-/// What [`MAIN`] says when the disk is an image.
+/// What [`GUEST_SCRIPT`] says when the disk is an image.
 const CLEAN: &str = "harmony-build: clean";
 /// What it says when it cannot make it one.
 const FAILED: &str = "harmony-build: failed to ";
@@ -18,8 +19,6 @@ const FAILED: &str = "harmony-build: failed to ";
 /// Stands for the gateway, and for the release's name, until the guest knows them.
 pub(super) const GATEWAY: &str = "@gateway@";
 pub(super) const CODENAME: &str = "@codename@";
-
-const MAIN: &str = include_str!("main.sh");
 
 /// What the guest says at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +77,7 @@ fn main_script(plan: &BuildPlan, copied_out: &[(&str, &'static str)]) -> String 
     let said = |path: &str| plan.files.iter().any(|file| file.path == path);
     let mut script = format!(
         "console=/dev/{}\nout=/dev/disk/by-id/virtio-{OUT_DISK}\nbuild_user={BUILD_USER}\n\
-         keep_hostname={}\nexport {SCRIPT_ENVIRONMENT}=guest\n{MAIN}",
+         keep_hostname={}\nexport {SCRIPT_ENVIRONMENT}=guest\n{GUEST_SCRIPT}",
         serial_console(plan.architecture),
         if said("/etc/hostname") { "yes" } else { "no" },
     );
