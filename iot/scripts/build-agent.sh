@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds a release binary for a device and prints its path on stdout; everything else goes to stderr.
+# Builds a binary for a device, with the profile "agent", and prints its path on stdout; everything else goes to
+# stderr.
 #
 #   build-agent.sh [--arch x86_64|aarch64] [--package NAME] [--bin NAME] [--static]
 #   build-agent.sh [--arch x86_64|aarch64] --members NAME[,NAME…]
@@ -12,7 +13,7 @@
 #               whether they compile for the architecture
 #
 # Another architecture than the host's is compiled with rustup's target where that is installed, else with Debian's
-# compiler (cross-compiler.sh). The binary's ELF header is checked.
+# compiler (cross-compiler.sh). The binary's ELF header is checked, and the agent's size.
 set -euo pipefail
 
 say() { printf 'build-agent: %s\n' "$*" >&2; }
@@ -32,6 +33,8 @@ while [ $# -gt 0 ]; do
   esac
 done
 bin=${bin:-$package}
+# The agent goes over slow lines and stays in small flash memories: docs/performance.md.
+max_agent_bytes=6000000
 case "$arch" in
   x86_64) machine=3e00 ;;
   aarch64) machine=b700 ;;
@@ -80,12 +83,15 @@ if [ -n "$members" ]; then
   cargo build --locked "${packages[@]}" --target-dir "$directory" "${flags[@]}" >&2
   exit 0
 fi
-cargo build --release --locked --package "$package" --bin "$bin" --target-dir "$directory" "${flags[@]}" >&2
+cargo build --profile agent --locked --package "$package" --bin "$bin" --target-dir "$directory" "${flags[@]}" >&2
 
 if [ ${#flags[@]} -gt 0 ]; then directory=$directory/$target; fi
-binary=$directory/release/$bin
+binary=$directory/agent/$bin
 # ELF magic, 64 bits, little-endian; e_machine is at offset 18.
 header=$(od -An -v -tx1 -N20 "$binary" | tr -d ' \n')
 [ "${header:0:12}" = 7f454c460201 ] || die "'$binary' is not a 64-bit ELF (its first bytes: ${header:0:12})"
 [ "${header:36:4}" = "$machine" ] || die "'$binary' is for ELF machine ${header:36:4} (expected $machine, $arch)"
+bytes=$(stat -c %s "$binary")
+[ "$bin" != iot-agent-v0 ] || [ "$bytes" -le "$max_agent_bytes" ] ||
+  die "'$binary' has $bytes bytes (expected at most $max_agent_bytes)"
 printf '%s\n' "$binary"

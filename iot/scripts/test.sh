@@ -71,6 +71,12 @@ if [ "$has_kvm" = no ] || [ "$(id -u)" -ne 0 ]; then
 fi
 step "host tests" cargo test --locked --workspace --features harmony/kvm -- \
   --ignored --test-threads=1 "${left_out[@]}"
+idle_agent() {
+  local agent
+  agent=$(./iot/scripts/build-agent.sh --arch "$(uname -m)") || return 1
+  IOT_AGENT_BINARY=$agent cargo test --locked --workspace --features harmony/kvm --test footprint -- --ignored
+}
+step "the idle agent, as it ships" idle_agent
 step "aarch64 build of harmony without features and of the iot crates" ./iot/scripts/build-agent.sh \
   --arch aarch64 --members harmony,iot-contracts,iot-agent-v0
 

@@ -24,7 +24,7 @@ fn built_agents(architecture: VmArchitecture) -> Vec<PathBuf> {
     ]
     .into_iter()
     .flatten()
-    .map(|dir| dir.join("release/iot-agent-v0"))
+    .map(|dir| dir.join("agent/iot-agent-v0"))
     .collect()
 }
 

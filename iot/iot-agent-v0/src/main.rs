@@ -13,11 +13,14 @@
 //! reported and waited out; the one fatal error is a bad configuration.
 
 mod agent;
+mod args;
 mod config;
+mod connection;
 mod desired;
 mod error;
 #[cfg(test)]
 mod fake;
+mod heartbeat;
 mod nats;
 mod plan;
 mod podman;
@@ -25,48 +28,61 @@ mod reconcile;
 mod status;
 
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::args::Request;
 use crate::error::chain;
 
-/// Runs the containers that this device's desired state in NATS asks for, and reports on them.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Args {
-    /// The configuration file (TOML).
-    #[arg(long, value_name = "PATH")]
-    config: PathBuf,
-    /// Check the configuration and exit: 0 when it is valid, 2 when not.
-    #[arg(long)]
-    check: bool,
-}
+/// What `--version` prints.
+const VERSION: &str = concat!("iot-agent-v0 ", env!("CARGO_PKG_VERSION"), "\n");
 
-/// A bad configuration: no restart will help.
+/// What is logged without `RUST_LOG`. The client's own lines repeat what the agent says of the connection.
+const DEFAULT_FILTER: &str = "info,async_nats=warn";
+
+/// A bad command line or configuration: no restart will help.
 const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let config = match config::load(&args.config) {
+    let (config, check) = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Agent { config, check }) => (config, check),
+        Ok(Request::Help) => return print(args::HELP),
+        Ok(Request::Version) => return print(VERSION),
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
+    let config = match config::load(&config) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
-    if args.check {
+    if check {
         return ExitCode::SUCCESS;
     }
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    log_to_stderr();
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
+    }
+}
+
+/// `RUST_LOG` is a list of `LEVEL` and `TARGET=LEVEL`.
+fn log_to_stderr() {
+    let asked = std::env::var("RUST_LOG").unwrap_or_default();
+    let asked = Some(asked.as_str()).filter(|filter| !filter.is_empty());
+    let filter = asked.unwrap_or(DEFAULT_FILTER).parse::<Targets>();
+    let default = || Targets::new().with_default(LevelFilter::INFO);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(false);
+    tracing_subscriber::registry()
+        .with(lines)
+        .with(filter.as_ref().cloned().unwrap_or_else(|_| default()))
+        .init();
+    if let Err(error) = filter {
+        tracing::warn!(error = chain(&error), "RUST_LOG is ignored");
     }
 }
 
@@ -81,7 +97,7 @@ fn run(config: config::Loaded) -> std::io::Result<()> {
             let podman = podman::Podman::new(config.podman_socket());
             let identity = status::Identity::of_this_device(config.device_id().clone())?;
             tokio::select! {
-                () = agent::run(&config, identity, &podman) => {}
+                ended = agent::run(&config, identity, &podman) => ended?,
                 () = received(&mut terminate, "SIGTERM") => {}
                 () = received(&mut interrupt, "SIGINT") => {}
             }
@@ -92,6 +108,14 @@ fn run(config: config::Loaded) -> std::io::Result<()> {
 async fn received(signal: &mut Signal, name: &'static str) {
     signal.recv().await;
     tracing::info!(signal = name, "stopping; containers keep running");
+}
+
+/// Data, which goes to stdout.
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
 }
 
 /// The one place that talks outside the log.

@@ -6,19 +6,21 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::kv::{Entry, Operation, Store};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, ConnectOptions, Event};
 use futures::TryStreamExt;
 use iot_contracts::{
-    AgentStatus, DeploymentName, DeviceId, KvBucket, NatsCredentials, desired_state_key_deployment,
+    AgentStatus, DeploymentName, DeviceId, KvBucket, desired_state_key_deployment,
     desired_state_watch, status_key,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Loaded;
+use crate::connection::options;
 use crate::desired::DesiredState;
 use crate::error::chain;
 
@@ -26,8 +28,6 @@ use crate::error::chain;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
 const LAST_RETRY: Duration = Duration::from_secs(15);
-/// The longest wait between two tries to connect; shorter than the client's own waits are long.
-const LAST_RECONNECT: Duration = Duration::from_secs(4);
 /// How often the desired state is listed anew although nothing seems to be missing.
 const RELIST: Duration = Duration::from_secs(10 * 60);
 
@@ -85,7 +85,7 @@ impl Nats {
             let (counter, connections) = watch::channel(0);
             let urls = config.config().nats.urls.as_slice();
             let urls: Vec<_> = urls.iter().map(|url| url.as_str()).collect();
-            match connect_options(config, counter).map(|options| options.connect(urls)) {
+            match options(config, counter).map(|options| options.connect(urls)) {
                 Ok(connecting) => match connecting.await {
                     Ok(client) => {
                         return Self {
@@ -183,58 +183,47 @@ impl Nats {
             source,
         };
         let json = serde_json::to_vec(status).map_err(|error| write(error.into()))?;
-        let store = self.bucket(KvBucket::AGENT_STATUS).await?;
-        let written = store.put(&key, json.into()).await;
-        written.map(drop).map_err(|error| write(error.into()))
+        let bucket = KvBucket::AGENT_STATUS;
+        // One round trip: that the bucket is not there is seen when nobody stores the report.
+        let mut stored = self.store(&bucket, &key, json.clone()).await;
+        if matches!(&stored, Err(error) if error.kind() == PublishErrorKind::StreamNotFound) {
+            self.ensure_bucket(&bucket).await?;
+            stored = self.store(&bucket, &key, json).await;
+        }
+        stored.map_err(|error| write(error.into()))
     }
 
-    /// Opens a bucket, and makes it when it is not there. The client's own way to make one asks for account
-    /// details that servers before 2.10 do not give.
+    /// Writes `value` to `key` as the protocol's KV clients do, without asking for the bucket first.
+    async fn store(
+        &self,
+        bucket: &KvBucket,
+        key: &str,
+        value: Vec<u8>,
+    ) -> Result<(), PublishError> {
+        let subject = format!("{}{key}", bucket.subject_prefix());
+        let stored = self.context.publish(subject, value.into()).await?;
+        stored.await.map(drop)
+    }
+
+    /// Opens a bucket, and makes it when it is not there.
     async fn bucket(&self, bucket: KvBucket) -> Result<Store, NatsError> {
-        let failed = |source: Source| NatsError::Bucket {
-            bucket: bucket.name,
-            source,
-        };
-        let stream = self
-            .context
-            .get_or_create_stream(stream_config(&bucket))
-            .await;
-        stream.map_err(|error| failed(error.into()))?;
+        self.ensure_bucket(&bucket).await?;
         let store = self.context.get_key_value(bucket.name).await;
-        store.map_err(|error| failed(error.into()))
-    }
-}
-
-fn connect_options(
-    config: &Loaded,
-    counter: watch::Sender<u64>,
-) -> std::io::Result<ConnectOptions> {
-    let options = ConnectOptions::new()
-        .name(format!("iot-agent-v0 {}", config.device_id()))
-        .retry_on_initial_connect()
-        .max_reconnects(None)
-        .reconnect_delay_callback(|attempts| {
-            let exponent = u32::try_from(attempts).unwrap_or(u32::MAX);
-            let delay = Duration::from_millis(50) * 2_u32.saturating_pow(exponent.min(16));
-            delay.min(LAST_RECONNECT)
+        store.map_err(|error| NatsError::Bucket {
+            bucket: bucket.name,
+            source: error.into(),
         })
-        .event_callback(move |event| {
-            if let Event::Connected = event {
-                counter.send_modify(|count| *count += 1);
-            }
-            // The client logs its events itself.
-            std::future::ready(())
-        });
-    Ok(match &config.config().nats.credentials {
-        None => options,
-        Some(NatsCredentials::UserPassword { username, password }) => {
-            options.user_and_password(username.clone(), password.expose().to_owned())
-        }
-        Some(NatsCredentials::Token { token }) => options.token(token.expose().to_owned()),
-        Some(NatsCredentials::CredsFile { .. }) => {
-            options.credentials(config.creds().unwrap_or_default())?
-        }
-    })
+    }
+
+    /// The client's own way to make a bucket asks for account details that servers before 2.10 do not give.
+    async fn ensure_bucket(&self, bucket: &KvBucket) -> Result<(), NatsError> {
+        let config = stream_config(bucket);
+        let stream = self.context.get_or_create_stream(config).await;
+        stream.map(drop).map_err(|error| NatsError::Bucket {
+            bucket: bucket.name,
+            source: error.into(),
+        })
+    }
 }
 
 /// The stream behind a bucket: what the protocol's own KV clients would make.
@@ -320,6 +309,10 @@ impl Backoff {
         tokio::time::sleep(delay.min(LAST_RETRY)).await;
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/server/mod.rs"]
+mod server;
 
 #[cfg(test)]
 #[path = "nats_tests.rs"]

@@ -1,9 +1,5 @@
 //! The whole agent with the scripted executor against a real server of its own.
 
-use std::fs::File;
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use async_nats::jetstream::kv::Store;
@@ -12,6 +8,7 @@ use futures::TryStreamExt;
 use iot_contracts::{AGENT_STATUS_BUCKET, AgentConfig, AgentStatus, DESIRED_STATE_BUCKET, Phase};
 
 use super::Nats;
+use super::server::{Server, free_port};
 use crate::agent;
 use crate::config::Loaded;
 use crate::fake::FakePodman;
@@ -19,48 +16,6 @@ use crate::status::Identity;
 
 /// How long any awaited event may take.
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// A nats-server with JetStream on 127.0.0.1, with its data in a directory which outlives it.
-struct Server(Child);
-
-impl Server {
-    fn start(dir: &Path, port: u16) -> Self {
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {:?} }}\n\
-             authorization {{ user: device, password: hunter2 }}\n",
-            dir.join("store")
-        );
-        let file = dir.join(format!("nats-{port}.conf"));
-        std::fs::write(&file, config).unwrap();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(dir.join("log"))
-            .unwrap();
-        let mut command = Command::new("nats-server");
-        command
-            .arg("-c")
-            .arg(file)
-            .stdout(Stdio::null())
-            .stderr(log);
-        Self(command.spawn().expect("nats-server is installed"))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
 
 fn config(port: u16) -> Loaded {
     let toml = format!(
@@ -175,7 +130,7 @@ async fn with_agent(port: u16, podman: &FakePodman, scenario: impl Future<Output
     let config = config(port);
     let identity = Identity::of_this_device(config.device_id().clone()).unwrap();
     tokio::select! {
-        () = agent::run(&config, identity, podman) => panic!("the agent ended"),
+        ended = agent::run(&config, identity, podman) => panic!("the agent ended: {ended:?}"),
         () = scenario => {}
     }
 }

@@ -22,6 +22,10 @@ pub const PASS_INTERVAL: Duration = Duration::from_secs(30);
 /// The wait after a first failed pass; it doubles with each further one, up to [`PASS_INTERVAL`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
+/// The longest time between two passes while Podman cannot be seen. Asking costs a connection to a socket, and
+/// at boot the user's Podman comes up a while after the agent.
+const BLIND_INTERVAL: Duration = Duration::from_secs(8);
+
 /// How each deployment fares.
 pub type Statuses = BTreeMap<DeploymentName, DeploymentStatus>;
 
@@ -44,18 +48,28 @@ pub async fn run<E: Executor>(
     statuses: &watch::Sender<Statuses>,
 ) {
     let mut failed_passes = 0;
+    let mut told = None;
     loop {
         let target = desired.borrow_and_update().clone();
-        let healthy = tokio::select! {
-            healthy = pass(executor, &target, statuses) => healthy,
+        let pass = tokio::select! {
+            pass = pass(executor, &target, statuses) => pass,
             changed = desired.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return,
             },
         };
-        failed_passes = if healthy { 0 } else { failed_passes + 1 };
+        let longest = match &pass {
+            Pass::Healthy | Pass::Failed => PASS_INTERVAL,
+            Pass::Blind(_) => BLIND_INTERVAL,
+        };
+        failed_passes = if pass == Pass::Healthy {
+            0
+        } else {
+            failed_passes + 1
+        };
+        tell_blindness(&mut told, pass);
         tokio::select! {
-            () = tokio::time::sleep(next_pass_after(failed_passes)) => {}
+            () = tokio::time::sleep(next_pass_after(failed_passes).min(longest)) => {}
             changed = desired.changed() => match changed {
                 Ok(()) => failed_passes = 0,
                 Err(_) => return,
@@ -74,12 +88,38 @@ fn next_pass_after(failed_passes: u32) -> Duration {
     }
 }
 
-/// One pass; whether every step succeeded.
+/// How a pass went.
+#[derive(Debug, PartialEq, Eq)]
+enum Pass {
+    /// Every step succeeded.
+    Healthy,
+    /// Some step failed.
+    Failed,
+    /// The containers cannot be seen, because of this.
+    Blind(String),
+}
+
+/// Tells why the containers cannot be seen, once for as long as it stays the same.
+fn tell_blindness(told: &mut Option<String>, pass: Pass) {
+    let error = match pass {
+        Pass::Healthy | Pass::Failed => None,
+        Pass::Blind(error) => Some(error),
+    };
+    if *told != error {
+        match &error {
+            Some(error) => tracing::warn!(error, "cannot see the containers"),
+            None => tracing::info!("sees the containers again"),
+        }
+        *told = error;
+    }
+}
+
+/// One pass.
 async fn pass<E: Executor>(
     executor: &E,
     desired: &DesiredState,
     statuses: &watch::Sender<Statuses>,
-) -> bool {
+) -> Pass {
     let observed = match executor.observe().await {
         Ok(observed) => observed,
         Err(error) => return unobservable(desired, statuses, &error),
@@ -97,7 +137,10 @@ async fn pass<E: Executor>(
     };
     let assessed = assess(desired, &observed, &after, &failures);
     publish(statuses, assessed);
-    failures.is_empty()
+    match failures.is_empty() {
+        true => Pass::Healthy,
+        false => Pass::Failed,
+    }
 }
 
 /// Executes the steps in order; a container whose step failed is left for this pass.
@@ -142,9 +185,8 @@ fn unobservable(
     desired: &DesiredState,
     statuses: &watch::Sender<Statuses>,
     error: &(dyn std::error::Error + 'static),
-) -> bool {
+) -> Pass {
     let error = chain(error);
-    tracing::warn!(error, "cannot see the containers");
     let known: Vec<_> = statuses
         .borrow()
         .keys()
@@ -155,7 +197,7 @@ fn unobservable(
         .into_iter()
         .map(|name| (name, status(Phase::Failed, Some(&error))));
     publish(statuses, failed.collect());
-    false
+    Pass::Blind(error)
 }
 
 /// Deployments that something is made for are pending. A failed one stays failed until a try succeeds.

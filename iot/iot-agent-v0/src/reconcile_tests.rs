@@ -5,7 +5,7 @@ use std::time::Duration;
 use iot_contracts::Phase;
 use tokio::sync::watch;
 
-use super::{FIRST_RETRY, PASS_INTERVAL, Statuses, next_pass_after, run};
+use super::{BLIND_INTERVAL, FIRST_RETRY, PASS_INTERVAL, Statuses, next_pass_after, run};
 use crate::desired::DesiredState;
 use crate::fake::FakePodman;
 
@@ -178,7 +178,7 @@ async fn without_podman_everything_has_failed_until_it_is_back() {
             (Phase::Failed, Some("scripted failure".to_owned()))
         );
         bench.podman.set_absent(false);
-        tokio::time::sleep(PASS_INTERVAL).await;
+        tokio::time::sleep(BLIND_INTERVAL).await;
         assert_eq!(bench.status("web"), (Phase::Running, None));
     };
     tokio::join!(bench.run_for(Duration::from_secs(140)), back);

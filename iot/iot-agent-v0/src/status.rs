@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use iot_contracts::{AgentStatus, DeviceId};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::error::chain;
+use crate::heartbeat::Heartbeats;
 use crate::nats::{Nats, NatsError};
 use crate::reconcile::Statuses;
 
@@ -50,17 +50,19 @@ impl Identity {
     }
 }
 
-/// Publishes at once, at each change, at each new connection and every `heartbeat`. A report which cannot be
-/// published is not kept: the next one says it all.
+/// Publishes at once, at each change, at each new connection and at each heartbeat. A report which cannot be
+/// published is not kept: the next one says it all. Ends when the others have.
+///
+/// # Errors
+///
+/// The kernel's timer fails.
 pub async fn run(
     nats: &Nats,
     identity: &Identity,
     mut statuses: watch::Receiver<Statuses>,
-    heartbeat: Duration,
-) {
+    heartbeats: &Heartbeats,
+) -> std::io::Result<()> {
     let mut connections = nats.connections();
-    let mut heartbeats = interval_at(Instant::now() + heartbeat, heartbeat);
-    heartbeats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sequence = 0;
     loop {
         connections.mark_unchanged();
@@ -79,9 +81,9 @@ pub async fn run(
             }
         };
         tokio::select! {
-            _ = heartbeats.tick() => {}
-            changed = statuses.changed() => if changed.is_err() { return },
-            changed = connections.changed() => if changed.is_err() { return },
+            beat = heartbeats.next() => beat?,
+            changed = statuses.changed() => if changed.is_err() { return Ok(()) },
+            changed = connections.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(retry) => {}
         }
     }

@@ -1,0 +1,121 @@
+//! The command line. It has two options, for which a parser of a few kilobytes will do.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use lexopt::{Arg, Parser};
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+Runs the containers that this device's desired state in NATS asks for, and reports on them.
+
+Usage: iot-agent-v0 --config PATH [--check]
+
+  --config PATH  the configuration file (TOML)
+  --check        check the configuration and exit: 0 when it is valid, 2 when not
+  -h, --help     print this
+  -V, --version  print the version
+";
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Run with the configuration file, or only check that.
+    Agent {
+        /// The configuration file.
+        config: PathBuf,
+        /// Whether it is only checked.
+        check: bool,
+    },
+    /// Print [`HELP`].
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// A command line that is not understood.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// There is no configuration.
+    #[error("--config is missing (expected --config PATH)")]
+    NoConfig,
+    /// An argument is unknown, or its value is missing or not wanted.
+    #[error("the command line is not understood (--help prints what is)")]
+    Argument(#[from] lexopt::Error),
+}
+
+/// Reads `arguments`, the program's name not among them.
+///
+/// # Errors
+///
+/// [`UsageError`]: they are not understood.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
+    let mut parser = Parser::from_args(arguments);
+    let (mut config, mut check) = (None, false);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Arg::Long("config") => config = Some(PathBuf::from(parser.value()?)),
+            Arg::Long("check") => check = true,
+            Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
+            Arg::Long("version") | Arg::Short('V') => return Ok(Request::Version),
+            unknown => return Err(unknown.unexpected().into()),
+        }
+    }
+    let config = config.ok_or(UsageError::NoConfig)?;
+    Ok(Request::Agent { config, check })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Request, UsageError, parse};
+    use crate::error::chain;
+
+    fn parsed(line: &str) -> Result<Request, UsageError> {
+        parse(line.split_whitespace().map(Into::into))
+    }
+
+    #[test]
+    fn what_is_understood() {
+        let agent = |config: &str, check| Request::Agent {
+            config: config.into(),
+            check,
+        };
+        let cases = [
+            ("--config a.toml", agent("a.toml", false)),
+            ("--config=a.toml --check", agent("a.toml", true)),
+            ("--check --config --check", agent("--check", true)),
+            ("--help", Request::Help),
+            ("--config a -h", Request::Help),
+            ("-V", Request::Version),
+            ("--version", Request::Version),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(parsed(line).unwrap(), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not() {
+        let no_config = "--config is missing (expected --config PATH)";
+        for line in ["", "--check"] {
+            let error = parsed(line).unwrap_err();
+            assert!(matches!(error, UsageError::NoConfig), "{line}");
+            assert_eq!(chain(&error), no_config);
+        }
+        let cases = [
+            ("--config", "missing argument for option '--config'"),
+            ("--config a b", "unexpected argument \"b\""),
+            (
+                "--check=yes --config a",
+                "unexpected argument for option '--check': \"yes\"",
+            ),
+            ("-x", "invalid option '-x'"),
+            ("--conf a", "invalid option '--conf'"),
+        ];
+        for (line, expected) in cases {
+            let error = parsed(line).unwrap_err();
+            assert!(matches!(error, UsageError::Argument(_)), "{line}");
+            assert!(chain(&error).ends_with(expected), "{}", chain(&error));
+        }
+    }
+}
