@@ -120,7 +120,7 @@ impl HintedError for CheckpointError {
         match self {
             Self::Kvm(error) => error.hint(),
             Self::Altered { path, .. } | Self::Description { path, .. } => Some(format!(
-                "remove {}: the checkpoint is made anew when it is needed",
+                "the checkpoint is made anew when it is needed; remove {} when no device's disk is backed by it",
                 path.parent().unwrap_or(path).display()
             )),
             Self::InGuest { .. } => Some(

@@ -1,4 +1,5 @@
-//! Where checkpoints are kept: beside the VMs' disks, where QEMU may read them, one directory for each key.
+//! Where checkpoints are kept: beside the VMs' disks, where QEMU may read them, a directory for each. One that is
+//! broken keeps its place, since disks of devices may be backed by it, until it is pruned.
 //!
 //! A directory gets its name when everything in it is whole and on the disk. Each use compares size and
 //! modification time with what was saved, and hashes a file in which they differ.
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::modules::image::Sha256Digest;
 use crate::modules::kvm::KvmError;
@@ -128,47 +129,51 @@ impl CheckpointStore {
         }
     }
 
-    fn directory(&self, key: CheckpointKey) -> PathBuf {
-        self.root.join(key.short())
-    }
-
     /// The checkpoint of that key, verified.
     ///
     /// # Errors
     /// [`CheckpointError::Altered`] and [`CheckpointError::Description`] when it is there but not as it was saved.
     pub fn open(&self, key: CheckpointKey) -> Result<Option<StoredCheckpoint>, CheckpointError> {
-        let directory = self.directory(key);
-        let Some(checkpoint) = read(&directory)? else {
-            return Ok(None);
+        let mut broken = None;
+        for directory in self.directories(&format!("{}.", key.short()))? {
+            match open_in(&directory, key) {
+                Ok(None) => {}
+                Ok(found) => return Ok(found),
+                Err(error) => broken = Some(error),
+            }
+        }
+        broken.map_or(Ok(None), Err)
+    }
+
+    /// The directories of finished checkpoints whose names begin so.
+    fn directories(&self, prefix: &str) -> Result<Vec<PathBuf>, CheckpointError> {
+        let failed = |error| CheckpointError::io("list", &self.root)(error);
+        let entries = match fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
         };
-        if checkpoint.key != key {
-            // Another key with the same first digits.
-            return Ok(None);
+        let mut found = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let wanted = |name: &str| name.starts_with(prefix) && !name.starts_with('.');
+            if name.to_str().is_some_and(wanted) {
+                found.push(entry.path());
+            }
         }
-        for file in &checkpoint.files {
-            file.verify(key, &directory)?;
-        }
-        // What was used lately is pruned last.
-        let description = directory.join(DESCRIPTION);
-        File::open(&description)
-            .and_then(|file| file.set_modified(SystemTime::now()))
-            .map_err(CheckpointError::io("touch", description))?;
-        Ok(Some(checkpoint))
+        Ok(found)
     }
 
     /// Every checkpoint that can be read, unverified, the least recently used first.
     pub fn list(&self) -> Result<Vec<StoredCheckpoint>, CheckpointError> {
-        let entries = match fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(CheckpointError::io("list", &self.root)(error)),
-        };
         let mut found = Vec::new();
-        for entry in entries {
-            let path = entry
-                .map_err(CheckpointError::io("list", &self.root))?
-                .path();
-            if let Some(checkpoint) = read(&path)? {
+        for path in self.directories("")? {
+            let read = read(&path).unwrap_or_else(|error| {
+                warn!(path = %path.display(), %error, "passed over");
+                None
+            });
+            if let Some(checkpoint) = read {
                 let used = fs::metadata(path.join(DESCRIPTION)).and_then(|m| m.modified());
                 found.push((used.unwrap_or(SystemTime::UNIX_EPOCH), checkpoint));
             }
@@ -251,6 +256,13 @@ impl CheckpointStore {
         made.map_err(CheckpointError::io("make", &self.root))
     }
 
+    /// A directory of its own, even where there is a broken one: disks of devices may be backed by that.
+    fn free_name(&self, key: CheckpointKey) -> PathBuf {
+        let names = (0_u64..).map(|n| self.root.join(format!("{}.{n}", key.short())));
+        let mut free = names.filter(|path| !path.exists());
+        free.next().unwrap_or_default()
+    }
+
     /// A directory in which a checkpoint is put together; removed when it is dropped.
     pub(super) fn begin(&self) -> Result<tempfile::TempDir, CheckpointError> {
         let made = DirBuilder::new()
@@ -284,7 +296,7 @@ impl CheckpointStore {
                 .map_err(CheckpointError::io("write out", &path))?;
             files.push(StoredFile::of(begun.path(), name)?);
         }
-        let directory = self.directory(key);
+        let directory = self.free_name(key);
         let checkpoint = StoredCheckpoint {
             key,
             name: name.to_owned(),
@@ -303,13 +315,6 @@ impl CheckpointStore {
         File::open(&description)
             .and_then(|file| file.sync_all())
             .map_err(CheckpointError::io("write out", &description))?;
-        // What is there of that name is broken, or of another key: it would have been used.
-        match fs::remove_dir_all(&directory) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(CheckpointError::io("replace", &directory)(error));
-            }
-            _ => {}
-        }
         let begun = begun.keep();
         fs::rename(&begun, &directory).map_err(CheckpointError::io("rename", begun))?;
         File::open(&self.root)
@@ -317,6 +322,25 @@ impl CheckpointStore {
             .map_err(CheckpointError::io("write out", &self.root))?;
         Ok(checkpoint)
     }
+}
+
+fn open_in(
+    directory: &Path,
+    key: CheckpointKey,
+) -> Result<Option<StoredCheckpoint>, CheckpointError> {
+    // Another key may have the same first digits.
+    let Some(checkpoint) = read(directory)?.filter(|checkpoint| checkpoint.key == key) else {
+        return Ok(None);
+    };
+    for file in &checkpoint.files {
+        file.verify(key, directory)?;
+    }
+    // What was used lately is pruned last.
+    let description = directory.join(DESCRIPTION);
+    File::open(&description)
+        .and_then(|file| file.set_modified(SystemTime::now()))
+        .map_err(CheckpointError::io("touch", description))?;
+    Ok(Some(checkpoint))
 }
 
 fn read(directory: &Path) -> Result<Option<StoredCheckpoint>, CheckpointError> {
@@ -336,3 +360,6 @@ fn read(directory: &Path) -> Result<Option<StoredCheckpoint>, CheckpointError> {
         Err(source) => Err(CheckpointError::Description { path, source }),
     }
 }
+
+#[cfg(test)]
+mod tests;

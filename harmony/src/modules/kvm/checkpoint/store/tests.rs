@@ -1,0 +1,156 @@
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use uuid::Uuid;
+
+use super::{CheckpointStore, DESCRIPTION, DISK, MEMORY, NVRAM, StoredCheckpoint};
+use crate::modules::image::Sha256Digest;
+use crate::modules::kvm::checkpoint::{CheckpointError, CheckpointKey};
+use crate::modules::kvm::placement::Placement;
+use crate::modules::kvm::types::SerialNumber;
+
+fn key(of: &str) -> CheckpointKey {
+    let digest = Sha256Digest::of(of.as_bytes()).to_string();
+    digest.parse().expect("a digest")
+}
+
+fn placement() -> Placement {
+    let uuid = Uuid::from_u128(1);
+    Placement {
+        uuid,
+        serial: SerialNumber::derived(uuid),
+        macs: Vec::new(),
+        overlay: "/pool/a.qcow2".into(),
+        seed: None,
+        disks: Vec::new(),
+        nvram: "/pool/a-VARS.fd".into(),
+        kernel: None,
+        console_log: None,
+        ssh_port: None,
+        image_sha256: None,
+    }
+}
+
+struct Bench {
+    pool: tempfile::TempDir,
+    store: CheckpointStore,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let pool = tempfile::tempdir().expect("a directory");
+        let store = CheckpointStore::of_pool(pool.path());
+        Self { pool, store }
+    }
+
+    fn save(&self, of: &str) -> StoredCheckpoint {
+        let begun = self.store.begin().expect("a directory");
+        for name in [DISK, NVRAM, MEMORY] {
+            fs::write(begun.path().join(name), format!("{name} of {of}")).expect("written");
+        }
+        let saved = self.store.publish(key(of), "builder", placement(), begun);
+        saved.expect("published")
+    }
+
+    fn set_used(&self, checkpoint: &StoredCheckpoint, ago: Duration) {
+        let description = fs::File::open(checkpoint.file(DESCRIPTION)).expect("there");
+        let then = SystemTime::now() - ago;
+        description.set_modified(then).expect("changed");
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.pool.path().join(super::DIRECTORY)).expect("there");
+        let names = entries.map(|entry| entry.expect("read").file_name());
+        names.map(|n| n.to_string_lossy().into_owned()).collect()
+    }
+}
+
+#[test]
+fn what_was_saved_is_found_by_its_key_alone() {
+    let bench = Bench::new();
+    assert!(bench.store.open(key("a")).expect("readable").is_none());
+    let saved = bench.save("a");
+    assert_eq!(bench.store.open(key("a")).expect("whole"), Some(saved));
+    assert!(bench.store.open(key("b")).expect("readable").is_none());
+    assert_eq!(bench.names().len(), 1, "nothing unfinished is left");
+}
+
+#[test]
+fn an_altered_file_is_never_used() {
+    type Alteration = fn(&Path);
+    let alterations: [(&str, Alteration); 3] = [
+        (MEMORY, |path| fs::write(path, "short").expect("written")),
+        (DISK, |path| {
+            let text = fs::read_to_string(path).expect("there");
+            fs::write(path, text.to_uppercase()).expect("written");
+        }),
+        (NVRAM, |path| fs::remove_file(path).expect("removed")),
+    ];
+    for (name, alter) in alterations {
+        let bench = Bench::new();
+        let saved = bench.save("a");
+        alter(&saved.file(name));
+        match bench.store.open(key("a")) {
+            Err(CheckpointError::Altered { path, .. } | CheckpointError::Io { path, .. }) => {
+                assert_eq!(path, saved.file(name));
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+        // It is made anew in its place.
+        let saved = bench.save("a");
+        assert_eq!(bench.store.open(key("a")).expect("whole"), Some(saved));
+    }
+}
+
+#[test]
+fn a_file_that_was_only_touched_is_hashed_and_used() {
+    let bench = Bench::new();
+    let saved = bench.save("a");
+    let file = fs::File::open(saved.file(DISK)).expect("there");
+    file.set_modified(SystemTime::UNIX_EPOCH).expect("changed");
+    assert!(bench.store.open(key("a")).expect("whole").is_some());
+}
+
+#[test]
+fn a_damaged_description_is_an_error_that_names_it() {
+    let bench = Bench::new();
+    let saved = bench.save("a");
+    fs::write(saved.file(DESCRIPTION), "{").expect("written");
+    match bench.store.open(key("a")) {
+        Err(CheckpointError::Description { path, .. }) => {
+            assert_eq!(path, saved.file(DESCRIPTION));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_oldest_go_first_and_what_is_in_use_stays() {
+    let bench = Bench::new();
+    let hour = Duration::from_secs(3600);
+    let all: Vec<_> = ["a", "b", "c", "d"].map(|of| bench.save(of)).into();
+    for (checkpoint, age) in all.iter().zip([40, 30, 20, 10]) {
+        bench.set_used(checkpoint, hour * age);
+    }
+    let each = all[0].bytes();
+    let in_use = [all[1].file(DISK)];
+    // Older than 35 hours; and then until two fit.
+    let removed = bench.store.prune(hour * 35, 2 * each, &in_use);
+    assert_eq!(removed.expect("pruned"), [key("a"), key("c")]);
+    let left = bench.store.list().expect("listed");
+    let left: Vec<_> = left.iter().map(|checkpoint| checkpoint.key).collect();
+    assert_eq!(left, [key("b"), key("d")]);
+}
+
+#[tokio::test]
+async fn one_process_makes_a_checkpoint() {
+    let bench = Bench::new();
+    let held = bench.store.lock(key("a")).await.expect("locked");
+    let store = bench.store.clone();
+    let second = tokio::spawn(async move { store.lock(key("a")).await.map(drop) });
+    bench.store.lock(key("b")).await.expect("another's is free");
+    assert!(!second.is_finished(), "it waits");
+    drop(held);
+    second.await.expect("no panic").expect("locked");
+}
