@@ -455,6 +455,8 @@ async fn a_vm_is_not_given_up_for_one_that_cannot_be() {
     let data = host.pool().join(format!("{name}@data.qcow2"));
     let inode = || std::fs::metadata(&data).expect("there").ino();
     let before = inode();
+    // While it is open, no other file gets its number.
+    let held = std::fs::File::open(&data).expect("readable");
 
     let own_file = DataDisk {
         source: DiskSource::File { path: data.clone() },
@@ -499,6 +501,7 @@ async fn a_vm_is_not_given_up_for_one_that_cannot_be() {
     assert_eq!(replaced.expect("possible"), Ensured::Replaced);
     assert_eq!(host.identity(name).await.expect("known"), identity);
     assert_ne!(inode(), before);
+    drop(held);
 
     // Somebody's pause is no reason to cut the power.
     let uri = host.uri().as_str();
