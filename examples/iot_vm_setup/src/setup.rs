@@ -272,23 +272,30 @@ async fn set_up(
     };
 
     let bound = host.boot_timeout(name.as_str()).await?;
-    let address = host.wait_for_address(name.as_str(), bound).await?;
-    let log_in = log_in(name.as_str(), &address, &keys, bound);
-    let guest = while_running(&host, name.as_str(), "a login over SSH", log_in).await?;
-    let facts = guest.facts().await?;
-    stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
-
     let before = platform.status(&config.device_id).await?;
-    let mut maestro = Maestro::new(inventory, guest);
-    maestro.register(Box::new(ProvisionIotAgentScore {
+    let provision = ProvisionIotAgentScore {
         config: config.clone(),
         agent_binary,
         architecture: args.arch,
         insecure_registries: args.insecure_registry.clone(),
         installed: forked,
-    }));
-    let run = maestro.run();
-    let performed = while_running(&host, name.as_str(), "the agent's installation", run).await?;
+    };
+    // A fork's agent answers already, and needs no login.
+    let (address, facts, performed) = if forked {
+        let guest = host.guest(name.as_str()).await?;
+        let performed = configure(&host, name, inventory, guest.clone(), provision).await?;
+        let facts = guest.facts().await?;
+        let address = host.wait_for_address(name.as_str(), bound).await?;
+        (address, facts, performed)
+    } else {
+        let address = host.wait_for_address(name.as_str(), bound).await?;
+        let log_in = log_in(name.as_str(), &address, &keys, bound);
+        let guest = while_running(&host, name.as_str(), "a login over SSH", log_in).await?;
+        let facts = guest.facts().await?;
+        stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
+        let performed = configure(&host, name, inventory, guest, provision).await?;
+        (address, facts, performed)
+    };
     let packages_installed = changed(&performed, PACKAGES_STEP);
     let packages = match packages_installed {
         true => "packages were installed in it",
@@ -324,6 +331,25 @@ async fn set_up(
         stages: stages.done,
         heartbeat,
     })
+}
+
+/// Makes the guest the device.
+async fn configure<H: LinuxHost>(
+    host: &KvmVirtualMachineHost,
+    name: &VmName,
+    inventory: Inventory,
+    guest: H,
+    provision: ProvisionIotAgentScore,
+) -> Result<Vec<Performance>, ExecutorError> {
+    let mut maestro = Maestro::new(inventory, guest);
+    maestro.register(Box::new(provision));
+    while_running(
+        host,
+        name.as_str(),
+        "the agent's installation",
+        maestro.run(),
+    )
+    .await
 }
 
 async fn provision_vm(

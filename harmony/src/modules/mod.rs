@@ -5,5 +5,6 @@ pub mod host;
 pub mod image;
 pub mod iot;
 pub mod kvm;
+pub mod linux;
 pub mod qemu;
 pub mod ssh;

@@ -129,6 +129,7 @@ impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
         for file in [program_file(program), unit_file()] {
             steps.file(host, &file).await?;
         }
+        steps.done(AGENT_UNIT, ensure_enabled(host).await?);
         steps.settle(host).await?;
         Ok(Outcome {
             change: steps.change,
@@ -393,6 +394,23 @@ async fn ensure_podman_socket<T: LinuxHost>(host: &T) -> Result<Change, Executor
     }
     let enable = systemctl(&["enable", "--now"]);
     run(host, "enable podman.socket of iot-agent", enable).await?;
+    Ok(Change::Changed)
+}
+
+/// Has the agent start at each boot, and not now. systemd reads all its units for that, which takes an emulated guest
+/// seconds.
+async fn ensure_enabled<T: LinuxHost>(host: &T) -> Result<Change, ExecutorError> {
+    let systemctl = |action| HostCommand::new("systemctl").args([action, AGENT_UNIT]);
+    let asked = host.run(&systemctl("is-enabled"), &[]).await?;
+    if asked.status == 0 {
+        return Ok(Change::Unchanged);
+    }
+    run(
+        host,
+        "enable iot-agent.service",
+        systemctl("enable").as_root(),
+    )
+    .await?;
     Ok(Change::Changed)
 }
 

@@ -71,8 +71,8 @@ pub enum CheckpointError {
         name: String,
         /// What it was asked to do.
         action: &'static str,
-        /// The status, or what ended it.
-        status: String,
+        /// The status; 128 plus the signal's number when it was killed by one.
+        status: u32,
         /// What it said.
         stderr: String,
     },

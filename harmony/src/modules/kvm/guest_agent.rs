@@ -15,6 +15,11 @@ use tokio::time::{Instant, sleep};
 use super::checkpoint::CheckpointError;
 use super::error::KvmError;
 use super::libvirt::Libvirt;
+use crate::domain::topology::linux_host::CommandOutput;
+
+mod host;
+
+pub use host::GuestAgentHost;
 
 /// How long the agent may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,31 +27,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it is asked whether a command has ended: it does not tell by itself.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a command in a guest has come to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Ended {
-    /// The exit status; none when a signal ended it.
-    pub(super) status: Option<i32>,
-    /// The standard error, at most what the agent keeps of it.
-    pub(super) stderr: String,
-}
-
-impl Ended {
-    /// Nothing when it succeeded.
-    pub(super) fn require(&self, name: &str, action: &'static str) -> Result<(), CheckpointError> {
-        if self.status == Some(0) {
-            return Ok(());
-        }
-        Err(CheckpointError::InGuest {
-            name: name.to_owned(),
-            action,
-            status: self
-                .status
-                .map_or("ended by a signal".to_owned(), |s| s.to_string()),
-            stderr: self.stderr.clone(),
-        })
-    }
-}
+/// The status of a command that a signal ended, less the signal's number, as a shell has it.
+const SIGNALLED: u32 = 128;
 
 /// The agent in one guest.
 pub(super) struct GuestAgent<'a> {
@@ -69,8 +51,30 @@ struct Started {
 #[serde(rename_all = "kebab-case")]
 struct Status {
     exited: bool,
-    exitcode: Option<i32>,
+    exitcode: Option<u32>,
+    signal: Option<u32>,
+    out_data: Option<String>,
     err_data: Option<String>,
+}
+
+impl Status {
+    fn output(self) -> Result<CommandOutput, KvmError> {
+        let decoded = |data: Option<String>| {
+            let bytes = STANDARD.decode(data.unwrap_or_default());
+            let bytes = bytes.map_err(|error| KvmError::Internal {
+                what: format!("the guest agent's account of a command: {error}"),
+            })?;
+            Ok::<_, KvmError>(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        Ok(CommandOutput {
+            status: match (self.exitcode, self.signal) {
+                (Some(status), _) => status,
+                (None, signal) => SIGNALLED + signal.unwrap_or(0),
+            },
+            stdout: decoded(self.out_data)?,
+            stderr: decoded(self.err_data)?,
+        })
+    }
 }
 
 impl GuestAgent<'_> {
@@ -93,20 +97,42 @@ impl GuestAgent<'_> {
         }
     }
 
-    /// Runs a shell script as root, and waits for its end for as long as `bound`. The script itself goes through
-    /// the shell's standard input.
+    /// Runs a shell script as root, which goes through the shell's standard input, and has to succeed.
     pub(super) async fn run_script(
         &self,
         script: &str,
+        action: &'static str,
         bound: Duration,
-    ) -> Result<Ended, KvmError> {
+    ) -> Result<(), CheckpointError> {
+        let output = self.run("/bin/sh", &["-s"], script.as_bytes(), bound);
+        let output = output.await?;
+        if output.status == 0 {
+            return Ok(());
+        }
+        Err(CheckpointError::InGuest {
+            name: self.name.to_owned(),
+            action,
+            status: output.status,
+            stderr: output.stderr.trim().to_owned(),
+        })
+    }
+
+    /// Runs a program as root, and waits for its end for as long as `bound`.
+    async fn run(
+        &self,
+        program: &str,
+        arguments: &[impl AsRef<str>],
+        input: &[u8],
+        bound: Duration,
+    ) -> Result<CommandOutput, KvmError> {
+        let arguments: Vec<&str> = arguments.iter().map(AsRef::as_ref).collect();
         let started: Started = self
             .ask(
                 "guest-exec",
                 json!({
-                    "path": "/bin/sh",
-                    "arg": ["-s"],
-                    "input-data": STANDARD.encode(script),
+                    "path": program,
+                    "arg": arguments,
+                    "input-data": STANDARD.encode(input),
                     "capture-output": true,
                 }),
             )
@@ -116,17 +142,12 @@ impl GuestAgent<'_> {
             let asked = json!({ "pid": started.pid });
             let status: Status = self.ask("guest-exec-status", asked).await?;
             if status.exited {
-                let said = status.err_data.unwrap_or_default();
-                let said = STANDARD.decode(said).unwrap_or_default();
-                return Ok(Ended {
-                    status: status.exitcode,
-                    stderr: String::from_utf8_lossy(&said).trim().to_owned(),
-                });
+                return status.output();
             }
             if Instant::now() >= deadline {
                 return Err(KvmError::TimedOut {
                     name: self.name.to_owned(),
-                    awaited: "the end of a script in the guest",
+                    awaited: "the end of a program in the guest",
                     bound,
                     last_seen: "it still runs".to_owned(),
                 });

@@ -34,7 +34,7 @@ pub(crate) mod console;
 #[cfg(feature = "kvm")]
 mod disk;
 #[cfg(feature = "kvm")]
-mod guest_agent;
+pub mod guest_agent;
 #[cfg(feature = "kvm")]
 mod hotplug;
 #[cfg(feature = "kvm")]

@@ -11,41 +11,6 @@ use crate::domain::topology::linux_host::{CommandOutput, HostCommand};
 /// What is kept of a command's two output streams together.
 pub(super) const OUTPUT_LIMIT_BYTES: usize = 16 << 20;
 
-/// How much of a command is shown in errors and logs, in characters.
-const LABEL_CHARS: usize = 120;
-
-/// A shell script that is the same for every host; its data are positional parameters.
-pub(super) struct Script {
-    /// What it does, for errors and logs.
-    pub(super) name: &'static str,
-    /// POSIX shell; `$1` is the first parameter.
-    pub(super) text: &'static str,
-}
-
-impl Script {
-    /// The command that runs this script with `parameters`.
-    pub(super) fn command(&self, parameters: &[&str]) -> HostCommand {
-        HostCommand::new("sh")
-            .args(["-c", self.text, self.name])
-            .args(parameters.iter().copied())
-    }
-}
-
-/// What a command is called in errors and logs: its beginning, on one line; a script by its name.
-pub(super) fn label(command: &HostCommand) -> String {
-    let words = match command.argv() {
-        [shell, option, _, name, parameters @ ..] if shell == "sh" && option == "-c" => {
-            [std::slice::from_ref(name), parameters].concat()
-        }
-        argv => argv.to_vec(),
-    };
-    let line = words.join(" ").replace(char::is_control, " ");
-    match line.char_indices().nth(LABEL_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
-    }
-}
-
 /// The line that makes a POSIX shell run exactly this argument vector for at most `bound`, and a
 /// second: this side gives up first. The host ends it then by itself, with SIGTERM and 10 s later with
 /// SIGKILL, also when it has lost this side. `with_sudo` puts sudo, which never asks, in front.
@@ -70,16 +35,6 @@ pub(super) fn command_line(
     let words = sudo.iter().copied();
     let words = words.chain(["timeout", "-k", "10", &seconds]);
     shlex::try_join(words.chain(argv.iter().map(String::as_str))).map_err(|_| 0)
-}
-
-/// The last `limit` bytes of a text, from the beginning of a character on, without the white space
-/// around it.
-pub(super) fn tail(text: &str, limit: usize) -> &str {
-    let text = text.trim();
-    let start = (text.len().saturating_sub(limit)..=text.len())
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(text.len());
-    &text[start..]
 }
 
 /// Why a command left no exit status.
@@ -205,7 +160,7 @@ fn signal_number(signal: &Sig) -> u32 {
 mod tests {
     use std::time::Duration;
 
-    use super::{Script, command_line, label, tail};
+    use super::command_line;
     use crate::domain::topology::linux_host::HostCommand;
 
     #[test]
@@ -238,40 +193,5 @@ mod tests {
         );
         let nul = HostCommand::new("echo").args(["a", "b\0"]);
         assert_eq!(command_line(&nul, true, second), Err(2));
-    }
-
-    #[test]
-    fn labels_are_one_short_line() {
-        let script = Script {
-            name: "upload",
-            text: "set -eu\ncat",
-        };
-        let long = "x".repeat(500);
-        let table = [
-            (script.command(&["/etc/x"]), "upload /etc/x".to_owned()),
-            (HostCommand::new("a").arg("b\nc"), "a b c".to_owned()),
-            (
-                HostCommand::new(long.as_str()),
-                format!("{}…", "x".repeat(120)),
-            ),
-        ];
-        for (command, expected) in table {
-            assert_eq!(label(&command), expected);
-        }
-    }
-
-    #[test]
-    fn tails_begin_at_a_character() {
-        let table = [
-            ("", 4, ""),
-            ("  short \n", 10, "short"),
-            ("0123456789", 4, "6789"),
-            ("aaé", 1, ""),
-            ("aaé", 2, "é"),
-            ("aaé", 3, "aé"),
-        ];
-        for (text, limit, expected) in table {
-            assert_eq!(tail(text, limit), expected, "{text:?} {limit}");
-        }
     }
 }

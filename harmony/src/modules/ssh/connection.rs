@@ -21,21 +21,17 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info};
 
-use super::command::{
-    Execution, Incomplete, OUTPUT_LIMIT_BYTES, Script, command_line, label, tail,
-};
+use super::command::{Execution, Incomplete, OUTPUT_LIMIT_BYTES, command_line};
 use super::error::SshError;
 use super::keys::{PinnedHostKey, load_private_key};
 use super::server_key::PinnedServer;
 use crate::domain::topology::linux_host::{CommandOutput, HostCommand};
+use crate::modules::linux::label;
 
 /// A silent server is asked for a sign of life this often, and given up after as many times as
 /// [`KEEPALIVE_MAX`] says. An emulated guest may well be busy for some seconds.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_MAX: usize = 4;
-
-/// How much of standard error is kept in an error, in bytes.
-pub(super) const STDERR_TAIL_BYTES: usize = 2048;
 
 /// Pauses between attempts to reach a guest that boots: doubled from the first up to the second.
 const RETRY_FIRST: Duration = Duration::from_millis(250);
@@ -182,7 +178,7 @@ impl SshLinuxHost {
     }
 
     /// Runs a command, whatever its exit status.
-    pub(super) async fn execute(
+    pub(super) async fn run_command(
         &self,
         command: &HostCommand,
         input: &[u8],
@@ -223,33 +219,6 @@ impl SshLinuxHost {
         };
         execution.abandon().await;
         Err(error)
-    }
-
-    /// Runs a command that has to succeed, and returns its standard output.
-    pub(super) async fn expect(
-        &self,
-        command: &HostCommand,
-        input: &[u8],
-    ) -> Result<String, SshError> {
-        let output = self.execute(command, input).await?;
-        match output.status {
-            0 => Ok(output.stdout),
-            status => Err(SshError::CommandFailed {
-                command: label(command),
-                status,
-                stderr: tail(&output.stderr, STDERR_TAIL_BYTES).to_owned(),
-            }),
-        }
-    }
-
-    /// Runs a script as root that has to succeed, and returns its standard output.
-    pub(super) async fn expect_script(
-        &self,
-        script: &Script,
-        parameters: &[&str],
-    ) -> Result<String, SshError> {
-        self.expect(&script.command(parameters).as_root(), &[])
-            .await
     }
 
     fn address(&self) -> SocketAddr {

@@ -1,15 +1,13 @@
-//! The capability, in terms of single concerns.
+//! The capability: a shell on the host is all that it takes.
 
 use async_trait::async_trait;
 
 use super::connection::SshLinuxHost;
-use super::{facts, files, first_boot, packages, units, users};
+use super::error::SshError;
 use crate::domain::error::ExecutorError;
-use crate::domain::interpret::Change;
 use crate::domain::topology::Topology;
-use crate::domain::topology::linux_host::{
-    CommandOutput, HostCommand, HostFile, HostUnit, HostUser, LinuxFacts, LinuxHost,
-};
+use crate::domain::topology::linux_host::{CommandOutput, HostCommand};
+use crate::modules::linux::Shell;
 
 #[async_trait]
 impl Topology for SshLinuxHost {
@@ -26,36 +24,16 @@ impl Topology for SshLinuxHost {
 }
 
 #[async_trait]
-impl LinuxHost for SshLinuxHost {
-    async fn run(
+impl Shell for SshLinuxHost {
+    async fn execute(
         &self,
         command: &HostCommand,
         input: &[u8],
     ) -> Result<CommandOutput, ExecutorError> {
-        Ok(self.execute(command, input).await?)
+        Ok(self.run_command(command, input).await?)
     }
 
-    async fn facts(&self) -> Result<LinuxFacts, ExecutorError> {
-        Ok(facts::read(self).await?)
-    }
-
-    async fn wait_first_boot(&self) -> Result<(), ExecutorError> {
-        Ok(first_boot::wait(self).await?)
-    }
-
-    async fn ensure_packages(&self, names: &[&str]) -> Result<Change, ExecutorError> {
-        Ok(packages::ensure(self, names).await?)
-    }
-
-    async fn ensure_file(&self, file: &HostFile) -> Result<Change, ExecutorError> {
-        Ok(files::ensure(self, file).await?)
-    }
-
-    async fn ensure_user(&self, user: &HostUser) -> Result<Change, ExecutorError> {
-        Ok(users::ensure(self, user).await?)
-    }
-
-    async fn ensure_unit(&self, unit: &HostUnit) -> Result<Change, ExecutorError> {
-        Ok(units::ensure(self, unit).await?)
+    fn is_lost(&self, error: &ExecutorError) -> bool {
+        matches!(error.downcast_ref(), Some(SshError::SessionLost { .. }))
     }
 }

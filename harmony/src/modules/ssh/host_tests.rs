@@ -15,6 +15,7 @@ use crate::domain::error::{ErrorKind, ExecutorError};
 use crate::domain::interpret::Change;
 use crate::domain::topology::Topology;
 use crate::domain::topology::linux_host::{HostCommand, HostFile, LinuxHost};
+use crate::modules::linux::LinuxError;
 
 const BOUND: Duration = Duration::from_secs(20);
 
@@ -392,14 +393,20 @@ async fn files_are_written_once_and_whole() {
     file.path = lab.path("made").to_string_lossy().into_owned();
     let error = host.ensure_file(&file).await.expect_err("a directory");
     assert!(
-        matches!(ssh_error(&error), SshError::NotARegularFile { .. }),
+        matches!(
+            error.downcast_ref(),
+            Some(LinuxError::NotARegularFile { .. })
+        ),
         "{error:?}"
     );
     file.path = lab.path("made/other").to_string_lossy().into_owned();
     file.owner = "harmony-test-nobody:root".to_owned();
     let error = host.ensure_file(&file).await.expect_err("no such user");
     assert!(
-        matches!(ssh_error(&error), SshError::CommandFailed { status: 1, .. }),
+        matches!(
+            error.downcast_ref(),
+            Some(LinuxError::CommandFailed { status: 1, .. })
+        ),
         "{error:?}"
     );
     assert_eq!(fs::read_dir(lab.path("made")).expect("there").count(), 1);

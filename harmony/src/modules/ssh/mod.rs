@@ -10,25 +10,14 @@
 //! | `keys` | key pairs and host keys: made, stored, parsed, pinned |
 //! | `connection` | the session: pinning, login, reopening, waiting for a guest that boots |
 //! | `command` | one command on a session: quoting, input, bounded output, bounded time |
-//! | `host` | the capability, and what it asks of a host |
-//! | `facts`, `first_boot`, `packages`, `files`, `users`, `units` | one kind of desired state each |
-//!
-//! What a host is asked to do is an argument vector, or a constant shell script with its data as
-//! positional parameters: no script is ever put together from data.
+//! | `host` | the capability: a [shell](crate::modules::linux::Shell) on the host |
 
 mod command;
 mod connection;
 mod error;
-mod facts;
-mod files;
-mod first_boot;
 mod host;
 mod keys;
-mod packages;
 mod server_key;
-mod subordinate_ids;
-mod units;
-mod users;
 
 pub use connection::{SshLinuxHost, SshTarget};
 pub use error::SshError;

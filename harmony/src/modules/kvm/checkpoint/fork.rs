@@ -136,10 +136,9 @@ impl Fork<'_> {
             name: &self.name,
         };
         agent.wait(AGENT_TIMEOUT).await?;
-        let ended = agent
-            .run_script(&self.identity()?.script(), AGENT_TIMEOUT)
-            .await?;
-        ended.require(&self.name, "take its identity")?;
+        let script = self.identity()?.script();
+        let action = "take its identity";
+        agent.run_script(&script, action, AGENT_TIMEOUT).await?;
         self.libvirt.set_links(&self.name, LinkState::Up).await?;
         Ok(())
     }

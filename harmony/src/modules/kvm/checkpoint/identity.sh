@@ -57,14 +57,8 @@ for pair in $macs; do
   done
 done
 
-# restart_one UNIT…: the first of them that runs.
-restart_one() {
-  for unit; do
-    if systemctl -q is-active "$unit"; then
-      systemctl restart "$unit"
-      return
-    fi
-  done
-}
-restart_one systemd-networkd.service NetworkManager.service
-restart_one ssh.service sshd.service
+# Those of them that run, together.
+running=$(systemctl list-units --plain --no-legend --state=active \
+  systemd-networkd.service NetworkManager.service ssh.service sshd.service | cut -d ' ' -f 1)
+# shellcheck disable=SC2086 # a word for each unit
+[ -z "$running" ] || systemctl restart $running

@@ -96,8 +96,8 @@ impl KvmVirtualMachineHost {
             name: name.as_str(),
         };
         agent.wait(AGENT_TIMEOUT).await?;
-        let settled = agent.run_script(SETTLE, AGENT_TIMEOUT).await?;
-        settled.require(name.as_str(), "write its disks' caches")?;
+        let action = "write its disks' caches";
+        agent.run_script(SETTLE, action, AGENT_TIMEOUT).await?;
         libvirt.set_links(name.as_str(), LinkState::Down).await?;
 
         let store = self.checkpoints();

@@ -2,11 +2,11 @@
 
 use tracing::info;
 
-use super::command::{Script, label};
-use super::connection::SshLinuxHost;
-use super::error::SshError;
+use super::error::LinuxError;
 use super::files::is_account_name;
+use super::shell::{Script, Shell, label};
 use super::subordinate_ids::{self, Range};
+use crate::domain::error::ExecutorError;
 use crate::domain::interpret::Change;
 use crate::domain::topology::linux_host::{HostCommand, HostUser};
 
@@ -25,7 +25,7 @@ const LINGERS: Script = Script {
     text: "if [ -e \"/var/lib/systemd/linger/$1\" ]; then echo yes; else echo no; fi",
 };
 
-pub(super) async fn ensure(host: &SshLinuxHost, user: &HostUser) -> Result<Change, SshError> {
+pub(super) async fn ensure(host: &dyn Shell, user: &HostUser) -> Result<Change, ExecutorError> {
     check(user)?;
     let mut change = Change::Unchanged;
     let account = match find(host, &user.name).await? {
@@ -36,11 +36,12 @@ pub(super) async fn ensure(host: &SshLinuxHost, user: &HostUser) -> Result<Chang
         }
     };
     if account.home != user.home {
-        return Err(SshError::UserConflict {
+        return Err(LinuxError::UserConflict {
             user: user.name.clone(),
             found: account.home,
             expected: user.home.clone(),
-        });
+        }
+        .into());
     }
     if user.lingering {
         change = change
@@ -57,9 +58,9 @@ struct Account {
     home: String,
 }
 
-fn check(user: &HostUser) -> Result<(), SshError> {
+fn check(user: &HostUser) -> Result<(), LinuxError> {
     let invalid = |what, value: &str, expected| {
-        Err(SshError::InvalidRequest {
+        Err(LinuxError::InvalidRequest {
             what,
             value: value.to_owned(),
             expected,
@@ -78,29 +79,30 @@ fn check(user: &HostUser) -> Result<(), SshError> {
     Ok(())
 }
 
-async fn find(host: &SshLinuxHost, name: &str) -> Result<Option<Account>, SshError> {
+async fn find(host: &dyn Shell, name: &str) -> Result<Option<Account>, ExecutorError> {
     let getent = HostCommand::new("getent").args(["passwd", "--", name]);
     let output = host.execute(&getent, &[]).await?;
     match output.status {
-        0 => account(&output.stdout).map(Some),
+        0 => Ok(Some(account(&output.stdout)?)),
         GETENT_NOT_FOUND => Ok(None),
-        status => Err(SshError::CommandFailed {
+        status => Err(LinuxError::CommandFailed {
             command: label(&getent),
             status,
             stderr: output.stderr.trim().to_owned(),
-        }),
+        }
+        .into()),
     }
 }
 
 /// Reads a line of passwd(5): name, password, uid, gid, gecos, home, shell.
-fn account(line: &str) -> Result<Account, SshError> {
+fn account(line: &str) -> Result<Account, LinuxError> {
     let fields: Vec<&str> = line.trim_end().split(':').collect();
     match fields.as_slice() {
         [_, _, uid, _, _, home, _] if uid.parse::<u32>().is_ok() => Ok(Account {
             uid: (*uid).to_owned(),
             home: (*home).to_owned(),
         }),
-        _ => Err(SshError::UnexpectedOutput {
+        _ => Err(LinuxError::UnexpectedOutput {
             command: "getent passwd",
             output: line.chars().take(200).collect(),
             expected: "a line of passwd with a numeric user id",
@@ -108,7 +110,7 @@ fn account(line: &str) -> Result<Account, SshError> {
     }
 }
 
-async fn add(host: &SshLinuxHost, user: &HostUser) -> Result<Account, SshError> {
+async fn add(host: &dyn Shell, user: &HostUser) -> Result<Account, ExecutorError> {
     let useradd = HostCommand::new("useradd")
         .args(["--system", "--user-group", "--create-home", "--home-dir"])
         .arg(&user.home)
@@ -116,25 +118,24 @@ async fn add(host: &SshLinuxHost, user: &HostUser) -> Result<Account, SshError> 
         .as_root();
     host.expect(&useradd, &[]).await?;
     info!(user = %user.name, home = %user.home, "user added");
-    find(host, &user.name)
-        .await?
-        .ok_or(SshError::UnexpectedOutput {
-            command: "getent passwd",
-            output: String::new(),
-            expected: "the user that was just added",
-        })
+    let added = find(host, &user.name).await?;
+    Ok(added.ok_or(LinuxError::UnexpectedOutput {
+        command: "getent passwd",
+        output: String::new(),
+        expected: "the user that was just added",
+    })?)
 }
 
 /// `useradd --system` gives no subordinate ids.
 async fn ensure_subordinate_ids(
-    host: &SshLinuxHost,
+    host: &dyn Shell,
     name: &str,
     uid: &str,
-) -> Result<Change, SshError> {
+) -> Result<Change, ExecutorError> {
     let uids = read_ranges(host, "/etc/subuid").await?;
     let gids = read_ranges(host, "/etc/subgid").await?;
     let first = || {
-        subordinate_ids::first_free(uids.iter().chain(&gids)).ok_or(SshError::NoSubordinateIds {
+        subordinate_ids::first_free(uids.iter().chain(&gids)).ok_or(LinuxError::NoSubordinateIds {
             user: name.to_owned(),
             count: subordinate_ids::COUNT,
             searched: subordinate_ids::SEARCHED,
@@ -157,17 +158,22 @@ async fn ensure_subordinate_ids(
     Ok(change)
 }
 
-async fn read_ranges(host: &SshLinuxHost, path: &'static str) -> Result<Vec<Range>, SshError> {
+async fn read_ranges(host: &dyn Shell, path: &'static str) -> Result<Vec<Range>, ExecutorError> {
     let text = host.expect_script(&READ_IF_THERE, &[path]).await?;
-    subordinate_ids::parse(&text).map_err(|line| SshError::UnexpectedOutput {
+    let ranges = subordinate_ids::parse(&text).map_err(|line| LinuxError::UnexpectedOutput {
         command: path,
         output: line,
         expected: "lines of name:first:count",
-    })
+    });
+    Ok(ranges?)
 }
 
 /// Has the user's service manager run from boot on, and waits until it does.
-async fn ensure_lingering(host: &SshLinuxHost, name: &str, uid: &str) -> Result<Change, SshError> {
+async fn ensure_lingering(
+    host: &dyn Shell,
+    name: &str,
+    uid: &str,
+) -> Result<Change, ExecutorError> {
     let mut change = Change::Unchanged;
     if host.expect_script(&LINGERS, &[name]).await?.trim() == "no" {
         let linger = HostCommand::new("loginctl").args(["enable-linger", "--", name]);
@@ -186,7 +192,7 @@ async fn ensure_lingering(host: &SshLinuxHost, name: &str, uid: &str) -> Result<
 mod tests {
     use super::{Account, account, check};
     use crate::domain::topology::linux_host::HostUser;
-    use crate::modules::ssh::SshError;
+    use crate::modules::linux::LinuxError;
 
     #[test]
     fn accounts_are_read() {
@@ -199,7 +205,7 @@ mod tests {
         for line in ["", "x:x:abc:1::/:/bin/sh", "x:x:1:1::/"] {
             let error = account(line).expect_err(line);
             assert!(
-                matches!(error, SshError::UnexpectedOutput { .. }),
+                matches!(error, LinuxError::UnexpectedOutput { .. }),
                 "{error:?}"
             );
         }
@@ -224,7 +230,7 @@ mod tests {
             };
             match check(&user) {
                 Ok(()) => assert_eq!(expected, None, "{user:?}"),
-                Err(SshError::InvalidRequest { what, .. }) => {
+                Err(LinuxError::InvalidRequest { what, .. }) => {
                     assert_eq!(expected, Some(what), "{user:?}");
                 }
                 Err(error) => panic!("{error:?}"),

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::command::{Script, tail};
-use super::connection::SshLinuxHost;
-use super::error::SshError;
+use super::error::LinuxError;
+use super::shell::{Script, Shell, tail};
+use crate::domain::error::ExecutorError;
 use crate::domain::topology::linux_host::{CommandOutput, HostCommand};
 
 /// How much of cloud-init's own account is kept in an error, in bytes.
@@ -20,7 +20,7 @@ const HAS_CLOUD_INIT: Script = Script {
     text: "if command -v cloud-init >/dev/null; then echo yes; else echo no; fi",
 };
 
-pub(super) async fn wait(host: &SshLinuxHost) -> Result<(), SshError> {
+pub(super) async fn wait(host: &dyn Shell) -> Result<(), ExecutorError> {
     if host.expect_script(&HAS_CLOUD_INIT, &[]).await?.trim() == "no" {
         info!("the host has no cloud-init: nothing to wait for");
         return Ok(());
@@ -28,7 +28,7 @@ pub(super) async fn wait(host: &SshLinuxHost) -> Result<(), SshError> {
     let mut attempt = 1;
     let output = loop {
         match wait_once(host).await {
-            Err(error @ SshError::SessionLost { .. }) if attempt < ATTEMPTS => {
+            Err(error) if host.is_lost(&error) && attempt < ATTEMPTS => {
                 warn!(attempt, %error, "waiting for cloud-init again");
                 attempt += 1;
             }
@@ -46,16 +46,17 @@ pub(super) async fn wait(host: &SshLinuxHost) -> Result<(), SshError> {
         }
         Ending::Failed { status } => {
             let account = host.execute(&long, &[]).await?;
-            Err(SshError::FirstBootFailed {
+            Err(LinuxError::FirstBootFailed {
                 status,
                 detail: tail(&account.stdout, DETAIL_TAIL_BYTES).to_owned(),
-            })
+            }
+            .into())
         }
     }
 }
 
 /// Waits with the machine-readable form, or without it where cloud-init is too old to have it.
-async fn wait_once(host: &SshLinuxHost) -> Result<CommandOutput, SshError> {
+async fn wait_once(host: &dyn Shell) -> Result<CommandOutput, ExecutorError> {
     let wait = HostCommand::new("cloud-init")
         .args(["status", "--wait"])
         .as_root();

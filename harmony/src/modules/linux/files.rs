@@ -3,9 +3,9 @@
 use sha2::{Digest, Sha256};
 use tracing::info;
 
-use super::command::Script;
-use super::connection::SshLinuxHost;
-use super::error::SshError;
+use super::error::LinuxError;
+use super::shell::{Script, Shell};
+use crate::domain::error::ExecutorError;
 use crate::domain::interpret::Change;
 use crate::domain::topology::linux_host::HostFile;
 
@@ -26,10 +26,18 @@ fi
 };
 
 /// Makes `$2`/… (the file `$1`) of standard input, which must have hash `$3`, with owner `$4` and
-/// mode `$5`. Nobody but root can read it before it is complete; it is on disk before it is in place.
+/// mode `$5`, and prints what it did. Nobody but root can read it before it is complete; it is on disk before it is in
+/// place. Standard input is left alone when there is nothing to do.
 const UPLOAD: Script = Script {
     name: "upload-file",
     text: r#"set -eu
+if [ -f "$1" ] && [ ! -L "$1" ]; then
+  hash=$(sha256sum <"$1")
+  if [ "$(stat -c '%U:%G %a' -- "$1") ${hash%% *}" = "$4 $5 $3" ]; then echo unchanged; exit; fi
+elif [ -e "$1" ] && [ ! -L "$1" ]; then
+  echo other
+  exit
+fi
 umask 022
 mkdir -p -- "$2"
 umask 077
@@ -48,31 +56,48 @@ sync -- "$new"
 mv -fT -- "$new" "$1"
 sync -- "$2"
 trap - EXIT
+echo written
 "#,
 };
 
-pub(super) async fn ensure(host: &SshLinuxHost, file: &HostFile) -> Result<Change, SshError> {
+/// A file that is larger is asked for before it is sent, in bytes.
+const ASK_FIRST: usize = 64 << 10;
+
+pub(super) async fn ensure(host: &dyn Shell, file: &HostFile) -> Result<Change, ExecutorError> {
     let directory = check(file)?;
     let wanted = Regular {
         owner: file.owner.clone(),
         mode: file.mode,
         sha256: sha256(&file.content),
     };
-    match parse(&host.expect_script(&PROBE, &[&file.path]).await?)? {
-        Found::Regular(found) if found == wanted => return Ok(Change::Unchanged),
-        Found::Other => {
-            return Err(SshError::NotARegularFile {
-                path: file.path.clone(),
-            });
+    if file.content.len() > ASK_FIRST {
+        let found = parse(&host.expect_script(&PROBE, &[&file.path]).await?)?;
+        if found == Found::Regular(wanted.clone()) {
+            return Ok(Change::Unchanged);
         }
-        Found::Regular(_) | Found::Link | Found::Absent => {}
     }
     let mode = format!("{:o}", wanted.mode);
     let parameters = [&file.path, directory, &wanted.sha256, &wanted.owner, &mode];
     let upload = UPLOAD.command(&parameters).as_root();
-    host.expect(&upload, &file.content).await?;
-    info!(path = %file.path, bytes = file.content.len(), sha256 = %wanted.sha256, "written");
-    Ok(Change::Changed)
+    let done = host.expect(&upload, &file.content).await?;
+    match done.trim() {
+        "unchanged" => Ok(Change::Unchanged),
+        "written" => {
+            let (path, bytes) = (&file.path, file.content.len());
+            info!(%path, bytes, sha256 = %wanted.sha256, "written");
+            Ok(Change::Changed)
+        }
+        "other" => Err(LinuxError::NotARegularFile {
+            path: file.path.clone(),
+        }
+        .into()),
+        said => Err(LinuxError::UnexpectedOutput {
+            command: UPLOAD.name,
+            output: said.chars().take(200).collect(),
+            expected: "unchanged, written or other",
+        }
+        .into()),
+    }
 }
 
 /// What is at a path.
@@ -85,14 +110,14 @@ enum Found {
 }
 
 /// What is compared of a regular file.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Regular {
     owner: String,
     mode: u32,
     sha256: String,
 }
 
-fn parse(probed: &str) -> Result<Found, SshError> {
+fn parse(probed: &str) -> Result<Found, LinuxError> {
     let lines: Vec<&str> = probed.lines().collect();
     let found = match lines.as_slice() {
         ["absent"] => Some(Found::Absent),
@@ -111,7 +136,7 @@ fn parse(probed: &str) -> Result<Found, SshError> {
         }
         _ => None,
     };
-    found.ok_or_else(|| SshError::UnexpectedOutput {
+    found.ok_or_else(|| LinuxError::UnexpectedOutput {
         command: PROBE.name,
         output: probed.chars().take(200).collect(),
         expected: "absent, link, other, or file with owner, mode and hash",
@@ -119,9 +144,9 @@ fn parse(probed: &str) -> Result<Found, SshError> {
 }
 
 /// Checks what is asked for, and returns the directory that the file is in.
-fn check(file: &HostFile) -> Result<&str, SshError> {
+fn check(file: &HostFile) -> Result<&str, LinuxError> {
     let invalid = |what, value: String, expected| {
-        Err(SshError::InvalidRequest {
+        Err(LinuxError::InvalidRequest {
             what,
             value,
             expected,
@@ -170,7 +195,7 @@ fn sha256(content: &[u8]) -> String {
 mod tests {
     use super::{Found, Regular, check, parse};
     use crate::domain::topology::linux_host::HostFile;
-    use crate::modules::ssh::SshError;
+    use crate::modules::linux::LinuxError;
 
     #[test]
     fn probes_are_read() {
@@ -191,7 +216,9 @@ mod tests {
         for (probed, expected) in table {
             match parse(probed) {
                 Ok(found) => assert_eq!(Some(found), expected, "{probed:?}"),
-                Err(SshError::UnexpectedOutput { .. }) => assert_eq!(None, expected, "{probed:?}"),
+                Err(LinuxError::UnexpectedOutput { .. }) => {
+                    assert_eq!(None, expected, "{probed:?}")
+                }
                 Err(error) => panic!("{error:?}"),
             }
         }
@@ -222,7 +249,7 @@ mod tests {
             };
             match check(&file) {
                 Ok(directory) => assert_eq!(Ok(directory), expected, "{file:?}"),
-                Err(SshError::InvalidRequest { what, .. }) => {
+                Err(LinuxError::InvalidRequest { what, .. }) => {
                     assert_eq!(Err(what), expected, "{file:?}");
                 }
                 Err(error) => panic!("{error:?}"),

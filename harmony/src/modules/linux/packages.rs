@@ -6,9 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::info;
 
-use super::command::tail;
-use super::connection::{STDERR_TAIL_BYTES, SshLinuxHost};
-use super::error::SshError;
+use super::error::LinuxError;
+use super::shell::{STDERR_TAIL_BYTES, Shell, tail};
+use crate::domain::error::ExecutorError;
 use crate::domain::interpret::Change;
 use crate::domain::topology::linux_host::{CommandOutput, HostCommand};
 
@@ -19,13 +19,14 @@ const DPKG_LOCK_TIMEOUT: &str = "DPkg::Lock::Timeout=600";
 const LISTS_LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 const LISTS_LOCK_RETRY: Duration = Duration::from_secs(5);
 
-pub(super) async fn ensure(host: &SshLinuxHost, names: &[&str]) -> Result<Change, SshError> {
+pub(super) async fn ensure(host: &dyn Shell, names: &[&str]) -> Result<Change, ExecutorError> {
     if let Some(name) = names.iter().find(|name| !is_package_name(name)) {
-        return Err(SshError::InvalidRequest {
+        return Err(LinuxError::InvalidRequest {
             what: "package name",
             value: (*name).to_owned(),
             expected: "a lower case letter or digit, then letters, digits, '+', '-' or '.'",
-        });
+        }
+        .into());
     }
     let query = HostCommand::new("dpkg-query")
         .args(["-W", "-f", "${Package}\\t${db:Status-Status}\\n", "--"])
@@ -76,7 +77,7 @@ fn apt_get() -> HostCommand {
         .as_root()
 }
 
-async fn update(host: &SshLinuxHost) -> Result<CommandOutput, SshError> {
+async fn update(host: &dyn Shell) -> Result<CommandOutput, ExecutorError> {
     let deadline = Instant::now() + LISTS_LOCK_TIMEOUT;
     loop {
         let output = host.execute(&apt_get().arg("update"), &[]).await?;
@@ -89,10 +90,10 @@ async fn update(host: &SshLinuxHost) -> Result<CommandOutput, SshError> {
     }
 }
 
-fn check(output: CommandOutput, packages: &[&str]) -> Result<(), SshError> {
+fn check(output: CommandOutput, packages: &[&str]) -> Result<(), LinuxError> {
     match output.status {
         0 => Ok(()),
-        status => Err(SshError::PackagesNotInstalled {
+        status => Err(LinuxError::PackagesNotInstalled {
             packages: packages.join(" "),
             status,
             stderr: tail(&output.stderr, STDERR_TAIL_BYTES).to_owned(),

@@ -4,26 +4,40 @@ use std::net::Ipv4Addr;
 
 use serde::Deserialize;
 
-use super::connection::SshLinuxHost;
-use super::error::SshError;
-use crate::domain::topology::linux_host::{HostCommand, LinuxFacts};
+use super::error::LinuxError;
+use super::shell::{Script, Shell};
+use crate::domain::error::ExecutorError;
+use crate::domain::topology::linux_host::LinuxFacts;
 
-pub(super) async fn read(host: &SshLinuxHost) -> Result<LinuxFacts, SshError> {
-    let machine = host
-        .expect(&HostCommand::new("uname").arg("-m"), &[])
-        .await?;
-    let boot_id = HostCommand::new("cat").arg("/proc/sys/kernel/random/boot_id");
-    let boot_id = host.expect(&boot_id, &[]).await?;
-    let routes = HostCommand::new("ip").args(["-4", "-j", "route", "show", "default"]);
-    let routes = host.expect(&routes, &[]).await?;
+/// Prints machine, boot id and default routes, a line each; a host without routes may print no third line.
+const FACTS: Script = Script {
+    name: "read-facts",
+    text: "set -eu
+uname -m
+cat /proc/sys/kernel/random/boot_id
+ip -4 -j route show default
+",
+};
+
+pub(super) async fn read(host: &dyn Shell) -> Result<LinuxFacts, ExecutorError> {
+    Ok(parse(&host.expect(&FACTS.command(&[]), &[]).await?)?)
+}
+
+fn parse(printed: &str) -> Result<LinuxFacts, LinuxError> {
+    let unexpected = || LinuxError::UnexpectedOutput {
+        command: FACTS.name,
+        output: printed.chars().take(200).collect(),
+        expected: "a machine, a boot id, and a JSON list of routes",
+    };
+    let (machine, rest) = printed.split_once('\n').ok_or_else(unexpected)?;
+    let (boot_id, routes) = rest.split_once('\n').ok_or_else(unexpected)?;
+    if machine.trim().is_empty() || boot_id.trim().is_empty() {
+        return Err(unexpected());
+    }
     Ok(LinuxFacts {
         machine: machine.trim().to_owned(),
         boot_id: boot_id.trim().to_owned(),
-        default_gateway: default_gateway(&routes).map_err(|_| SshError::UnexpectedOutput {
-            command: "ip -4 -j route show default",
-            output: routes.chars().take(200).collect(),
-            expected: "a JSON list of routes",
-        })?,
+        default_gateway: default_gateway(routes).map_err(|_| unexpected())?,
     })
 }
 
@@ -52,7 +66,31 @@ fn default_gateway(routes: &str) -> Result<Option<Ipv4Addr>, serde_json::Error> 
 mod tests {
     use std::net::Ipv4Addr;
 
-    use super::default_gateway;
+    use super::{default_gateway, parse};
+    use crate::modules::linux::LinuxError;
+
+    #[test]
+    fn facts_are_three_lines_the_last_of_which_may_be_missing() {
+        let routes = r#"[{"dst":"default","gateway":"10.0.2.2","dev":"enp1s0"}]"#;
+        let table = [
+            (format!("aarch64\n1c4f\n{routes}\n"), Some("10.0.2.2")),
+            ("aarch64\n1c4f\n".to_owned(), None),
+            ("aarch64\n1c4f\n[ ]\n".to_owned(), None),
+        ];
+        for (printed, gateway) in table {
+            let facts = parse(&printed).expect(&printed);
+            assert_eq!((&*facts.machine, &*facts.boot_id), ("aarch64", "1c4f"));
+            let gateway = gateway.map(|text| text.parse::<Ipv4Addr>().expect("an address"));
+            assert_eq!(facts.default_gateway, gateway, "{printed}");
+        }
+        for printed in ["", "aarch64\n", "\n1c4f\n", "aarch64\n1c4f\nnone\n"] {
+            let error = parse(printed).expect_err(printed);
+            assert!(
+                matches!(error, LinuxError::UnexpectedOutput { .. }),
+                "{error:?}"
+            );
+        }
+    }
 
     #[test]
     fn the_gateway_is_that_of_the_preferred_default_route() {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use tracing::info;
 
-use super::command::tail;
-use super::connection::SshLinuxHost;
-use super::error::SshError;
+use super::error::LinuxError;
+use super::shell::{Shell, tail};
+use crate::domain::error::ExecutorError;
 use crate::domain::interpret::Change;
 use crate::domain::topology::linux_host::{CommandOutput, HostCommand, HostUnit};
 
@@ -17,7 +17,7 @@ const PROPERTIES: &str = "--property=LoadState,NeedDaemonReload,UnitFileState,Ac
 const DETAIL_TAIL_BYTES: usize = 2048;
 const JOURNAL_LINES: &str = "--lines=40";
 
-pub(super) async fn ensure(host: &SshLinuxHost, unit: &HostUnit) -> Result<Change, SshError> {
+pub(super) async fn ensure(host: &dyn Shell, unit: &HostUnit) -> Result<Change, ExecutorError> {
     check(&unit.name)?;
     let mut state = show(host, &unit.name).await?;
     if state.needs_reload() {
@@ -26,10 +26,11 @@ pub(super) async fn ensure(host: &SshLinuxHost, unit: &HostUnit) -> Result<Chang
         state = show(host, &unit.name).await?;
     }
     if state.load != "loaded" {
-        return Err(SshError::UnitNotLoaded {
+        return Err(LinuxError::UnitNotLoaded {
             unit: unit.name.clone(),
             load_state: state.load,
-        });
+        }
+        .into());
     }
     let actions = state.actions(unit.restart);
     for action in &actions {
@@ -78,32 +79,32 @@ impl State {
     }
 }
 
-fn check(name: &str) -> Result<(), SshError> {
+fn check(name: &str) -> Result<(), LinuxError> {
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
     let first = name.bytes().next().is_some_and(|byte| byte != b'-');
     if first && name.len() <= 255 && name.contains('.') && name.bytes().all(valid) {
         return Ok(());
     }
-    Err(SshError::InvalidRequest {
+    Err(LinuxError::InvalidRequest {
         what: "unit name",
         value: name.to_owned(),
         expected: "a systemd unit name with its suffix, such as iot-agent.service",
     })
 }
 
-async fn show(host: &SshLinuxHost, unit: &str) -> Result<State, SshError> {
+async fn show(host: &dyn Shell, unit: &str) -> Result<State, ExecutorError> {
     let show = HostCommand::new("systemctl").args(["show", PROPERTIES, "--", unit]);
-    parse(&host.expect(&show.as_root(), &[]).await?)
+    Ok(parse(&host.expect(&show.as_root(), &[]).await?)?)
 }
 
-fn parse(shown: &str) -> Result<State, SshError> {
+fn parse(shown: &str) -> Result<State, LinuxError> {
     let properties: BTreeMap<&str, &str> = shown
         .lines()
         .filter_map(|line| line.split_once('='))
         .collect();
     let get = |name| {
         let value = properties.get(name).copied().map(str::to_owned);
-        value.ok_or_else(|| SshError::UnexpectedOutput {
+        value.ok_or_else(|| LinuxError::UnexpectedOutput {
             command: "systemctl show",
             output: shown.chars().take(200).collect(),
             expected: "LoadState, NeedDaemonReload, UnitFileState and ActiveState",
@@ -117,7 +118,7 @@ fn parse(shown: &str) -> Result<State, SshError> {
     })
 }
 
-async fn act(host: &SshLinuxHost, action: &'static str, unit: &str) -> Result<(), SshError> {
+async fn act(host: &dyn Shell, action: &'static str, unit: &str) -> Result<(), ExecutorError> {
     let command = HostCommand::new("systemctl").args([action, "--", unit]);
     let output = host.execute(&command.as_root(), &[]).await?;
     if output.status == 0 {
@@ -139,11 +140,12 @@ async fn act(host: &SshLinuxHost, action: &'static str, unit: &str) -> Result<()
     // Their exit status tells the unit's state, which is known to be bad.
     let status = host.execute(&status, &[]).await?;
     let journal = host.execute(&journal, &[]).await?;
-    Err(SshError::UnitFailed {
+    Err(LinuxError::UnitFailed {
         unit: unit.to_owned(),
         action,
         detail: detail(&[&output, &status, &journal]),
-    })
+    }
+    .into())
 }
 
 fn detail(outputs: &[&CommandOutput]) -> String {
@@ -158,7 +160,7 @@ fn detail(outputs: &[&CommandOutput]) -> String {
 #[cfg(test)]
 mod tests {
     use super::{check, parse};
-    use crate::modules::ssh::SshError;
+    use crate::modules::linux::LinuxError;
 
     fn shown(load: &str, reload: &str, unit_file: &str, active: &str) -> String {
         format!(
@@ -195,7 +197,7 @@ mod tests {
         }
         let error = parse("LoadState=loaded\n").expect_err("incomplete");
         assert!(
-            matches!(error, SshError::UnexpectedOutput { .. }),
+            matches!(error, LinuxError::UnexpectedOutput { .. }),
             "{error:?}"
         );
     }
@@ -221,7 +223,7 @@ mod tests {
             assert!(
                 matches!(
                     error,
-                    SshError::InvalidRequest {
+                    LinuxError::InvalidRequest {
                         what: "unit name",
                         ..
                     }
