@@ -29,9 +29,6 @@ pub(crate) enum SetupError {
     /// A value does not fit the agent's configuration.
     #[error("the agent's configuration is not valid")]
     Config(#[source] iot_contracts::ContractError),
-    /// The VM has no pinned host key.
-    #[error("the VM '{name}' has no pinned SSH host key")]
-    NoHostKey { name: String },
     /// Standard output could not be written.
     #[error("the result could not be printed")]
     Output(#[source] std::io::Error),
@@ -51,7 +48,7 @@ impl HintedError for SetupError {
             | Self::Credentials { .. }
             | Self::Facts { .. }
             | Self::Config(_) => ErrorKind::InvalidRequest,
-            Self::NoHostKey { .. } | Self::Output(_) => ErrorKind::Failed,
+            Self::Output(_) => ErrorKind::Failed,
         }
     }
 
@@ -72,7 +69,6 @@ impl HintedError for SetupError {
                 "make it on that host with this version: example_iot_vm_setup --print-facts --json"
                     .to_owned(),
             ),
-            Self::NoHostKey { name } => Some(format!("make it anew: --name {name} --replace")),
             Self::ImageAndRecipe => Some(
                 "a recipe's base is named in the recipe; --recipe none goes with --image".to_owned(),
             ),

@@ -10,7 +10,6 @@ mod image;
 mod inspect;
 mod output;
 mod setup;
-mod warm;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

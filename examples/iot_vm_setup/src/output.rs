@@ -6,22 +6,13 @@ use std::process::ExitCode;
 
 use harmony::domain::error::ExecutorError;
 use harmony::domain::topology::virtualization::VmArchitecture;
+use harmony::modules::iot::virtual_device::{ReadyDevice, Stage, VirtualDevice};
 use harmony::modules::kvm::preview::Preview;
+use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::AgentStatus;
 use serde::Serialize;
 
 use crate::error::SetupError;
-
-/// How one stage went.
-#[derive(Debug, Serialize)]
-pub(crate) struct Stage {
-    /// What was done.
-    pub(crate) name: &'static str,
-    /// What came of it.
-    pub(crate) outcome: String,
-    /// How long it took, in seconds.
-    pub(crate) seconds: f64,
-}
 
 /// The device that is there now.
 #[derive(Debug, Serialize)]
@@ -33,6 +24,8 @@ pub(crate) struct Device {
     pub(crate) ssh: SshLogin,
     pub(crate) console_log: PathBuf,
     pub(crate) nvram: PathBuf,
+    /// Whether it was made from a checkpoint in this run.
+    pub(crate) forked: bool,
     /// Whether packages had to be installed in the guest: with a recipe's image, none is.
     pub(crate) packages_installed: bool,
     pub(crate) default_gateway: Option<String>,
@@ -52,6 +45,42 @@ pub(crate) struct SshLogin {
 }
 
 impl Device {
+    /// The device that was asked for and is ready.
+    pub(crate) fn new(
+        host: &KvmVirtualMachineHost,
+        device: &VirtualDevice,
+        ready: ReadyDevice,
+    ) -> Result<Self, ExecutorError> {
+        let spec = &device.spec;
+        let first_boot = spec.first_boot.as_ref();
+        Ok(Self {
+            architecture: spec.architecture,
+            connect: host.uri().as_str(),
+            image: spec.image.clone().unwrap_or_default(),
+            ssh: SshLogin {
+                user: first_boot
+                    .map(|first| first.user.clone())
+                    .unwrap_or_default(),
+                address: ready.address.ip.to_string(),
+                port: ready.address.ssh_port,
+                private_key: device.keys.private_key_path.clone(),
+                host_key: ready.address.host_key.unwrap_or_default(),
+                known_hosts: host.known_hosts(&ready.name)?,
+            },
+            console_log: host.console_log(&ready.name)?,
+            nvram: host.nvram(&ready.name)?,
+            forked: ready.forked,
+            packages_installed: ready.packages_installed,
+            default_gateway: ready
+                .facts
+                .default_gateway
+                .map(|gateway| gateway.to_string()),
+            stages: ready.stages,
+            heartbeat: ready.heartbeat,
+            name: ready.name,
+        })
+    }
+
     /// The device as people read it.
     pub(crate) fn to_text(&self) -> String {
         let mut text = String::new();

@@ -2,72 +2,32 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use harmony::domain::error::ExecutorError;
 use harmony::domain::inventory::Inventory;
-use harmony::domain::maestro::{Maestro, Performance};
-use harmony::domain::topology::linux_host::LinuxHost;
 use harmony::domain::topology::virtualization::{
-    FirstBoot, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, while_running,
+    FirstBoot, OnChange, VirtualMachineHost, VirtualMachineSpec,
 };
 use harmony::modules::host::HostFacts;
 use harmony::modules::iot::assets;
-use harmony::modules::iot::device::{PACKAGES_STEP, ProvisionIotAgentScore};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::{PreflightOptions, run_preflight, run_preflight_on};
+use harmony::modules::iot::virtual_device::{Stages, VirtualDevice, bring_up};
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::preview::{Preview, preview};
-use harmony::modules::kvm::score::ProvisionVmScore;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::kvm::{VmConfig, VmName};
-use harmony::modules::ssh::{SshKeyPair, SshLinuxHost, SshTarget, ensure_key_pair};
-use iot_contracts::{AgentStatus, DeviceId};
-use tracing::info;
+use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
 
 use crate::agent::{agent_binary, agent_config, check_reach};
 use crate::args::Args;
 use crate::error::SetupError;
 use crate::image::{self, DeviceImage};
 use crate::inspect;
-use crate::output::{Device, SshLogin, Stage, explanation, print, print_json};
-use crate::warm;
+use crate::output::{Device, explanation, print, print_json};
 
 /// The user that cloud-init makes in the guest.
 const LOGIN_USER: &str = "harmony";
-
-/// How long one attempt to log in may take; an emulated guest needs seconds for the key exchange.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long one command in the guest may take: installing packages under emulation is the longest.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
-
-/// Times the stages of a run.
-pub(crate) struct Stages {
-    done: Vec<Stage>,
-    since: Instant,
-}
-
-impl Stages {
-    fn new() -> Self {
-        Self {
-            done: Vec::new(),
-            since: Instant::now(),
-        }
-    }
-
-    pub(crate) fn end(&mut self, name: &'static str, outcome: impl Into<String>) {
-        let seconds = self.since.elapsed().as_secs_f64();
-        let outcome = outcome.into();
-        info!(stage = name, seconds = format!("{seconds:.1}"), "{outcome}");
-        self.done.push(Stage {
-            name,
-            outcome,
-            seconds,
-        });
-        self.since = Instant::now();
-    }
-}
 
 /// Does what the command line says.
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
@@ -239,17 +199,17 @@ async fn set_up(
     host: KvmVirtualMachineHost,
     data_dir: &Path,
 ) -> Result<Device, ExecutorError> {
-    let mut stages = Stages::new();
+    let mut stages = Stages::default();
     // Everything that can be wrong with the request or the host is found before anything is made.
     let agent_binary = agent_binary(args)?;
-    let config = agent_config(args, name)?;
+    let agent = agent_config(args, name)?;
     check_reach(args)?;
     let images_dir = images_dir(data_dir);
     VmConfig::try_from(&planned_spec(args, name, data_dir, host.facts().await)?)?;
     run_preflight_on(&preflight_options(args, data_dir), &host)
         .await
         .into_result()?;
-    let platform = Platform::connect(&config.nats.urls, config.nats.credentials.as_ref()).await?;
+    let platform = Platform::connect(&agent.nats.urls, agent.nats.credentials.as_ref()).await?;
     if args.reset_nvram {
         host.reset_nvram(name.as_str()).await?;
     }
@@ -262,169 +222,20 @@ async fn set_up(
     );
 
     let keys = ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?;
-    let inventory = Inventory::new(data_dir);
-    let spec = spec(args, name, image.clone(), &keys);
-    let forked = warm::start(args, &host, &spec, &agent_binary, &keys, &mut stages).await?;
-    let host = if forked {
-        host
-    } else {
-        provision_vm(args, &inventory, host, spec, &mut stages).await?
-    };
-
-    let bound = host.boot_timeout(name.as_str()).await?;
-    let before = platform.status(&config.device_id).await?;
-    let provision = ProvisionIotAgentScore {
-        config: config.clone(),
-        agent_binary,
-        architecture: args.arch,
-        insecure_registries: args.insecure_registry.clone(),
-        installed: forked,
-    };
-    // A fork's agent answers already, and needs no login.
-    let (address, facts, performed) = if forked {
-        let guest = host.guest(name.as_str()).await?;
-        let performed = configure(&host, name, inventory, guest.clone(), provision).await?;
-        let facts = guest.facts().await?;
-        let address = host.wait_for_address(name.as_str(), bound).await?;
-        (address, facts, performed)
-    } else {
-        let address = host.wait_for_address(name.as_str(), bound).await?;
-        let log_in = log_in(name.as_str(), &address, &keys, bound);
-        let guest = while_running(&host, name.as_str(), "a login over SSH", log_in).await?;
-        let facts = guest.facts().await?;
-        stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
-        let performed = configure(&host, name, inventory, guest, provision).await?;
-        (address, facts, performed)
-    };
-    let packages_installed = changed(&performed, PACKAGES_STEP);
-    let packages = match packages_installed {
-        true => "packages were installed in it",
-        false => "no package had to be installed in it",
-    };
-    let outcome = format!("{}; {packages}", last_message(&performed));
-    stages.end("agent", outcome);
-
-    let device_id = &config.device_id;
-    let old = before.as_ref();
-    let heartbeat = new_heartbeat(&platform, device_id, old, &facts.boot_id, bound);
-    let heartbeat = while_running(&host, name.as_str(), "a heartbeat", heartbeat).await?;
-    let outcome = format!("report {} of this boot", heartbeat.sequence);
-    stages.end("heartbeat", outcome);
-
-    Ok(Device {
-        name: name.to_string(),
-        architecture: args.arch,
-        connect: host.uri().as_str(),
-        image: image.path,
-        ssh: SshLogin {
-            user: LOGIN_USER.to_owned(),
-            address: address.ip.to_string(),
-            port: address.ssh_port,
-            private_key: keys.private_key_path,
-            host_key: address.host_key.unwrap_or_default(),
-            known_hosts: host.known_hosts(name.as_str())?,
+    let device = VirtualDevice {
+        spec: spec(args, name, image.clone(), &keys),
+        on_change: if args.replace {
+            OnChange::Replace
+        } else {
+            OnChange::Refuse
         },
-        console_log: host.console_log(name.as_str())?,
-        nvram: host.nvram(name.as_str())?,
-        packages_installed,
-        default_gateway: facts.default_gateway.map(|gateway| gateway.to_string()),
-        stages: stages.done,
-        heartbeat,
-    })
-}
-
-/// Makes the guest the device.
-async fn configure<H: LinuxHost>(
-    host: &KvmVirtualMachineHost,
-    name: &VmName,
-    inventory: Inventory,
-    guest: H,
-    provision: ProvisionIotAgentScore,
-) -> Result<Vec<Performance>, ExecutorError> {
-    let mut maestro = Maestro::new(inventory, guest);
-    maestro.register(Box::new(provision));
-    while_running(
-        host,
-        name.as_str(),
-        "the agent's installation",
-        maestro.run(),
-    )
-    .await
-}
-
-async fn provision_vm(
-    args: &Args,
-    inventory: &Inventory,
-    host: KvmVirtualMachineHost,
-    spec: VirtualMachineSpec,
-    stages: &mut Stages,
-) -> Result<KvmVirtualMachineHost, ExecutorError> {
-    let on_change = if args.replace {
-        OnChange::Replace
-    } else {
-        OnChange::Refuse
+        warm: args.warm,
+        agent,
+        agent_binary,
+        insecure_registries: args.insecure_registry.clone(),
+        keys,
     };
-    let mut maestro = Maestro::new(inventory.clone(), host);
-    maestro.register(Box::new(ProvisionVmScore { spec, on_change }));
-    let performed = maestro.run().await?;
-    stages.end("vm", last_message(&performed));
-    Ok(maestro.into_topology())
-}
-
-/// A report of this boot that is not the one that was there before.
-async fn new_heartbeat(
-    platform: &Platform,
-    device_id: &DeviceId,
-    before: Option<&AgentStatus>,
-    boot_id: &str,
-    bound: Duration,
-) -> Result<AgentStatus, ExecutorError> {
-    let is_new = |status: &AgentStatus| {
-        status.boot_id == boot_id
-            && before.is_none_or(|old| {
-                (&old.boot_id, old.sequence) != (&status.boot_id, status.sequence)
-            })
-    };
-    let heartbeat = platform
-        .wait_for_status(device_id, "a heartbeat", bound, is_new)
-        .await?;
-    Ok(heartbeat)
-}
-
-/// Whether a step of the last score changed something.
-fn changed(performed: &[Performance], step: &str) -> bool {
-    let last = performed.last();
-    last.is_some_and(|p| p.outcome.details.contains(&format!("{step}: changed")))
-}
-
-fn last_message(performed: &[Performance]) -> String {
-    performed
-        .last()
-        .map(|p| p.outcome.message.clone())
-        .unwrap_or_default()
-}
-
-pub(crate) async fn log_in(
-    name: &str,
-    address: &GuestAddress,
-    keys: &SshKeyPair,
-    bound: Duration,
-) -> Result<SshLinuxHost, ExecutorError> {
-    let host_key = address
-        .host_key
-        .as_deref()
-        .ok_or_else(|| SetupError::NoHostKey {
-            name: name.to_string(),
-        })?;
-    let guest = SshLinuxHost::new(SshTarget {
-        address: address.ip,
-        port: address.ssh_port,
-        user: LOGIN_USER.to_owned(),
-        private_key: keys.private_key_path.clone(),
-        host_key: host_key.parse()?,
-        connect_timeout: CONNECT_TIMEOUT,
-        command_timeout: COMMAND_TIMEOUT,
-    })?;
-    guest.wait_reachable(bound).await?;
-    Ok(guest)
+    let inventory = Inventory::new(data_dir);
+    let ready = bring_up(&host, &platform, &inventory, &device, stages).await?;
+    Device::new(&host, &device, ready)
 }

@@ -5,4 +5,6 @@ pub mod device;
 pub mod platform;
 pub mod preflight;
 #[cfg(feature = "kvm")]
+pub mod virtual_device;
+#[cfg(feature = "kvm")]
 pub mod warm;

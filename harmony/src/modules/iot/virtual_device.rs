@@ -1,0 +1,361 @@
+//! A virtual device, from nothing to a heartbeat.
+//!
+//! ```text
+//! warm, and not there yet? --> fork of a checkpoint --> agent, through the guest's agent --+
+//!          |no, or it cannot be                                                            v
+//!          +------------------> boot --> SSH ---------> agent, over SSH -------------> heartbeat
+//! ```
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use iot_contracts::{AgentConfig, AgentStatus, DeviceId};
+use serde::Serialize;
+use tracing::info;
+
+use crate::domain::error::{ErrorKind, ExecutorError, HintedError};
+use crate::domain::interpret::{Interpret, Outcome};
+use crate::domain::inventory::Inventory;
+use crate::domain::score::Score;
+use crate::domain::topology::linux_host::{LinuxFacts, LinuxHost};
+use crate::domain::topology::virtualization::{
+    GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmStatus, while_running,
+};
+use crate::modules::kvm::score::ProvisionVmScore;
+use crate::modules::kvm::topology::KvmVirtualMachineHost;
+use crate::modules::ssh::{SshKeyPair, SshLinuxHost, SshTarget};
+
+use super::device::{InstallIotAgentScore, PACKAGES_STEP, ProvisionIotAgentScore};
+use super::platform::Platform;
+use super::warm::{Start, fork_device};
+
+/// How long one attempt to log in may take; an emulated guest needs seconds for the key exchange.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long one command in the guest may take: installing packages under emulation is the longest.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
+
+/// A virtual IoT device that should exist and report.
+#[derive(Debug, Clone)]
+pub struct VirtualDevice {
+    /// Its machine, with a first boot that lets `keys` log in.
+    pub spec: VirtualMachineSpec,
+    /// What to do when a machine of that name exists and differs.
+    pub on_change: OnChange,
+    /// Whether a device that is not there yet may go on from a checkpoint, which is made when there is none.
+    pub warm: bool,
+    /// The agent's configuration, see [`ProvisionIotAgentScore::config`].
+    pub agent: AgentConfig,
+    /// The agent's program on this machine.
+    pub agent_binary: PathBuf,
+    /// As [`ProvisionIotAgentScore::insecure_registries`].
+    pub insecure_registries: Vec<String>,
+    /// What harmony logs in with.
+    pub keys: SshKeyPair,
+}
+
+/// A device whose agent has reported.
+#[derive(Debug, Clone)]
+pub struct ReadyDevice {
+    /// The machine's name.
+    pub name: String,
+    /// Where its SSH answers.
+    pub address: GuestAddress,
+    /// What the guest says of itself.
+    pub facts: LinuxFacts,
+    /// Whether it was made from a checkpoint in this run.
+    pub forked: bool,
+    /// Whether packages had to be installed in the guest: with a recipe's image, none is.
+    pub packages_installed: bool,
+    /// How it came about.
+    pub stages: Vec<Stage>,
+    /// The report.
+    pub heartbeat: AgentStatus,
+}
+
+/// How one stage went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stage {
+    /// What was done.
+    pub name: &'static str,
+    /// What came of it.
+    pub outcome: String,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// Times the stages of a run.
+#[derive(Debug)]
+pub struct Stages {
+    done: Vec<Stage>,
+    since: Instant,
+}
+
+impl Default for Stages {
+    fn default() -> Self {
+        Self {
+            done: Vec::new(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Stages {
+    /// Ends the stage that began when the one before ended.
+    pub fn end(&mut self, name: &'static str, outcome: impl Into<String>) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let outcome = outcome.into();
+        info!(stage = name, seconds = format!("{seconds:.1}"), "{outcome}");
+        self.done.push(Stage {
+            name,
+            outcome,
+            seconds,
+        });
+        self.since = Instant::now();
+    }
+
+    /// All of them.
+    pub fn into_done(self) -> Vec<Stage> {
+        self.done
+    }
+}
+
+/// What keeps a device from being set up, beside its machine, its guest and NATS.
+#[derive(Debug, thiserror::Error)]
+pub enum VirtualDeviceError {
+    /// The machine is not one that harmony can log in to.
+    #[error("the virtual machine '{name}' has no {what} of harmony's")]
+    NoLogin {
+        /// The machine.
+        name: String,
+        /// What it lacks.
+        what: &'static str,
+    },
+}
+
+impl HintedError for VirtualDeviceError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(
+            "make the machine anew, with a first boot: it is replaced when its spec differs"
+                .to_owned(),
+        )
+    }
+}
+
+/// Brings a device about and waits for its report. Running it again changes nothing.
+///
+/// # Errors
+/// Whatever keeps the machine from running or the agent from reporting. What is there then is completed by the
+/// next run.
+pub async fn bring_up(
+    host: &KvmVirtualMachineHost,
+    platform: &Platform,
+    inventory: &Inventory,
+    device: &VirtualDevice,
+    mut stages: Stages,
+) -> Result<ReadyDevice, ExecutorError> {
+    let name = device.spec.name.as_str();
+    let run = Run {
+        host,
+        inventory,
+        device,
+    };
+    let forked = run.fork(&mut stages).await?;
+    if !forked {
+        let machine = ProvisionVmScore {
+            spec: device.spec.clone(),
+            on_change: device.on_change,
+        };
+        let outcome = Interpret::execute(&machine, inventory, host).await?;
+        stages.end("vm", outcome.message);
+    }
+    let bound = host.boot_timeout(name).await?;
+    let id = &device.agent.device_id;
+    let before = platform.status(id).await?;
+    let guest = if forked {
+        run.configure_fork(bound).await?
+    } else {
+        run.configure_booted(bound, &mut stages).await?
+    };
+    let packages_installed = guest.packages_installed();
+    let packages = if packages_installed {
+        "packages were installed in it"
+    } else {
+        "no package had to be installed in it"
+    };
+    stages.end("agent", format!("{}; {packages}", guest.outcome.message));
+
+    let heartbeat = new_heartbeat(platform, id, before.as_ref(), &guest.facts.boot_id, bound);
+    let heartbeat = while_running(host, name, "a heartbeat", heartbeat).await?;
+    stages.end(
+        "heartbeat",
+        format!("report {} of this boot", heartbeat.sequence),
+    );
+    Ok(ReadyDevice {
+        name: name.to_owned(),
+        address: guest.address,
+        facts: guest.facts,
+        forked,
+        packages_installed,
+        stages: stages.into_done(),
+        heartbeat,
+    })
+}
+
+struct Run<'a> {
+    host: &'a KvmVirtualMachineHost,
+    inventory: &'a Inventory,
+    device: &'a VirtualDevice,
+}
+
+/// A guest that has its agent.
+struct Configured {
+    address: GuestAddress,
+    facts: LinuxFacts,
+    outcome: Outcome,
+}
+
+impl Configured {
+    fn packages_installed(&self) -> bool {
+        let line = format!("{PACKAGES_STEP}: changed");
+        self.outcome.details.contains(&line)
+    }
+}
+
+impl Run<'_> {
+    fn name(&self) -> &str {
+        &self.device.spec.name
+    }
+
+    /// Makes the device from a checkpoint and returns true, or leaves it to be booted.
+    async fn fork(&self, stages: &mut Stages) -> Result<bool, ExecutorError> {
+        let Self { host, device, .. } = self;
+        if !device.warm || host.vm_status(self.name()).await? != VmStatus::Absent {
+            return Ok(false);
+        }
+        let install = InstallIotAgentScore {
+            agent_binary: device.agent_binary.clone(),
+            architecture: device.spec.architecture,
+            insecure_registries: device.insecure_registries.clone(),
+        };
+        let log_in = async |name: &str, address: &GuestAddress| {
+            let bound = host.boot_timeout(name).await?;
+            self.log_in(address, bound).await
+        };
+        match fork_device(host, &device.spec, &install, log_in).await? {
+            Start::Forked { key, made } => {
+                let made = if made { ", made just now" } else { "" };
+                stages.end("fork", format!("from checkpoint {}{made}", key.short()));
+                Ok(true)
+            }
+            Start::Boot { reason } => {
+                info!(reason, "the device boots");
+                Ok(false)
+            }
+        }
+    }
+
+    /// Through the guest's agent, which answers already; meanwhile the SSH server is waited for.
+    async fn configure_fork(&self, bound: Duration) -> Result<Configured, ExecutorError> {
+        let guest = self.host.guest(self.name()).await?;
+        let configured = self.configure(guest.clone(), true);
+        let address = self.host.wait_for_address(self.name(), bound);
+        let (outcome, address) = tokio::try_join!(configured, address)?;
+        Ok(Configured {
+            address,
+            facts: guest.facts().await?,
+            outcome,
+        })
+    }
+
+    async fn configure_booted(
+        &self,
+        bound: Duration,
+        stages: &mut Stages,
+    ) -> Result<Configured, ExecutorError> {
+        let address = self.host.wait_for_address(self.name(), bound).await?;
+        let guest = self.log_in(&address, bound);
+        let guest = while_running(self.host, self.name(), "a login over SSH", guest).await?;
+        let facts = guest.facts().await?;
+        stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
+        Ok(Configured {
+            address,
+            facts,
+            outcome: self.configure(guest, false).await?,
+        })
+    }
+
+    /// Makes the guest the device.
+    async fn configure<H: LinuxHost>(
+        &self,
+        guest: H,
+        installed: bool,
+    ) -> Result<Outcome, ExecutorError> {
+        let agent = ProvisionIotAgentScore {
+            config: self.device.agent.clone(),
+            agent_binary: self.device.agent_binary.clone(),
+            architecture: self.device.spec.architecture,
+            insecure_registries: self.device.insecure_registries.clone(),
+            installed,
+        };
+        let run = async {
+            guest.ensure_ready().await?;
+            let interpret = Score::<H>::create_interpret(&agent);
+            interpret.execute(self.inventory, &guest).await
+        };
+        while_running(self.host, self.name(), "the agent's installation", run).await
+    }
+
+    async fn log_in(
+        &self,
+        address: &GuestAddress,
+        bound: Duration,
+    ) -> Result<SshLinuxHost, ExecutorError> {
+        let lacks = |what| VirtualDeviceError::NoLogin {
+            name: self.name().to_owned(),
+            what,
+        };
+        let first_boot = self.device.spec.first_boot.as_ref();
+        let first_boot = first_boot.ok_or_else(|| lacks("first boot"))?;
+        let host_key = address.host_key.as_deref();
+        let guest = SshLinuxHost::new(SshTarget {
+            address: address.ip,
+            port: address.ssh_port,
+            user: first_boot.user.clone(),
+            private_key: self.device.keys.private_key_path.clone(),
+            host_key: host_key
+                .ok_or_else(|| lacks("pinned SSH host key"))?
+                .parse()?,
+            connect_timeout: CONNECT_TIMEOUT,
+            command_timeout: COMMAND_TIMEOUT,
+        })?;
+        guest.wait_reachable(bound).await?;
+        Ok(guest)
+    }
+}
+
+/// A report of this boot that is not the one that was there before.
+async fn new_heartbeat(
+    platform: &Platform,
+    device_id: &DeviceId,
+    before: Option<&AgentStatus>,
+    boot_id: &str,
+    bound: Duration,
+) -> Result<AgentStatus, ExecutorError> {
+    // A device that was made anew from the same checkpoint counts the same boot's reports from 1 on.
+    let which = |status: &AgentStatus| {
+        let boot = status.boot_id.clone();
+        (boot, status.sequence, status.timestamp_unix_ms)
+    };
+    let is_new = |status: &AgentStatus| {
+        status.boot_id == boot_id && before.is_none_or(|old| which(old) != which(status))
+    };
+    let heartbeat = platform
+        .wait_for_status(device_id, "a heartbeat", bound, is_new)
+        .await?;
+    Ok(heartbeat)
+}
