@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -108,6 +109,14 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) insecure_registry: Vec<String>,
 
+    /// Make N devices, NAME-1 to NAME-N, as many at a time as this host has cores; with --destroy: remove them
+    #[arg(long, value_name = "N", conflicts_with_all = ["dry_run", "preflight", "print_facts", "reset_nvram", "inspect"])]
+    pub(crate) count: Option<NonZeroUsize>,
+
+    /// With --count: how many are made at a time
+    #[arg(long, value_name = "N", requires = "count")]
+    pub(crate) at_once: Option<NonZeroUsize>,
+
     /// Let a new device go on from a checkpoint instead of booting; the checkpoint is made when there is none
     #[arg(long)]
     pub(crate) warm: bool,
@@ -160,6 +169,15 @@ impl Args {
         self.name
             .clone()
             .unwrap_or_else(|| format!("iot-{}", self.arch.as_str().replace('_', "-")))
+    }
+
+    /// The names of all VMs that are asked for.
+    pub(crate) fn vm_names(&self) -> Vec<String> {
+        let name = self.vm_name();
+        match self.count {
+            None => vec![name],
+            Some(count) => (1..=count.get()).map(|n| format!("{name}-{n}")).collect(),
+        }
     }
 }
 

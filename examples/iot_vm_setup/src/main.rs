@@ -5,6 +5,7 @@
 
 mod agent;
 mod args;
+mod devices;
 mod error;
 mod image;
 mod inspect;

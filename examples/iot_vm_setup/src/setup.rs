@@ -1,30 +1,25 @@
-//! From nothing to a heartbeat.
+//! What the command line asks for.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use harmony::domain::error::ExecutorError;
-use harmony::domain::inventory::Inventory;
-use harmony::domain::topology::virtualization::{
-    FirstBoot, OnChange, VirtualMachineHost, VirtualMachineSpec,
-};
+use harmony::domain::topology::virtualization::{FirstBoot, VirtualMachineSpec};
 use harmony::modules::host::HostFacts;
 use harmony::modules::iot::assets;
-use harmony::modules::iot::platform::Platform;
-use harmony::modules::iot::preflight::{PreflightOptions, run_preflight, run_preflight_on};
-use harmony::modules::iot::virtual_device::{Stages, VirtualDevice, bring_up};
+use harmony::modules::iot::preflight::{PreflightOptions, run_preflight};
+use harmony::modules::kvm::VmName;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::preview::{Preview, preview};
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
-use harmony::modules::kvm::{VmConfig, VmName};
-use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
+use harmony::modules::ssh::SshKeyPair;
 
-use crate::agent::{agent_binary, agent_config, check_reach};
 use crate::args::Args;
+use crate::devices;
 use crate::error::SetupError;
 use crate::image::{self, DeviceImage};
 use crate::inspect;
-use crate::output::{Device, explanation, print, print_json};
+use crate::output::{explanation, print, print_json};
 
 /// The user that cloud-init makes in the guest.
 const LOGIN_USER: &str = "harmony";
@@ -36,6 +31,9 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
     }
     // The name is checked first: it becomes part of paths and keys.
     let name: VmName = args.vm_name().parse().map_err(invalid_name)?;
+    let names = args.vm_names().into_iter();
+    let names = names.map(|name| name.parse().map_err(invalid_name));
+    let names: Vec<VmName> = names.collect::<Result<_, _>>()?;
     let data_dir = assets::data_dir()?;
     if args.preflight {
         return preflight_only(args, &data_dir).await;
@@ -54,27 +52,16 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
         };
     }
     if args.destroy {
-        let existed = host.destroy_vm(name.as_str()).await?;
-        let what = if existed {
-            "destroyed"
-        } else {
-            "was not there"
-        };
-        if args.json {
-            return print_json(&serde_json::json!({ "name": name, "existed": existed }));
-        }
-        return print(&format!("{name}: {what}\n"));
+        return devices::destroy(args, &names, &host).await;
     }
     if args.dry_run {
         let spec = planned_spec(args, &name, &data_dir, host.facts().await)?;
         let preview = host.preview(&spec).await?;
         return print_preview(args, &preview);
     }
-    let device = set_up(args, &name, host, &data_dir).await?;
-    if args.json {
-        print_json(&device)
-    } else {
-        print(&device.to_text())
+    match args.count {
+        None => devices::set_up(args, &name, &host, &data_dir).await,
+        Some(_) => devices::set_up_fleet(args, &names, &host, &data_dir).await,
     }
 }
 
@@ -86,7 +73,7 @@ fn invalid_name(violation: harmony::modules::kvm::types::Violation) -> ExecutorE
 }
 
 /// The spec before there is an image or a key.
-fn planned_spec(
+pub(crate) fn planned_spec(
     args: &Args,
     name: &VmName,
     data_dir: &Path,
@@ -124,7 +111,7 @@ fn print_preview(args: &Args, preview: &Preview) -> Result<ExitCode, ExecutorErr
     }
 }
 
-fn preflight_options(args: &Args, data_dir: &Path) -> PreflightOptions {
+pub(crate) fn preflight_options(args: &Args, data_dir: &Path) -> PreflightOptions {
     PreflightOptions {
         architecture: args.arch,
         accelerator: args.accel,
@@ -147,11 +134,11 @@ async fn preflight_only(args: &Args, data_dir: &Path) -> Result<ExitCode, Execut
     Ok(ExitCode::from(u8::from(failed)))
 }
 
-fn images_dir(data_dir: &Path) -> PathBuf {
+pub(crate) fn images_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("images")
 }
 
-fn keys_dir(data_dir: &Path) -> PathBuf {
+pub(crate) fn keys_dir(data_dir: &Path) -> PathBuf {
     data_dir.join("keys")
 }
 
@@ -169,7 +156,12 @@ fn planned_keys(data_dir: &Path) -> SshKeyPair {
     }
 }
 
-fn spec(args: &Args, name: &VmName, image: DeviceImage, keys: &SshKeyPair) -> VirtualMachineSpec {
+pub(crate) fn spec(
+    args: &Args,
+    name: &VmName,
+    image: DeviceImage,
+    keys: &SshKeyPair,
+) -> VirtualMachineSpec {
     VirtualMachineSpec {
         name: name.to_string(),
         architecture: args.arch,
@@ -191,51 +183,4 @@ fn spec(args: &Args, name: &VmName, image: DeviceImage, keys: &SshKeyPair) -> Vi
         }),
         ..VirtualMachineSpec::default()
     }
-}
-
-async fn set_up(
-    args: &Args,
-    name: &VmName,
-    host: KvmVirtualMachineHost,
-    data_dir: &Path,
-) -> Result<Device, ExecutorError> {
-    let mut stages = Stages::default();
-    // Everything that can be wrong with the request or the host is found before anything is made.
-    let agent_binary = agent_binary(args)?;
-    let agent = agent_config(args, name)?;
-    check_reach(args)?;
-    let images_dir = images_dir(data_dir);
-    VmConfig::try_from(&planned_spec(args, name, data_dir, host.facts().await)?)?;
-    run_preflight_on(&preflight_options(args, data_dir), &host)
-        .await
-        .into_result()?;
-    let platform = Platform::connect(&agent.nats.urls, agent.nats.credentials.as_ref()).await?;
-    if args.reset_nvram {
-        host.reset_nvram(name.as_str()).await?;
-    }
-    stages.end("preflight", "this host can run the device");
-
-    let image = image::ensure(args, name, &host, &images_dir).await?;
-    stages.end(
-        "image",
-        format!("{} ({})", image.path.display(), image.origin),
-    );
-
-    let keys = ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?;
-    let device = VirtualDevice {
-        spec: spec(args, name, image.clone(), &keys),
-        on_change: if args.replace {
-            OnChange::Replace
-        } else {
-            OnChange::Refuse
-        },
-        warm: args.warm,
-        agent,
-        agent_binary,
-        insecure_registries: args.insecure_registry.clone(),
-        keys,
-    };
-    let inventory = Inventory::new(data_dir);
-    let ready = bring_up(&host, &platform, &inventory, &device, stages).await?;
-    Device::new(&host, &device, ready)
 }

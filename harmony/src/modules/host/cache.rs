@@ -62,13 +62,18 @@ impl ProgramIdentity {
     }
 }
 
+/// The user's cache of harmony: for what can be found out again.
+pub(crate) fn cache_directory() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let directory = cache.filter(|dir| dir.is_absolute()).or_else(home)?;
+    Some(directory.join("harmony"))
+}
+
 impl HostCache {
     /// The cache of this user.
     pub(super) fn open() -> Self {
-        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let directory = cache.filter(|dir| dir.is_absolute()).or_else(home);
-        Self::at(directory.map(|dir| dir.join("harmony/host-facts.json")))
+        Self::at(cache_directory().map(|dir| dir.join("host-facts.json")))
     }
 
     fn at(file: Option<PathBuf>) -> Self {

@@ -13,6 +13,7 @@ pub mod error;
 pub mod fetch;
 pub mod format;
 pub mod inspect;
+mod known_digests;
 pub mod packing;
 pub mod progress;
 pub mod recipe;
@@ -23,4 +24,5 @@ mod transfer;
 
 pub use digest::{ImageDigest, Sha256Digest, Sha512Digest};
 pub use error::ImageError;
+pub use known_digests::known_digest;
 pub use source::{ImageSource, PinnedUrl};

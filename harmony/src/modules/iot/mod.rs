@@ -2,9 +2,16 @@
 
 pub mod assets;
 pub mod device;
+#[cfg(feature = "kvm")]
+pub mod fleet;
+#[cfg(feature = "kvm")]
+mod login;
 pub mod platform;
 pub mod preflight;
 #[cfg(feature = "kvm")]
 pub mod virtual_device;
 #[cfg(feature = "kvm")]
-pub mod warm;
+mod warm;
+
+#[cfg(feature = "kvm")]
+pub use login::NoLogin;

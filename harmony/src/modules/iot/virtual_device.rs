@@ -13,8 +13,8 @@ use iot_contracts::{AgentConfig, AgentStatus, DeviceId};
 use serde::Serialize;
 use tracing::info;
 
-use crate::domain::error::{ErrorKind, ExecutorError, HintedError};
-use crate::domain::interpret::{Interpret, Outcome};
+use crate::domain::error::ExecutorError;
+use crate::domain::interpret::{Change, Interpret, Outcome};
 use crate::domain::inventory::Inventory;
 use crate::domain::score::Score;
 use crate::domain::topology::linux_host::{LinuxFacts, LinuxHost};
@@ -23,17 +23,12 @@ use crate::domain::topology::virtualization::{
 };
 use crate::modules::kvm::score::ProvisionVmScore;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
-use crate::modules::ssh::{SshKeyPair, SshLinuxHost, SshTarget};
+use crate::modules::ssh::SshKeyPair;
 
 use super::device::{InstallIotAgentScore, PACKAGES_STEP, ProvisionIotAgentScore};
+use super::login::Login;
 use super::platform::Platform;
 use super::warm::{Start, fork_device};
-
-/// How long one attempt to log in may take; an emulated guest needs seconds for the key exchange.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// How long one command in the guest may take: installing packages under emulation is the longest.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// A virtual IoT device that should exist and report.
 #[derive(Debug, Clone)]
@@ -63,6 +58,8 @@ pub struct ReadyDevice {
     pub address: GuestAddress,
     /// What the guest says of itself.
     pub facts: LinuxFacts,
+    /// Whether anything had to be done.
+    pub change: Change,
     /// Whether it was made from a checkpoint in this run.
     pub forked: bool,
     /// Whether packages had to be installed in the guest: with a recipe's image, none is.
@@ -71,6 +68,21 @@ pub struct ReadyDevice {
     pub stages: Vec<Stage>,
     /// The report.
     pub heartbeat: AgentStatus,
+}
+
+impl ReadyDevice {
+    /// One line for people: how long each stage took.
+    pub fn summary(&self) -> String {
+        let total: f64 = self.stages.iter().map(|stage| stage.seconds).sum();
+        let stages = self.stages.iter();
+        let stages = stages.map(|stage| format!("{} {:.1}", stage.name, stage.seconds));
+        let stages: Vec<String> = stages.collect();
+        format!(
+            "{}: ready in {total:.1} s ({})",
+            self.name,
+            stages.join(", ")
+        )
+    }
 }
 
 /// How one stage went.
@@ -87,25 +99,27 @@ pub struct Stage {
 /// Times the stages of a run.
 #[derive(Debug)]
 pub struct Stages {
+    device: String,
     done: Vec<Stage>,
     since: Instant,
 }
 
-impl Default for Stages {
-    fn default() -> Self {
+impl Stages {
+    /// The first stage of a device begins.
+    pub fn of(device: &str) -> Self {
         Self {
+            device: device.to_owned(),
             done: Vec::new(),
             since: Instant::now(),
         }
     }
-}
 
-impl Stages {
     /// Ends the stage that began when the one before ended.
     pub fn end(&mut self, name: &'static str, outcome: impl Into<String>) {
         let seconds = self.since.elapsed().as_secs_f64();
         let outcome = outcome.into();
-        info!(stage = name, seconds = format!("{seconds:.1}"), "{outcome}");
+        let device = &self.device;
+        info!(%device, stage = name, seconds = format!("{seconds:.1}"), "{outcome}");
         self.done.push(Stage {
             name,
             outcome,
@@ -117,32 +131,6 @@ impl Stages {
     /// All of them.
     pub fn into_done(self) -> Vec<Stage> {
         self.done
-    }
-}
-
-/// What keeps a device from being set up, beside its machine, its guest and NATS.
-#[derive(Debug, thiserror::Error)]
-pub enum VirtualDeviceError {
-    /// The machine is not one that harmony can log in to.
-    #[error("the virtual machine '{name}' has no {what} of harmony's")]
-    NoLogin {
-        /// The machine.
-        name: String,
-        /// What it lacks.
-        what: &'static str,
-    },
-}
-
-impl HintedError for VirtualDeviceError {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::Failed
-    }
-
-    fn hint(&self) -> Option<String> {
-        Some(
-            "make the machine anew, with a first boot: it is replaced when its spec differs"
-                .to_owned(),
-        )
     }
 }
 
@@ -163,14 +151,17 @@ pub async fn bring_up(
         host,
         inventory,
         device,
+        login: Login::of(&device.spec, &device.keys)?,
     };
     let forked = run.fork(&mut stages).await?;
+    let mut change = Change::Changed;
     if !forked {
         let machine = ProvisionVmScore {
             spec: device.spec.clone(),
             on_change: device.on_change,
         };
         let outcome = Interpret::execute(&machine, inventory, host).await?;
+        change = outcome.change;
         stages.end("vm", outcome.message);
     }
     let bound = host.boot_timeout(name).await?;
@@ -199,6 +190,7 @@ pub async fn bring_up(
         name: name.to_owned(),
         address: guest.address,
         facts: guest.facts,
+        change: change.or(guest.outcome.change),
         forked,
         packages_installed,
         stages: stages.into_done(),
@@ -210,6 +202,7 @@ struct Run<'a> {
     host: &'a KvmVirtualMachineHost,
     inventory: &'a Inventory,
     device: &'a VirtualDevice,
+    login: Login,
 }
 
 /// A guest that has its agent.
@@ -242,11 +235,7 @@ impl Run<'_> {
             architecture: device.spec.architecture,
             insecure_registries: device.insecure_registries.clone(),
         };
-        let log_in = async |name: &str, address: &GuestAddress| {
-            let bound = host.boot_timeout(name).await?;
-            self.log_in(address, bound).await
-        };
-        match fork_device(host, &device.spec, &install, log_in).await? {
+        match fork_device(host, &device.spec, &install, &self.login).await? {
             Start::Forked { key, made } => {
                 let made = if made { ", made just now" } else { "" };
                 stages.end("fork", format!("from checkpoint {}{made}", key.short()));
@@ -278,7 +267,7 @@ impl Run<'_> {
         stages: &mut Stages,
     ) -> Result<Configured, ExecutorError> {
         let address = self.host.wait_for_address(self.name(), bound).await?;
-        let guest = self.log_in(&address, bound);
+        let guest = self.login.open(self.host, self.name(), &address);
         let guest = while_running(self.host, self.name(), "a login over SSH", guest).await?;
         let facts = guest.facts().await?;
         stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
@@ -308,33 +297,6 @@ impl Run<'_> {
             interpret.execute(self.inventory, &guest).await
         };
         while_running(self.host, self.name(), "the agent's installation", run).await
-    }
-
-    async fn log_in(
-        &self,
-        address: &GuestAddress,
-        bound: Duration,
-    ) -> Result<SshLinuxHost, ExecutorError> {
-        let lacks = |what| VirtualDeviceError::NoLogin {
-            name: self.name().to_owned(),
-            what,
-        };
-        let first_boot = self.device.spec.first_boot.as_ref();
-        let first_boot = first_boot.ok_or_else(|| lacks("first boot"))?;
-        let host_key = address.host_key.as_deref();
-        let guest = SshLinuxHost::new(SshTarget {
-            address: address.ip,
-            port: address.ssh_port,
-            user: first_boot.user.clone(),
-            private_key: self.device.keys.private_key_path.clone(),
-            host_key: host_key
-                .ok_or_else(|| lacks("pinned SSH host key"))?
-                .parse()?,
-            connect_timeout: CONNECT_TIMEOUT,
-            command_timeout: COMMAND_TIMEOUT,
-        })?;
-        guest.wait_reachable(bound).await?;
-        Ok(guest)
     }
 }
 

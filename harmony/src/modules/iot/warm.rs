@@ -12,18 +12,18 @@ use tracing::{info, warn};
 use crate::domain::error::{ExecutorError, error_chain};
 use crate::domain::inventory::Inventory;
 use crate::domain::maestro::Maestro;
-use crate::domain::topology::linux_host::LinuxHost;
 use crate::domain::topology::virtualization::{
-    GuestAddress, NetworkCard, OnChange, VirtualMachineHost, VirtualMachineSpec, while_running,
+    NetworkCard, OnChange, VirtualMachineHost, VirtualMachineSpec, while_running,
 };
 use crate::modules::kvm::checkpoint::{CheckpointError, CheckpointKey, StoredCheckpoint};
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 
 use super::device::InstallIotAgentScore;
+use super::login::Login;
 
 /// How a device came about, or should.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Start {
+pub(super) enum Start {
     /// It goes on from a checkpoint.
     Forked {
         /// Which one.
@@ -39,16 +39,16 @@ pub enum Start {
 }
 
 /// Makes the VM of `spec`, which must not be there, from a checkpoint of a guest on which `install` was run; makes that
-/// checkpoint when there is none. `log_in` opens a session with the builder's guest.
+/// checkpoint when there is none.
 ///
 /// # Errors
 /// Only what would keep the device from booting as well: a wrong spec, or a host that cannot run it. Anything else
 /// is [`Start::Boot`], and a warning.
-pub async fn fork_device<H: LinuxHost>(
+pub(super) async fn fork_device(
     host: &KvmVirtualMachineHost,
     spec: &VirtualMachineSpec,
     install: &InstallIotAgentScore,
-    log_in: impl AsyncFn(&str, &GuestAddress) -> Result<H, ExecutorError>,
+    login: &Login,
 ) -> Result<Start, ExecutorError> {
     let content = install.digest().await?;
     let key = match host.checkpoint_key(spec, &content).await {
@@ -62,7 +62,7 @@ pub async fn fork_device<H: LinuxHost>(
             _ => return Err(error),
         },
     };
-    let start = match ready(host, spec, install, key, log_in).await {
+    let start = match ready(host, spec, install, key, login).await {
         Ok((checkpoint, made)) => match host.fork(spec, &checkpoint).await {
             Ok(()) => return Ok(Start::Forked { key, made }),
             Err(error) => error,
@@ -75,12 +75,12 @@ pub async fn fork_device<H: LinuxHost>(
 }
 
 /// The checkpoint, and whether it was made just now. One process makes it, and others wait for that.
-async fn ready<H: LinuxHost>(
+async fn ready(
     host: &KvmVirtualMachineHost,
     spec: &VirtualMachineSpec,
     install: &InstallIotAgentScore,
     key: CheckpointKey,
-    log_in: impl AsyncFn(&str, &GuestAddress) -> Result<H, ExecutorError>,
+    login: &Login,
 ) -> Result<(StoredCheckpoint, bool), ExecutorError> {
     let store = host.checkpoints();
     let _lock = store.lock(key).await?;
@@ -94,7 +94,7 @@ async fn ready<H: LinuxHost>(
     }
     let builder = builder(spec, key);
     let name = builder.name.clone();
-    let built = build(host, &builder, install, log_in).await;
+    let built = build(host, &builder, install, login).await;
     let saved = match built {
         Ok(()) => host.save_checkpoint(&name, key).await,
         Err(error) => Err(error),
@@ -121,11 +121,11 @@ fn builder(spec: &VirtualMachineSpec, key: CheckpointKey) -> VirtualMachineSpec 
     }
 }
 
-async fn build<H: LinuxHost>(
+async fn build(
     host: &KvmVirtualMachineHost,
     spec: &VirtualMachineSpec,
     install: &InstallIotAgentScore,
-    log_in: impl AsyncFn(&str, &GuestAddress) -> Result<H, ExecutorError>,
+    login: &Login,
 ) -> Result<(), ExecutorError> {
     let name = spec.name.as_str();
     // What an interrupted run left may be half-way through anything.
@@ -134,7 +134,7 @@ async fn build<H: LinuxHost>(
     let bound = host.boot_timeout(name).await?;
     let address = host.wait_for_address(name, bound).await?;
     let provisioned = async {
-        let guest = log_in(name, &address).await?;
+        let guest = login.open(host, name, &address).await?;
         let mut maestro = Maestro::new(Inventory::new(host.pool()), guest);
         maestro.register(Box::new(install.clone()));
         maestro.run().await

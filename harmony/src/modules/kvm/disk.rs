@@ -9,10 +9,10 @@ use tokio::process::Command;
 
 use crate::domain::topology::virtualization::DiskSource;
 use crate::modules::host::find_program;
-use crate::modules::image::Sha256Digest;
 use crate::modules::image::format::DiskFormat;
 use crate::modules::image::inspect::BootPath;
 use crate::modules::image::store::place::reflink_or_copy;
+use crate::modules::image::{Sha256Digest, known_digest};
 
 use super::conformance;
 use super::error::KvmError;
@@ -155,7 +155,7 @@ pub(super) async fn place(
 pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError> {
     let image = image.to_owned();
     let digest = tokio::task::spawn_blocking(move || {
-        Sha256Digest::of_file(&image).map_err(KvmError::io("read", image))
+        known_digest(&image).map_err(KvmError::io("read", image))
     });
     digest.await.unwrap_or_else(|error| {
         Err(KvmError::Internal {

@@ -10,7 +10,7 @@ use crate::domain::topology::virtualization::{
     Accelerator, DiskSource, NetworkCard, VirtualMachineSpec,
 };
 use crate::modules::host::{HostFacts, LibvirtFacts};
-use crate::modules::image::Sha256Digest;
+use crate::modules::image::{Sha256Digest, known_digest};
 use crate::modules::kvm::KvmError;
 use crate::modules::kvm::params::DomainXmlParams;
 use crate::modules::kvm::preview::preview;
@@ -96,7 +96,7 @@ pub(super) fn key(
 }
 
 fn digest(file: &Path) -> Result<Sha256Digest, CheckpointError> {
-    Sha256Digest::of_file(file).map_err(CheckpointError::io("read", PathBuf::from(file)))
+    known_digest(file).map_err(CheckpointError::io("read", PathBuf::from(file)))
 }
 
 /// The spec of every VM that differs from this one in its identity alone.

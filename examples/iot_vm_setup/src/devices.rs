@@ -1,0 +1,176 @@
+//! Devices: brought up, and removed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use harmony::domain::error::{ExecutorError, error_chain};
+use harmony::domain::inventory::Inventory;
+use harmony::domain::topology::virtualization::OnChange;
+use harmony::modules::iot::fleet::{FailedDevice, FleetError, bring_up_fleet, destroy_fleet};
+use harmony::modules::iot::platform::Platform;
+use harmony::modules::iot::preflight::run_preflight_on;
+use harmony::modules::iot::virtual_device::{ReadyDevice, Stages, VirtualDevice, bring_up};
+use harmony::modules::kvm::topology::KvmVirtualMachineHost;
+use harmony::modules::kvm::{VmConfig, VmName};
+use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
+use iot_contracts::NatsConfig;
+use serde_json::json;
+use tracing::{error, info};
+
+use crate::agent::{agent_binary, agent_config, check_reach};
+use crate::args::Args;
+use crate::image::{self, DeviceImage};
+use crate::output::{Device, print, print_json};
+use crate::setup::{images_dir, keys_dir, planned_spec, preflight_options, spec};
+
+/// What all devices have in common, and this host is ready for.
+struct Common {
+    platform: Platform,
+    image: DeviceImage,
+    agent_binary: PathBuf,
+    keys: SshKeyPair,
+}
+
+impl Common {
+    /// Everything that can be wrong with the request or the host is found before anything is made.
+    async fn prepare(
+        args: &Args,
+        first: &VmName,
+        host: &KvmVirtualMachineHost,
+        data_dir: &Path,
+        stages: &mut Stages,
+    ) -> Result<Self, ExecutorError> {
+        let agent_binary = agent_binary(args)?;
+        let agent = agent_config(args, first)?;
+        check_reach(args)?;
+        let images_dir = images_dir(data_dir);
+        VmConfig::try_from(&planned_spec(args, first, data_dir, host.facts().await)?)?;
+        run_preflight_on(&preflight_options(args, data_dir), host)
+            .await
+            .into_result()?;
+        let NatsConfig { urls, credentials } = &agent.nats;
+        let platform = Platform::connect(urls, credentials.as_ref()).await?;
+        if args.reset_nvram {
+            host.reset_nvram(first.as_str()).await?;
+        }
+        stages.end("preflight", "this host can run the device");
+
+        let image = image::ensure(args, first, host, &images_dir).await?;
+        let outcome = format!("{} ({})", image.path.display(), image.origin);
+        stages.end("image", outcome);
+        Ok(Self {
+            platform,
+            image,
+            agent_binary,
+            keys: ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?,
+        })
+    }
+
+    fn device(&self, args: &Args, name: &VmName) -> Result<VirtualDevice, ExecutorError> {
+        Ok(VirtualDevice {
+            spec: spec(args, name, self.image.clone(), &self.keys),
+            on_change: if args.replace {
+                OnChange::Replace
+            } else {
+                OnChange::Refuse
+            },
+            warm: args.warm,
+            agent: agent_config(args, name)?,
+            agent_binary: self.agent_binary.clone(),
+            insecure_registries: args.insecure_registry.clone(),
+            keys: self.keys.clone(),
+        })
+    }
+}
+
+pub(crate) async fn set_up(
+    args: &Args,
+    name: &VmName,
+    host: &KvmVirtualMachineHost,
+    data_dir: &Path,
+) -> Result<ExitCode, ExecutorError> {
+    let mut stages = Stages::of(name.as_str());
+    let common = Common::prepare(args, name, host, data_dir, &mut stages).await?;
+    let device = common.device(args, name)?;
+    let inventory = Inventory::new(data_dir);
+    let ready = bring_up(host, &common.platform, &inventory, &device, stages).await?;
+    let device = Device::new(host, &device, ready)?;
+    if args.json {
+        print_json(&device)
+    } else {
+        print(&device.to_text())
+    }
+}
+
+pub(crate) async fn set_up_fleet(
+    args: &Args,
+    names: &[VmName],
+    host: &KvmVirtualMachineHost,
+    data_dir: &Path,
+) -> Result<ExitCode, ExecutorError> {
+    let Some(first) = names.first() else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut stages = Stages::of("all");
+    let common = Common::prepare(args, first, host, data_dir, &mut stages).await?;
+    let devices = names.iter().map(|name| common.device(args, name));
+    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let inventory = Inventory::new(data_dir);
+    let tell = |ended: Result<&ReadyDevice, &FailedDevice>| match ended {
+        Ok(device) => info!("{}", device.summary()),
+        Err(device) => error!(device = %device.name, "{}", error_chain(&device.error)),
+    };
+    let (platform, at_once) = (&common.platform, args.at_once);
+    let fleet = bring_up_fleet(host, platform, &inventory, &devices, at_once, tell).await?;
+    let made = fleet.ready.into_iter().filter_map(|ready| {
+        let device = devices
+            .iter()
+            .find(|device| device.spec.name == ready.name)?;
+        Some(Device::new(host, device, ready))
+    });
+    let made = made.collect::<Result<Vec<_>, _>>()?;
+    if args.json {
+        print_json(&made)?;
+    } else {
+        for device in &made {
+            print(&device.to_text())?;
+        }
+    }
+    let (count, failed) = (devices.len(), fleet.failed);
+    if failed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(FleetError::Partial { count, failed }.into())
+}
+
+/// Removes what the command line names.
+pub(crate) async fn destroy(
+    args: &Args,
+    names: &[VmName],
+    host: &KvmVirtualMachineHost,
+) -> Result<ExitCode, ExecutorError> {
+    let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+    let existed = destroy_fleet(host, &names).await?;
+    let destroyed: Vec<_> = names
+        .iter()
+        .map(|name| (name, existed.contains(name)))
+        .collect();
+    if args.json {
+        let each = destroyed.iter();
+        let each = each.map(|(name, existed)| json!({ "name": name, "existed": existed }));
+        let each: Vec<_> = each.collect();
+        return match (args.count, each.as_slice()) {
+            (None, [one]) => print_json(one),
+            _ => print_json(&each),
+        };
+    }
+    let lines = destroyed.iter().map(|(name, existed)| {
+        let what = if *existed {
+            "destroyed"
+        } else {
+            "was not there"
+        };
+        format!("{name}: {what}\n")
+    });
+    print(&lines.collect::<String>())
+}

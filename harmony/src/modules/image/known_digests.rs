@@ -1,0 +1,198 @@
+//! Digests of large files that are asked for again and again: images, emulators.
+//!
+//! One JSON file in the user's cache directory says what each file looked like when it was hashed. It is never
+//! needed: one that cannot be read or written only costs hashing again.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use tracing::debug;
+
+use super::digest::Sha256Digest;
+use crate::modules::host::cache_directory;
+
+/// A file that changed this recently may change again without a trace: time stamps are as coarse as the kernel's
+/// clock, 10 ms at most, and some file systems keep seconds.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// How many files are remembered. Which are dropped does not matter much.
+const LIMIT: usize = 64;
+
+/// The SHA-256 of a file, from its bytes or from the last time that they were read. A program cannot set a file's
+/// change time, so a file that looks as it did then is as it was.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn known_digest(file: &Path) -> io::Result<Sha256Digest> {
+    let kept = cache_directory().map(|directory| directory.join("digests.json"));
+    known_in(kept.as_deref(), file)
+}
+
+/// What changes when a file is changed or replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Look {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed_seconds: i64,
+    changed_nanoseconds: i64,
+}
+
+impl Look {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            changed_seconds: metadata.ctime(),
+            changed_nanoseconds: metadata.ctime_nsec(),
+        }
+    }
+
+    /// Whether any change after `now` would show.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let seconds = u64::try_from(self.changed_seconds).unwrap_or(u64::MAX);
+        let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+        changed.is_some_and(|changed| {
+            now.duration_since(changed)
+                .is_ok_and(|since| since > SETTLED)
+        })
+    }
+}
+
+type Known = BTreeMap<PathBuf, (Look, Sha256Digest)>;
+
+fn known_in(kept: Option<&Path>, file: &Path) -> io::Result<Sha256Digest> {
+    let path = fs::canonicalize(file)?;
+    let before = Look::of(&fs::metadata(&path)?);
+    let mut known = kept.map(load).unwrap_or_default();
+    if let Some((look, digest)) = known.get(&path)
+        && *look == before
+    {
+        return Ok(*digest);
+    }
+    let settled = before.is_settled(SystemTime::now());
+    let digest = Sha256Digest::of_file(&path)?;
+    if let Some(kept) = kept
+        && settled
+        && Look::of(&fs::metadata(&path)?) == before
+    {
+        known.insert(path, (before, digest));
+        known.retain(|path, _| path.exists());
+        while known.len() > LIMIT {
+            known.pop_first();
+        }
+        if let Err(error) = save(kept, &known) {
+            debug!(%error, file = %kept.display(), "digests cannot be kept");
+        }
+    }
+    Ok(digest)
+}
+
+fn load(kept: &Path) -> Known {
+    let Ok(text) = fs::read(kept) else {
+        return Known::new();
+    };
+    serde_json::from_slice(&text).unwrap_or_else(|error| {
+        debug!(%error, file = %kept.display(), "the digests that were kept are not understood");
+        Known::new()
+    })
+}
+
+/// Another process may save at the same time: then one of the two files is hashed once more.
+fn save(kept: &Path, known: &Known) -> io::Result<()> {
+    let directory = kept.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let mut unfinished = tempfile::NamedTempFile::new_in(directory)?;
+    serde_json::to_writer(&mut unfinished, known)?;
+    unfinished.flush()?;
+    unfinished.persist(kept)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, FileTimes};
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use super::{Known, Look, SETTLED, known_in, load, save};
+    use crate::modules::image::Sha256Digest;
+
+    /// What is kept says that `file`, as it looks now, has this digest.
+    fn keep(kept: &Path, file: &Path, digest: Sha256Digest) {
+        let path = fs::canonicalize(file).expect("there");
+        let look = Look::of(&fs::metadata(&path).expect("there"));
+        save(kept, &Known::from([(path, (look, digest))])).expect("written");
+    }
+
+    #[test]
+    fn a_file_that_looks_as_it_did_is_not_read() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (file, kept) = (dir.path().join("image"), dir.path().join("kept/digests"));
+        fs::write(&file, "one").expect("written");
+        let other = Sha256Digest::of(b"what was read before");
+        keep(&kept, &file, other);
+        assert_eq!(known_in(Some(&kept), &file).expect("known"), other);
+
+        // Same size, and the modification time set back: the change time tells.
+        let times = fs::metadata(&file).expect("there").modified();
+        fs::write(&file, "two").expect("written");
+        let reopened = fs::File::options().write(true).open(&file).expect("ours");
+        let times = FileTimes::new().set_modified(times.expect("known"));
+        reopened.set_times(times).expect("set");
+        let read = known_in(Some(&kept), &file).expect("read");
+        assert_eq!(read, Sha256Digest::of(b"two"));
+    }
+
+    #[test]
+    fn only_what_has_settled_is_kept() {
+        let now = SystemTime::now();
+        let look = |changed: SystemTime| {
+            let since = changed.duration_since(SystemTime::UNIX_EPOCH);
+            Look {
+                device: 1,
+                inode: 1,
+                bytes: 1,
+                changed_seconds: since.expect("after 1970").as_secs() as i64,
+                changed_nanoseconds: 0,
+            }
+        };
+        let second = Duration::from_secs(1);
+        let table = [
+            (now, false),
+            (now + second, false),
+            (now - second, false),
+            (now - SETTLED - 2 * second, true),
+        ];
+        for (changed, settled) in table {
+            assert_eq!(look(changed).is_settled(now), settled);
+        }
+
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (file, kept) = (dir.path().join("image"), dir.path().join("digests"));
+        fs::write(&file, "fresh").expect("written");
+        let read = known_in(Some(&kept), &file).expect("read");
+        assert_eq!(read, Sha256Digest::of(b"fresh"));
+        assert_eq!(load(&kept), Known::new());
+    }
+
+    #[test]
+    fn nothing_kept_and_nonsense_kept_cost_only_time() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (file, kept) = (dir.path().join("image"), dir.path().join("digests"));
+        fs::write(&file, "one").expect("written");
+        fs::write(&kept, "nonsense").expect("written");
+        for kept in [None, Some(kept.as_path()), Some(Path::new("/proc/none/x"))] {
+            let read = known_in(kept, &file).expect("read");
+            assert_eq!(read, Sha256Digest::of(b"one"));
+        }
+        assert!(known_in(None, &dir.path().join("absent")).is_err());
+    }
+}

@@ -1,0 +1,77 @@
+use std::path::PathBuf;
+
+use iot_contracts::{AgentConfig, NatsConfig, NatsUrls};
+
+use super::{FailedDevice, FleetError, check_distinct};
+use crate::domain::error::{ErrorKind, HintedError};
+use crate::domain::topology::virtualization::{OnChange, VirtualMachineSpec};
+use crate::modules::iot::virtual_device::VirtualDevice;
+use crate::modules::ssh::SshKeyPair;
+
+fn device(name: &str, id: &str) -> VirtualDevice {
+    let url = "nats://127.0.0.1:4222".parse().expect("valid");
+    VirtualDevice {
+        spec: VirtualMachineSpec::new_aarch64(name),
+        on_change: OnChange::Refuse,
+        warm: true,
+        agent: AgentConfig {
+            device_id: id.parse().expect("valid"),
+            heartbeat_seconds: Default::default(),
+            nats: NatsConfig {
+                urls: NatsUrls::try_from(vec![url]).expect("one"),
+                credentials: None,
+            },
+            podman: Default::default(),
+        },
+        agent_binary: PathBuf::from("/agent"),
+        insecure_registries: Vec::new(),
+        keys: SshKeyPair {
+            private_key_path: PathBuf::from("/key"),
+            public_key_line: "ssh-ed25519 AAAA".to_owned(),
+        },
+    }
+}
+
+#[test]
+fn no_two_devices_are_one() {
+    let fleet = [device("edge_1", "edge-1"), device("edge-2", "edge-2")];
+    check_distinct(&fleet).expect("distinct");
+    let table = [
+        (device("edge_1", "edge-3"), "name", "edge_1"),
+        (device("edge.1", "edge-1"), "device id", "edge-1"),
+    ];
+    for (third, shared, expected) in table {
+        let fleet = [fleet[0].clone(), fleet[1].clone(), third];
+        match check_distinct(&fleet) {
+            Err(error @ FleetError::Duplicate { .. }) => {
+                assert_eq!(error.kind(), ErrorKind::InvalidRequest);
+                let text = error.to_string();
+                assert!(text.contains(shared) && text.contains(expected), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_partial_failure_names_each_device_and_its_reason() {
+    let failed = ["edge-2", "edge-7"].map(|name| FailedDevice {
+        name: name.to_owned(),
+        error: FleetError::Duplicate {
+            what: "name",
+            value: name.to_owned(),
+        }
+        .into(),
+        diagnosis: String::new(),
+    });
+    let error = FleetError::Partial {
+        count: 10,
+        failed: failed.into(),
+    };
+    let text = error.to_string();
+    assert!(
+        text.starts_with("2 of 10 devices failed:\n  edge-2: two"),
+        "{text}"
+    );
+    assert!(text.contains("\n  edge-7: two devices"), "{text}");
+}
