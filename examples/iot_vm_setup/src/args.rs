@@ -121,6 +121,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) warm: bool,
 
+    /// Put a device that is there back to the checkpoint that it was made from, and set it up again; what it wrote
+    /// is lost
+    #[arg(long, conflicts_with_all = ["replace", "destroy", "dry_run", "preflight", "print_facts", "reset_nvram", "inspect"])]
+    pub(crate) reset: bool,
+
     /// Replace a VM of that name that differs; its disk is lost
     #[arg(long)]
     pub(crate) replace: bool,

@@ -75,6 +75,7 @@ impl Common {
                 OnChange::Refuse
             },
             warm: args.warm,
+            reset: args.reset,
             agent: agent_config(args, name)?,
             agent_binary: self.agent_binary.clone(),
             insecure_registries: args.insecure_registry.clone(),

@@ -39,6 +39,8 @@ pub struct VirtualDevice {
     pub on_change: OnChange,
     /// Whether a device that is not there yet may go on from a checkpoint, which is made when there is none.
     pub warm: bool,
+    /// Whether a device that is there is put back to its checkpoint first, see [`VirtualMachineHost::reset`].
+    pub reset: bool,
     /// The agent's configuration, see [`ProvisionIotAgentScore::config`].
     pub agent: AgentConfig,
     /// The agent's program on this machine.
@@ -227,7 +229,13 @@ impl Run<'_> {
     /// Makes the device from a checkpoint and returns true, or leaves it to be booted.
     async fn fork(&self, stages: &mut Stages) -> Result<bool, ExecutorError> {
         let Self { host, device, .. } = self;
-        if !device.warm || host.vm_status(self.name()).await? != VmStatus::Absent {
+        let is_there = host.vm_status(self.name()).await? != VmStatus::Absent;
+        if is_there && device.reset {
+            host.reset(self.name()).await?;
+            stages.end("reset", "back to its checkpoint");
+            return Ok(true);
+        }
+        if is_there || !device.warm {
             return Ok(false);
         }
         let install = InstallIotAgentScore {

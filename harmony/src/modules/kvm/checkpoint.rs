@@ -15,6 +15,7 @@ mod document;
 mod fork;
 mod key;
 mod link;
+mod reset;
 mod save;
 mod save_image;
 mod script;
@@ -43,6 +44,12 @@ pub enum CheckpointError {
     Ineligible {
         /// What it has.
         what: &'static str,
+    },
+    /// The VM was booted, or its checkpoint is gone.
+    #[error("the virtual machine '{name}' was not made from a checkpoint that is here")]
+    NotFromCheckpoint {
+        /// The VM.
+        name: String,
     },
     /// A file of the checkpoint is not what was saved.
     #[error("checkpoint {key}: {} has {found} (expected {expected})", path.display())]
@@ -112,6 +119,7 @@ impl HintedError for CheckpointError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Kvm(error) => error.kind(),
+            Self::NotFromCheckpoint { .. } => ErrorKind::Conflict,
             _ => ErrorKind::Failed,
         }
     }
@@ -123,6 +131,9 @@ impl HintedError for CheckpointError {
                 "the checkpoint is made anew when it is needed; remove {} when no device's disk is backed by it",
                 path.parent().unwrap_or(path).display()
             )),
+            Self::NotFromCheckpoint { .. } => {
+                Some("destroy it and make it anew, from a checkpoint (--warm)".to_owned())
+            }
             Self::InGuest { .. } => Some(
                 "the guest needs qemu-guest-agent with guest-exec allowed, perl and systemd"
                     .to_owned(),

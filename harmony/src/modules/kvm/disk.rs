@@ -151,6 +151,15 @@ pub(super) async fn place(
     Ok(PlacedDisk { file, format })
 }
 
+/// What a VM's own disk is backed by.
+pub(super) async fn backing_file(overlay: &Path) -> Result<Option<PathBuf>, KvmError> {
+    let output = qemu_img(overlay, &["info", "-U", "--output=json", "--"], &[overlay]).await?;
+    let info: ImageInfo = serde_json::from_slice(&output).map_err(|error| KvmError::Internal {
+        what: format!("qemu-img's description of {}: {error}", overlay.display()),
+    })?;
+    Ok(info.backing_filename)
+}
+
 /// The image's SHA-256.
 pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError> {
     let image = image.to_owned();

@@ -297,6 +297,10 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
         Ok(())
     }
 
+    async fn reset(&self, name: &str) -> Result<(), ExecutorError> {
+        self.reset_to_checkpoint(name).await
+    }
+
     async fn destroy_vm(&self, name: &str) -> Result<bool, ExecutorError> {
         let name = checked(name)?;
         let _lock = self.lock(&name)?;

@@ -111,6 +111,15 @@ pub trait VirtualMachineHost: Topology {
     /// Cuts the power and turns it on again: what was not on disk is lost, as on a real device.
     async fn power_cycle_vm(&self, name: &str) -> Result<(), ExecutorError>;
 
+    /// Puts a VM back to the checkpoint that it was made from: memory, disk and variable store as they were saved.
+    /// It is the same machine, and its guest has the same names; what was done in the guest since is gone, and its
+    /// SSH host key is a new one.
+    ///
+    /// # Errors
+    /// A VM that was booted, or whose checkpoint is not there or was altered: it stays as it is. When it cannot be
+    /// restored, it is gone.
+    async fn reset(&self, name: &str) -> Result<(), ExecutorError>;
+
     /// Cuts the power and removes the VM with everything that was made for it. Returns whether there
     /// was one.
     async fn destroy_vm(&self, name: &str) -> Result<bool, ExecutorError>;

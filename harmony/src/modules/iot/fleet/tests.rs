@@ -14,6 +14,7 @@ fn device(name: &str, id: &str) -> VirtualDevice {
         spec: VirtualMachineSpec::new_aarch64(name),
         on_change: OnChange::Refuse,
         warm: true,
+        reset: false,
         agent: AgentConfig {
             device_id: id.parse().expect("valid"),
             heartbeat_seconds: Default::default(),

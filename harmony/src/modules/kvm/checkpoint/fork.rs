@@ -9,6 +9,7 @@
 use std::time::{Duration, SystemTime};
 
 use rustix::rand::{GetRandomFlags, getrandom};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -20,6 +21,7 @@ use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
 use crate::modules::kvm::libvirt::Libvirt;
 use crate::modules::kvm::placement::Placement;
+use crate::modules::kvm::record::DomainRecord;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::kvm::types::VmConfig;
 use crate::modules::ssh::HostKey;
@@ -32,7 +34,7 @@ use super::store::{DISK, MEMORY, NVRAM};
 use super::{AGENT_TIMEOUT, CheckpointError, StoredCheckpoint};
 
 /// What is needed to make a restored guest a device of its own.
-struct Fork<'a> {
+pub(super) struct Fork<'a> {
     libvirt: &'a Libvirt,
     checkpoint: &'a StoredCheckpoint,
     name: String,
@@ -70,23 +72,34 @@ impl KvmVirtualMachineHost {
             }
             .into());
         }
+        let (planned, fork) = self.plan_fork(config, checkpoint, None).await?;
+        fork.make(planned, started).await?;
+        Ok(())
+    }
+
+    /// Everything of a fork that can be refused. One that takes the place of `old` is the same machine.
+    pub(super) async fn plan_fork<'a>(
+        &'a self,
+        config: VmConfig,
+        checkpoint: &'a StoredCheckpoint,
+        old: Option<&DomainRecord>,
+    ) -> Result<(Planned, Fork<'a>), CheckpointError> {
         let hostname = config.name().hostname();
-        let mut planned = self.planner().await?.plan(config, None).await?;
+        let mut planned = self.planner().await?.plan(config, old).await?;
         let host_key = planned
             .host_key
             .clone()
             .ok_or(CheckpointError::Ineligible {
                 what: "no first boot of harmony's",
             })?;
-        let memory = SaveImage::open(&checkpoint.file(MEMORY)).map_err(CheckpointError::from)?;
+        let memory = SaveImage::open(&checkpoint.file(MEMORY))?;
         let document = fork_document(&planned, checkpoint, &memory)?;
         planned.origin = Origin::Checkpoint {
             disk: checkpoint.file(DISK),
             nvram: checkpoint.file(NVRAM),
         };
-        let libvirt = self.libvirt().await?;
         let fork = Fork {
-            libvirt,
+            libvirt: self.libvirt().await?,
             checkpoint,
             name: planned.config.name().to_string(),
             hostname,
@@ -95,19 +108,17 @@ impl KvmVirtualMachineHost {
             document,
             memory,
         };
-        let defined = planned.define(libvirt).await?;
-        match fork.bring_up().await {
-            Ok(()) => {
-                let seconds = started.elapsed().as_secs_f64();
-                info!(vm = %fork.name, checkpoint = %checkpoint.key, seconds, "forked");
-                Ok(())
-            }
-            Err(error) => {
-                fork.undo(defined).await;
-                Err(error.into())
-            }
-        }
+        Ok((planned, fork))
     }
+}
+
+/// The machine id of the guest of that domain: the same each time that the device is made, and nobody who knows the
+/// one knows the other.
+fn machine_id(domain: Uuid) -> Uuid {
+    let digest = Sha256::digest([b"harmony machine id", &domain.as_bytes()[..]].concat());
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&digest[..16]);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
 }
 
 /// The saved document as the planned VM's.
@@ -129,6 +140,26 @@ fn fork_document(
 }
 
 impl Fork<'_> {
+    /// Makes the VM, or leaves nothing of it.
+    pub(super) async fn make(
+        self,
+        planned: Planned,
+        started: Instant,
+    ) -> Result<(), CheckpointError> {
+        let defined = planned.define(self.libvirt).await?;
+        match self.bring_up().await {
+            Ok(()) => {
+                let seconds = started.elapsed().as_secs_f64();
+                info!(vm = %self.name, checkpoint = %self.checkpoint.key, seconds, "forked");
+                Ok(())
+            }
+            Err(error) => {
+                self.undo(defined).await;
+                Err(error)
+            }
+        }
+    }
+
     async fn bring_up(&self) -> Result<(), CheckpointError> {
         self.restore().await?;
         let agent = GuestAgent {
@@ -176,7 +207,7 @@ impl Fork<'_> {
         let old = self.checkpoint.placement.macs.iter().copied();
         Ok(GuestIdentity {
             hostname: self.hostname.clone(),
-            machine_id: Uuid::new_v4(),
+            machine_id: machine_id(self.placement.uuid),
             host_key: self.host_key.clone(),
             macs: old.zip(self.placement.macs.iter().copied()).collect(),
             entropy,

@@ -115,6 +115,15 @@ impl StoredCheckpoint {
         self.directory.join(name)
     }
 
+    /// Checks its files.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Altered`].
+    pub(super) fn verify(&self) -> Result<(), CheckpointError> {
+        let mut files = self.files.iter();
+        files.try_for_each(|file| file.verify(self.key, &self.directory))
+    }
+
     /// The bytes of all its files.
     pub fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
@@ -332,9 +341,7 @@ fn open_in(
     let Some(checkpoint) = read(directory)?.filter(|checkpoint| checkpoint.key == key) else {
         return Ok(None);
     };
-    for file in &checkpoint.files {
-        file.verify(key, directory)?;
-    }
+    checkpoint.verify()?;
     // What was used lately is pruned last.
     let description = directory.join(DESCRIPTION);
     File::open(&description)
