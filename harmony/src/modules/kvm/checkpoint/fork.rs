@@ -9,7 +9,6 @@
 use std::time::{Duration, SystemTime};
 
 use rustix::rand::{GetRandomFlags, getrandom};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -112,13 +111,9 @@ impl KvmVirtualMachineHost {
     }
 }
 
-/// The machine id of the guest of that domain: the same each time that the device is made, and nobody who knows the
-/// one knows the other.
+/// The machine id of the guest of that domain: another one, and the same each time that the device is made.
 fn machine_id(domain: Uuid) -> Uuid {
-    let digest = Sha256::digest([b"harmony machine id", &domain.as_bytes()[..]].concat());
-    let mut bytes = [0; 16];
-    bytes.copy_from_slice(&digest[..16]);
-    uuid::Builder::from_random_bytes(bytes).into_uuid()
+    Uuid::new_v5(&domain, b"machine id")
 }
 
 /// The saved document as the planned VM's.
