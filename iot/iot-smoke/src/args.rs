@@ -47,6 +47,10 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) image: Option<String>,
 
+    /// The device goes on from a checkpoint, which is made when there is none
+    #[arg(long)]
+    pub(crate) warm: bool,
+
     /// The agent, instead of building it
     #[arg(long, value_name = "FILE", requires = "workload_binary")]
     pub(crate) agent_binary: Option<PathBuf>,

@@ -44,6 +44,7 @@ pub(crate) struct Device {
     pub(crate) default_gateway: Option<String>,
     pub(crate) image: PathBuf,
     pub(crate) packages_installed: bool,
+    pub(crate) forked: bool,
     pub(crate) stages: Vec<Stage>,
 }
 
@@ -175,6 +176,7 @@ impl Smoke {
             .arg("--agent-binary")
             .arg(&built.agent)
             .args(["--insecure-registry", registry_address, "--json"])
+            .args(self.args.warm.then_some("--warm"))
             .stdout(Stdio::piped())
             .spawn()?
             .wait_with_output()
@@ -188,10 +190,13 @@ impl Smoke {
                 .push((format!("  {}", stage.name), stage.seconds));
         }
         let image = device.image.display().to_string();
-        let installed = device.packages_installed;
+        let (installed, forked) = (device.packages_installed, device.forked);
         self.device = Some(device);
         self.found(format!("image: {image}"));
         self.found(format!("packages installed in the guest: {installed}"));
+        // A warm device that cannot be had is booted: here that is a failure.
+        let warm = self.args.warm.to_string();
+        expect("made from a checkpoint", &forked.to_string(), &warm)?;
         if self.args.has_recipe() {
             let installed = installed.to_string();
             expect(

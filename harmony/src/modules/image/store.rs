@@ -21,6 +21,8 @@ use record::{ImageRecord, Source};
 pub use contents::{StoredImage, Verdict, list, verify};
 pub use prune::{Fate, Kind, Places, Pruning};
 pub use users::Overlays;
+#[cfg(test)]
+pub(crate) use users::tests::qcow2;
 
 pub(super) use files::{
     SPACE_MARGIN, ensure_dir, ensure_space, io_error, is_finished, part_note_path, part_path,

@@ -77,8 +77,8 @@ pub struct ProvisionIotAgentScore {
     /// Registries that the device's Podman may use without TLS, as `HOST[:PORT][/PATH]`; a loopback
     /// host is rewritten like those of the NATS URLs.
     pub insecure_registries: Vec<String>,
-    /// Whether the host was made from a checkpoint on which [`InstallIotAgentScore`] was run with the same program
-    /// and registries: then only what is particular to the device is brought about.
+    /// Whether the host was made from a checkpoint on which [`InstallIotAgentScore`] was run with the same
+    /// program: then only what is particular to the device is brought about.
     pub installed: bool,
 }
 
@@ -89,8 +89,6 @@ pub struct InstallIotAgentScore {
     pub agent_binary: PathBuf,
     /// The device's instruction set.
     pub architecture: VmArchitecture,
-    /// As [`ProvisionIotAgentScore::insecure_registries`].
-    pub insecure_registries: Vec<String>,
 }
 
 impl InstallIotAgentScore {
@@ -101,7 +99,7 @@ impl InstallIotAgentScore {
     pub async fn digest(&self) -> Result<String, DeviceError> {
         let program = read_program(&self.agent_binary, self.architecture).await?;
         let names = [&PACKAGES[..], &[AGENT_USER, AGENT_HOME]].concat();
-        let text = format!("{names:?} {:?} {UNIT_CONTENT}", self.insecure_registries);
+        let text = format!("{names:?} {UNIT_CONTENT}");
         Ok(hex(&[&program, text.as_bytes()]))
     }
 }
@@ -120,13 +118,13 @@ impl<T: LinuxHost> Score<T> for InstallIotAgentScore {
 impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
     async fn execute(&self, _: &Inventory, host: &T) -> Result<Outcome, ExecutorError> {
         let program = read_program(&self.agent_binary, self.architecture).await?;
-        guest_view_of_registries(&self.insecure_registries, Some(Ipv4Addr::UNSPECIFIED))?;
         host.wait_first_boot().await?;
         let facts = host.facts().await?;
         check_machine(&facts, self.architecture, &host.name())?;
         let mut steps = Steps::default();
-        install(host, &facts, &self.insecure_registries, &mut steps).await?;
-        for file in [program_file(program), unit_file()] {
+        install(host, &mut steps).await?;
+        let registries = root_file(REGISTRIES_FILE, documents::registries(&[])?, 0o644);
+        for file in [program_file(program), unit_file(), registries] {
             steps.file(host, &file).await?;
         }
         steps.done(AGENT_UNIT, ensure_enabled(host).await?);
@@ -172,9 +170,14 @@ impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
         let (program, unit) = (program_file(program), unit_file());
         let mut restart = Change::Unchanged;
         if !score.installed {
-            install(host, &facts, &score.insecure_registries, &mut steps).await?;
+            install(host, &mut steps).await?;
             restart = restart.or(steps.file(host, &program).await?);
             restart = restart.or(steps.file(host, &unit).await?);
+        }
+        // What is installed names none.
+        if !score.installed || !score.insecure_registries.is_empty() {
+            let registries = registries_file(score, &facts)?;
+            steps.file(host, &registries).await?;
         }
         restart = restart.or(steps.file(host, &config).await?);
         let stamp = stamp(&[&program, &config, &unit]);
@@ -195,24 +198,28 @@ impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
     }
 }
 
-/// Packages, user, Podman and registries.
-async fn install<T: LinuxHost>(
-    host: &T,
-    facts: &LinuxFacts,
-    registries: &[String],
-    steps: &mut Steps,
-) -> Result<(), ExecutorError> {
-    let registries = guest_view_of_registries(registries, facts.default_gateway)?;
-    let registries = documents::registries(&registries)?;
+/// Packages, user and Podman.
+async fn install<T: LinuxHost>(host: &T, steps: &mut Steps) -> Result<(), ExecutorError> {
     steps.done(PACKAGES_STEP, host.ensure_packages(&PACKAGES).await?);
     steps.done("user iot-agent", host.ensure_user(&agent_user()).await?);
     steps.done(
         "podman.socket of iot-agent",
         ensure_podman_socket(host).await?,
     );
-    let registries = root_file(REGISTRIES_FILE, registries, 0o644);
-    steps.file(host, &registries).await?;
     Ok(())
+}
+
+fn registries_file(
+    score: &ProvisionIotAgentScore,
+    facts: &LinuxFacts,
+) -> Result<HostFile, DeviceError> {
+    let registries = &score.insecure_registries;
+    let registries = guest_view_of_registries(registries, facts.default_gateway)?;
+    Ok(root_file(
+        REGISTRIES_FILE,
+        documents::registries(&registries)?,
+        0o644,
+    ))
 }
 
 fn program_file(program: Vec<u8>) -> HostFile {

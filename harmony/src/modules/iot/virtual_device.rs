@@ -241,7 +241,6 @@ impl Run<'_> {
         let install = InstallIotAgentScore {
             agent_binary: device.agent_binary.clone(),
             architecture: device.spec.architecture,
-            insecure_registries: device.insecure_registries.clone(),
         };
         match fork_device(host, &device.spec, &install, &self.login).await? {
             Start::Forked { key, made } => {

@@ -172,9 +172,9 @@ async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_a
         calls.push("id -u iot-agent");
         calls.extend(questions.iter().map(String::as_str));
         calls.extend(between);
-        calls.push("/etc/containers/registries.conf.d/50-harmony.conf root:root 644");
         calls.push("/usr/local/bin/iot-agent-v0 root:root 755");
         calls.push("/etc/systemd/system/iot-agent.service root:root 644");
+        calls.push("/etc/containers/registries.conf.d/50-harmony.conf root:root 644");
         calls.push("/etc/iot-agent/config.toml root:iot-agent 640");
         if !restart {
             calls.push("cat /var/lib/harmony/iot-agent.applied");
@@ -231,7 +231,6 @@ async fn what_devices_have_in_common_is_installed_once_and_runs_nothing() {
     let common = InstallIotAgentScore {
         agent_binary: device.agent_binary.clone(),
         architecture: device.architecture,
-        insecure_registries: Vec::new(),
     };
     let interpret = Score::<Paper>::create_interpret(&common);
     let inventory = Inventory::new("/unused");
@@ -259,13 +258,34 @@ async fn what_devices_have_in_common_is_installed_once_and_runs_nothing() {
             "sync"
         ]
     );
+    // Its registries are its own too.
+    let with_registry = ProvisionIotAgentScore {
+        insecure_registries: vec!["registry.example:5000".to_owned()],
+        ..fork.clone()
+    };
+    let outcome = execute(&with_registry, &host).await.expect("provisioned");
+    assert_eq!(outcome.change, Change::Changed);
+    assert!(host.calls()[0].starts_with("/etc/containers/registries"));
+    let outcome = execute(&with_registry, &host).await.expect("provisioned");
+    assert_eq!(outcome.change, Change::Unchanged, "{:?}", outcome.details);
+    host.calls();
+
     // It is then the device that it would have been without.
+    let device = ProvisionIotAgentScore {
+        installed: false,
+        ..with_registry
+    };
     let outcome = execute(&device, &host).await.expect("provisioned");
     assert_eq!(outcome.change, Change::Unchanged, "{:?}", outcome.details);
 
     let digest = common.digest().await.expect("a program");
+    let mut program = fs::read(&common.agent_binary).expect("readable");
+    program.push(0);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let agent_binary = dir.path().join("agent");
+    fs::write(&agent_binary, program).expect("written");
     let other = InstallIotAgentScore {
-        insecure_registries: vec!["registry.example:5000".to_owned()],
+        agent_binary,
         ..common
     };
     assert_ne!(other.digest().await.expect("a program"), digest);

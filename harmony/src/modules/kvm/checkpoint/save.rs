@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::virtualization::{VirtualMachineSpec, VmStatus};
@@ -15,6 +16,11 @@ use crate::modules::kvm::types::VmConfig;
 use super::link::LinkState;
 use super::store::{CheckpointStore, DISK, MEMORY, NVRAM};
 use super::{AGENT_TIMEOUT, CheckpointError, CheckpointKey, StoredCheckpoint, key};
+
+/// How long a checkpoint that is not used is kept, and how much all of them may take: a checkpoint of a device takes
+/// 0.5 to 0.8 GiB, and each change of the agent asks for another.
+const KEPT_FOR: Duration = Duration::from_secs(14 * 24 * 3600);
+const KEPT_BYTES: u64 = 8 << 30;
 
 /// What is written is on the disk, so that a fork whose power is cut soon has all of it.
 const SETTLE: &str = "sync\n";
@@ -113,8 +119,14 @@ impl KvmVirtualMachineHost {
             take(&placement.nvram, NVRAM)?;
         }
         let name = name.to_string();
-        let published =
-            tokio::task::spawn_blocking(move || store.publish(key, &name, placement, begun));
+        let published = tokio::task::spawn_blocking(move || {
+            let checkpoint = store.publish(key, &name, placement, begun)?;
+            // What is old takes its leave when something new comes.
+            if let Err(error) = store.prune(KEPT_FOR, KEPT_BYTES) {
+                warn!(%error, "old checkpoints cannot be removed");
+            }
+            Ok(checkpoint)
+        });
         published.await.map_err(|error| {
             CheckpointError::from(KvmError::Internal {
                 what: format!("keeping a checkpoint did not end: {error}"),

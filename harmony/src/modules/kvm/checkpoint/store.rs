@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use crate::modules::image::Sha256Digest;
+use crate::modules::image::store::Overlays;
 use crate::modules::kvm::KvmError;
 use crate::modules::kvm::placement::Placement;
 
@@ -29,6 +30,9 @@ pub(super) const NVRAM: &str = "VARS.fd";
 pub(super) const MEMORY: &str = "memory.save";
 /// The description, written last.
 const DESCRIPTION: &str = "checkpoint.json";
+
+/// For so long a checkpoint that was used may still be on its way to a fork's disk.
+const BEING_FORKED: Duration = Duration::from_secs(3600);
 
 /// The checkpoints of one pool.
 #[derive(Debug, Clone)]
@@ -195,13 +199,19 @@ impl CheckpointStore {
     }
 
     /// Removes checkpoints that were not used for `age`, and then the least recently used ones until all take at
-    /// most `bytes`. One whose disk is in `in_use` stays.
-    pub fn prune(
-        &self,
-        age: Duration,
-        bytes: u64,
-        in_use: &[PathBuf],
-    ) -> Result<Vec<CheckpointKey>, CheckpointError> {
+    /// most `bytes`. One that was used within the hour stays, and so does one whose disk backs a disk in the pool;
+    /// where what backs some disk cannot be told, all stay.
+    pub fn prune(&self, age: Duration, bytes: u64) -> Result<Vec<CheckpointKey>, CheckpointError> {
+        let pool = self.root.parent().unwrap_or(&self.root).to_owned();
+        let overlays = Overlays::in_dirs(&[pool]);
+        if let Some((path, reason)) = overlays.unknown.first() {
+            warn!(path = %path.display(), reason, "no checkpoint is removed: it may be backed by one");
+            return Ok(Vec::new());
+        }
+        let in_use = |checkpoint: &StoredCheckpoint| {
+            let users = overlays.users_of(&checkpoint.file(DISK));
+            !users.is_empty()
+        };
         let all = self.list()?;
         let mut total: u64 = all.iter().map(StoredCheckpoint::bytes).sum();
         let mut removed = Vec::new();
@@ -211,7 +221,8 @@ impl CheckpointStore {
                 .ok()
                 .and_then(|used| used.elapsed().ok())
                 .unwrap_or_default();
-            if (idle < age && total <= bytes) || in_use.contains(&checkpoint.file(DISK)) {
+            let wanted = idle < age && total <= bytes;
+            if wanted || idle < BEING_FORKED || in_use(&checkpoint) {
                 continue;
             }
             self.remove(&checkpoint)?;

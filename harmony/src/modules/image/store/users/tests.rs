@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Overlays, name_place, named_files};
 
 /// The beginning of a qcow2 file, version 3, with the name of its backing file.
-pub(in crate::modules::image::store) fn qcow2(backing: &str) -> Vec<u8> {
+pub(crate) fn qcow2(backing: &str) -> Vec<u8> {
     let mut file = b"QFI\xfb\0\0\0\x03".to_vec();
     let offset: u64 = if backing.is_empty() { 0 } else { 104 };
     file.extend_from_slice(&offset.to_be_bytes());

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{CheckpointStore, DESCRIPTION, DISK, MEMORY, NVRAM, StoredCheckpoint};
 use crate::modules::image::Sha256Digest;
+use crate::modules::image::store::qcow2;
 use crate::modules::kvm::checkpoint::{CheckpointError, CheckpointKey};
 use crate::modules::kvm::placement::Placement;
 use crate::modules::kvm::types::SerialNumber;
@@ -134,13 +135,30 @@ fn the_oldest_go_first_and_what_is_in_use_stays() {
         bench.set_used(checkpoint, hour * age);
     }
     let each = all[0].bytes();
-    let in_use = [all[1].file(DISK)];
+    let disk = all[1].file(DISK).display().to_string();
+    let overlay = bench.pool.path().join("device.qcow2");
+    fs::write(&overlay, qcow2(&disk)).expect("written");
     // Older than 35 hours; and then until two fit.
-    let removed = bench.store.prune(hour * 35, 2 * each, &in_use);
+    let removed = bench.store.prune(hour * 35, 2 * each);
     assert_eq!(removed.expect("pruned"), [key("a"), key("c")]);
     let left = bench.store.list().expect("listed");
     let left: Vec<_> = left.iter().map(|checkpoint| checkpoint.key).collect();
     assert_eq!(left, [key("b"), key("d")]);
+
+    // Nothing is, where what backs a disk cannot be told.
+    fs::remove_file(&overlay).expect("removed");
+    let torn = bench.pool.path().join("torn.qcow2");
+    fs::write(&torn, &qcow2(&disk)[..12]).expect("written");
+    assert_eq!(bench.store.prune(hour, 0).expect("pruned"), []);
+    fs::remove_file(&torn).expect("removed");
+    assert_eq!(bench.store.prune(hour, 0).expect("pruned").len(), 2);
+}
+
+#[test]
+fn one_that_was_just_used_stays_although_all_are_too_large() {
+    let bench = Bench::new();
+    bench.save("a");
+    assert_eq!(bench.store.prune(Duration::ZERO, 0).expect("pruned"), []);
 }
 
 #[tokio::test]
