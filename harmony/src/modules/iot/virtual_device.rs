@@ -17,6 +17,7 @@ use crate::domain::error::ExecutorError;
 use crate::domain::interpret::{Change, Interpret, Outcome};
 use crate::domain::inventory::Inventory;
 use crate::domain::score::Score;
+use crate::domain::topology::Topology;
 use crate::domain::topology::linux_host::{LinuxFacts, LinuxHost};
 use crate::domain::topology::virtualization::{
     GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmStatus, while_running,
@@ -258,12 +259,14 @@ impl Run<'_> {
     /// Through the guest's agent, which answers already; meanwhile the SSH server is waited for.
     async fn configure_fork(&self, bound: Duration) -> Result<Configured, ExecutorError> {
         let guest = self.host.guest(self.name()).await?;
-        let configured = self.configure(guest.clone(), true);
+        let ready = guest.ensure_ready();
+        while_running(self.host, self.name(), "the guest's network", ready).await?;
+        let configured = self.configure(&guest, true);
         let address = self.host.wait_for_address(self.name(), bound);
-        let (outcome, address) = tokio::try_join!(configured, address)?;
+        let (outcome, address, facts) = tokio::try_join!(configured, address, guest.facts())?;
         Ok(Configured {
             address,
-            facts: guest.facts().await?,
+            facts,
             outcome,
         })
     }
@@ -276,19 +279,20 @@ impl Run<'_> {
         let address = self.host.wait_for_address(self.name(), bound).await?;
         let guest = self.login.open(self.host, self.name(), &address);
         let guest = while_running(self.host, self.name(), "a login over SSH", guest).await?;
+        guest.ensure_ready().await?;
         let facts = guest.facts().await?;
         stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
         Ok(Configured {
             address,
             facts,
-            outcome: self.configure(guest, false).await?,
+            outcome: self.configure(&guest, false).await?,
         })
     }
 
     /// Makes the guest the device.
     async fn configure<H: LinuxHost>(
         &self,
-        guest: H,
+        guest: &H,
         installed: bool,
     ) -> Result<Outcome, ExecutorError> {
         let agent = ProvisionIotAgentScore {
@@ -298,11 +302,8 @@ impl Run<'_> {
             insecure_registries: self.device.insecure_registries.clone(),
             installed,
         };
-        let run = async {
-            guest.ensure_ready().await?;
-            let interpret = Score::<H>::create_interpret(&agent);
-            interpret.execute(self.inventory, &guest).await
-        };
+        let interpret = Score::<H>::create_interpret(&agent);
+        let run = interpret.execute(self.inventory, guest);
         while_running(self.host, self.name(), "the agent's installation", run).await
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::domain::error::ExecutorError;
@@ -156,15 +156,21 @@ impl Fork<'_> {
     }
 
     async fn bring_up(&self) -> Result<(), CheckpointError> {
+        let started = Instant::now();
+        let reached =
+            |step: &str| debug!(vm = %self.name, step, after = ?started.elapsed(), "fork");
         self.restore().await?;
+        reached("restored");
         let agent = GuestAgent {
             libvirt: self.libvirt,
             name: &self.name,
         };
         agent.wait(AGENT_TIMEOUT).await?;
+        reached("agent answers");
         let script = self.identity()?.script();
         let action = "take its identity";
         agent.run_script(&script, action, AGENT_TIMEOUT).await?;
+        reached("identity taken");
         self.libvirt.set_links(&self.name, LinkState::Up).await?;
         Ok(())
     }
