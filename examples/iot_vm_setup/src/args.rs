@@ -118,8 +118,13 @@ pub(crate) struct Args {
     pub(crate) at_once: Option<NonZeroUsize>,
 
     /// Let a new device go on from a checkpoint instead of booting; the checkpoint is made when there is none
-    #[arg(long)]
+    /// [default: where the device is an emulated arm64 one]
+    #[arg(long, conflicts_with = "cold")]
     pub(crate) warm: bool,
+
+    /// Boot a new device
+    #[arg(long)]
+    pub(crate) cold: bool,
 
     /// Put a device that is there back to the checkpoint that it was made from, and set it up again; what it wrote
     /// is lost

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 
 use harmony::domain::error::{ExecutorError, error_chain};
 use harmony::domain::inventory::Inventory;
-use harmony::domain::topology::virtualization::OnChange;
+use harmony::domain::topology::virtualization::{Accelerator, OnChange, VmArchitecture};
+use harmony::modules::host::HostFacts;
 use harmony::modules::iot::fleet::{FailedDevice, FleetError, bring_up_fleet, destroy_fleet};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::run_preflight_on;
 use harmony::modules::iot::virtual_device::{ReadyDevice, Stages, VirtualDevice, bring_up};
+use harmony::modules::kvm::params::choose_accelerator;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::kvm::{VmConfig, VmName};
 use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
@@ -29,6 +31,8 @@ struct Common {
     image: DeviceImage,
     agent_binary: PathBuf,
     keys: SshKeyPair,
+    /// Whether devices go on from a checkpoint.
+    warm: bool,
 }
 
 impl Common {
@@ -63,6 +67,7 @@ impl Common {
             image,
             agent_binary,
             keys: ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?,
+            warm: is_warm(args, host.facts().await)?,
         })
     }
 
@@ -74,7 +79,7 @@ impl Common {
             } else {
                 OnChange::Refuse
             },
-            warm: args.warm,
+            warm: self.warm,
             reset: args.reset,
             agent: agent_config(args, name)?,
             agent_binary: self.agent_binary.clone(),
@@ -82,6 +87,15 @@ impl Common {
             keys: self.keys.clone(),
         })
     }
+}
+
+/// Booting an emulated arm64 device takes a minute, and going on from a checkpoint seconds.
+fn is_warm(args: &Args, facts: &HostFacts) -> Result<bool, ExecutorError> {
+    if args.warm || args.cold || args.arch != VmArchitecture::Aarch64 {
+        return Ok(args.warm);
+    }
+    let chosen = choose_accelerator(args.arch, args.accel, &args.cpu, facts)?;
+    Ok(chosen.accelerator == Accelerator::Tcg)
 }
 
 pub(crate) async fn set_up(

@@ -176,7 +176,7 @@ impl Smoke {
             .arg("--agent-binary")
             .arg(&built.agent)
             .args(["--insecure-registry", registry_address, "--json"])
-            .args(self.args.warm.then_some("--warm"))
+            .arg(if self.args.warm { "--warm" } else { "--cold" })
             .stdout(Stdio::piped())
             .spawn()?
             .wait_with_output()

@@ -165,7 +165,7 @@ async fn provision(
     let mut command = Command::new(&args.example);
     command
         .args(["--arch", args.arch.as_str(), "--accel", &args.accel])
-        .args(["--name", name, "--nats-url", nats_url, "--json"])
+        .args(["--name", name, "--nats-url", nats_url, "--json", "--cold"])
         .arg("--nats-credentials")
         .arg(credentials)
         .arg("--agent-binary")

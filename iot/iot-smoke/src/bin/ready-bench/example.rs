@@ -143,9 +143,11 @@ impl Example {
         if subject.is_plain() {
             command.args(["--recipe", "none", "--image", "auto"]);
         }
-        if subject.is_warm() {
-            command.arg("--warm");
-        }
+        command.arg(if subject.is_warm() {
+            "--warm"
+        } else {
+            "--cold"
+        });
         if subject.devices() > 1 {
             command.args(["--count", &subject.devices().to_string()]);
         }
