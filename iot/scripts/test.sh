@@ -81,6 +81,7 @@ step "aarch64 build of harmony without features and of the iot crates" ./iot/scr
   --arch aarch64 --members harmony,iot-contracts,iot-agent-v0
 
 step "smoke: arm64, user network" ./iot/scripts/smoke-a3-arm.sh
+step "smoke: arm64, from a checkpoint" ./iot/scripts/smoke-a3-arm.sh --warm
 step "smoke: x86_64, emulated" ./iot/scripts/smoke-a3.sh --arch x86_64 --accel tcg
 step "guests of every lane, from inside" ./iot/scripts/guest-lanes.sh
 

@@ -155,11 +155,26 @@ pub(crate) async fn examine(
         elf.trim()
     ));
 
-    if architecture == VmArchitecture::Aarch64 {
-        findings.push(removable_path(guest, &device.console_log).await?);
-        findings.push(nvram(&device.nvram)?);
+    // What goes on from a checkpoint has not been started by its own firmware yet.
+    if !device.forked {
+        findings.extend(examine_boot(guest, device, architecture).await?);
     }
     Ok(findings)
+}
+
+/// Checks that the firmware started the guest as it should.
+pub(crate) async fn examine_boot(
+    guest: &Guest,
+    device: &Device,
+    architecture: VmArchitecture,
+) -> Result<Vec<String>, Failure> {
+    Ok(match architecture {
+        VmArchitecture::Aarch64 => vec![
+            removable_path(guest, &device.console_log).await?,
+            nvram(&device.nvram)?,
+        ],
+        VmArchitecture::X86_64 => Vec::new(),
+    })
 }
 
 /// The firmware's own words: the boot option that it started. An option without a file path stands for

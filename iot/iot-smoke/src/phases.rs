@@ -263,6 +263,10 @@ impl Smoke {
         let device = self.device.clone().ok_or("no device")?;
         let guest = Guest::log_in(&device.ssh).await?;
         guest.wait_for_running_container(CONTAINER_TIMEOUT).await?;
+        let booted = match device.forked {
+            true => evidence::examine_boot(&guest, &device, self.args.arch).await?,
+            false => Vec::new(),
+        };
         platform.delete_score(&device_id, &name).await?;
         let gone = |status: &AgentStatus| {
             status.boot_id == second.boot_id && !status.deployments.contains_key(&name)
@@ -277,6 +281,9 @@ impl Smoke {
         drop(guest);
         host.stop_vm(&self.args.name, SHUTDOWN_TIMEOUT).await?;
         expect_off(host, &self.args.name).await?;
+        for finding in booted {
+            self.found(finding);
+        }
         self.found(format!(
             "boot {} -> {}, then off by its own shutdown",
             first.boot_id, second.boot_id

@@ -149,7 +149,8 @@ pub trait LinuxHost: Topology {
     /// What the host says of itself.
     async fn facts(&self) -> Result<LinuxFacts, ExecutorError>;
 
-    /// Waits until the first boot's set-up (cloud-init) has ended.
+    /// Waits until the first boot's set-up (cloud-init) has ended and what it wrote is on the disk: from then on a
+    /// power cut does no harm.
     ///
     /// # Errors
     /// When it ended with an error, with what it says of it.

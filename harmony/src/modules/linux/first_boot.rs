@@ -39,20 +39,24 @@ pub(super) async fn wait(host: &dyn Shell) -> Result<(), ExecutorError> {
         .args(["status", "--long"])
         .as_root();
     match ending(&output) {
-        Ending::Done => Ok(()),
+        Ending::Done => {}
         Ending::Degraded { detail } => {
             warn!(%detail, "cloud-init is done, with complaints");
-            Ok(())
         }
         Ending::Failed { status } => {
             let account = host.execute(&long, &[]).await?;
-            Err(LinuxError::FirstBootFailed {
+            return Err(LinuxError::FirstBootFailed {
                 status,
                 detail: tail(&account.stdout, DETAIL_TAIL_BYTES).to_owned(),
             }
-            .into())
+            .into());
         }
     }
+    // cloud-init does not: a power cut within half a minute would leave the host key empty, and its own
+    // notes that it has been written.
+    host.expect(&HostCommand::new("sync").as_root(), &[])
+        .await?;
+    Ok(())
 }
 
 /// Waits with the machine-readable form, or without it where cloud-init is too old to have it.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use harmony::domain::topology::linux_host::HostCommand;
+use harmony::domain::topology::linux_host::{HostCommand, LinuxHost};
 use harmony::domain::topology::virtualization::{
     MachineIdentity, OnChange, VirtualMachineHost, VirtualMachineSpec,
 };
@@ -63,10 +63,12 @@ impl<'a> Session<'a> {
         self.rows.push(row);
     }
 
-    /// Makes the virtual machine and logs in.
+    /// Makes the virtual machine, logs in, and waits until its first boot is over.
     pub(crate) async fn bring_up(&self, spec: &VirtualMachineSpec) -> Result<Guest, Failure> {
         self.host.ensure_vm(spec, OnChange::Replace).await?;
-        self.log_in().await
+        let guest = self.log_in().await?;
+        guest.host().wait_first_boot().await?;
+        Ok(guest)
     }
 
     /// Waits until the guest answers, and logs in.
