@@ -21,7 +21,7 @@ use record::{ImageRecord, Source};
 pub use contents::{StoredImage, Verdict, list, verify};
 pub use prune::{Fate, Kind, Places, Pruning};
 pub use users::Overlays;
-#[cfg(test)]
+#[cfg(all(test, feature = "kvm"))]
 pub(crate) use users::tests::qcow2;
 
 pub(super) use files::{
