@@ -15,3 +15,8 @@ mod warm;
 
 #[cfg(feature = "kvm")]
 pub use login::NoLogin;
+
+/// The guide's code is compiled with the documentation's tests.
+#[cfg(all(doctest, feature = "kvm"))]
+#[doc = include_str!("../../../../docs/guides/ready-in-seconds.md")]
+struct Guide;
