@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use harmony::domain::error::{ExecutorError, error_chain};
 use harmony::domain::inventory::Inventory;
-use harmony::domain::topology::virtualization::{Accelerator, OnChange, VmArchitecture};
+use harmony::domain::topology::virtualization::{
+    Accelerator, OnChange, VirtualMachineHost, VmArchitecture,
+};
 use harmony::modules::host::HostFacts;
 use harmony::modules::iot::fleet::{FailedDevice, FleetError, bring_up_fleet, destroy_fleet};
 use harmony::modules::iot::platform::Platform;
@@ -21,14 +23,13 @@ use tracing::{error, info};
 
 use crate::agent::{agent_binary, agent_config, check_reach};
 use crate::args::Args;
-use crate::image::{self, DeviceImage};
+use crate::image::{self, DeviceImage, RecipeArg};
 use crate::output::{Device, print, print_json};
 use crate::setup::{images_dir, keys_dir, planned_spec, preflight_options, spec};
 
 /// What all devices have in common, and this host is ready for.
 struct Common {
     platform: Platform,
-    image: DeviceImage,
     agent_binary: PathBuf,
     keys: SshKeyPair,
     /// Whether devices go on from a checkpoint.
@@ -47,7 +48,6 @@ impl Common {
         let agent_binary = agent_binary(args)?;
         let agent = agent_config(args, first)?;
         check_reach(args)?;
-        let images_dir = images_dir(data_dir);
         VmConfig::try_from(&planned_spec(args, first, data_dir, host.facts().await)?)?;
         run_preflight_on(&preflight_options(args, data_dir), host)
             .await
@@ -59,21 +59,22 @@ impl Common {
         }
         stages.end("preflight", "this host can run the device");
 
-        let image = image::ensure(args, first, host, &images_dir).await?;
-        let outcome = format!("{} ({})", image.path.display(), image.origin);
-        stages.end("image", outcome);
         Ok(Self {
             platform,
-            image,
             agent_binary,
             keys: ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?,
             warm: is_warm(args, host.facts().await)?,
         })
     }
 
-    fn device(&self, args: &Args, name: &VmName) -> Result<VirtualDevice, ExecutorError> {
+    fn device(
+        &self,
+        args: &Args,
+        name: &VmName,
+        image: DeviceImage,
+    ) -> Result<VirtualDevice, ExecutorError> {
         Ok(VirtualDevice {
-            spec: spec(args, name, self.image.clone(), &self.keys),
+            spec: spec(args, name, image, &self.keys),
             on_change: if args.replace {
                 OnChange::Replace
             } else {
@@ -89,9 +90,11 @@ impl Common {
     }
 }
 
-/// Booting an emulated arm64 device takes a minute, and going on from a checkpoint seconds.
+/// Booting an emulated arm64 device takes a minute, and going on from a checkpoint seconds. A plain image may have no
+/// agent for the guest, without which there is no checkpoint of it.
 fn is_warm(args: &Args, facts: &HostFacts) -> Result<bool, ExecutorError> {
-    if args.warm || args.cold || args.arch != VmArchitecture::Aarch64 {
+    let plain = args.image.is_some() || args.recipe == Some(RecipeArg::None);
+    if args.warm || args.cold || plain || args.arch != VmArchitecture::Aarch64 {
         return Ok(args.warm);
     }
     let chosen = choose_accelerator(args.arch, args.accel, &args.cpu, facts)?;
@@ -104,9 +107,12 @@ pub(crate) async fn set_up(
     host: &KvmVirtualMachineHost,
     data_dir: &Path,
 ) -> Result<ExitCode, ExecutorError> {
-    let mut stages = Stages::of(name.as_str());
+    let mut stages = Stages::default();
     let common = Common::prepare(args, name, host, data_dir, &mut stages).await?;
-    let device = common.device(args, name)?;
+    let image = image::ensure(args, name, host, &images_dir(data_dir)).await?;
+    let outcome = format!("{} ({})", image.path.display(), image.origin);
+    stages.end("image", outcome);
+    let device = common.device(args, name, image)?;
     let inventory = Inventory::new(data_dir);
     let ready = bring_up(host, &common.platform, &inventory, &device, stages).await?;
     let device = Device::new(host, &device, ready)?;
@@ -126,14 +132,23 @@ pub(crate) async fn set_up_fleet(
     let Some(first) = names.first() else {
         return Ok(ExitCode::SUCCESS);
     };
-    let mut stages = Stages::of("all");
+    let mut stages = Stages::default();
     let common = Common::prepare(args, first, host, data_dir, &mut stages).await?;
-    let devices = names.iter().map(|name| common.device(args, name));
-    let devices = devices.collect::<Result<Vec<_>, _>>()?;
+    let mut devices = Vec::with_capacity(names.len());
+    for name in names {
+        // A device that is there keeps its image; those that are not get what is the default now.
+        let image = image::ensure(args, name, host, &images_dir(data_dir)).await?;
+        devices.push(common.device(args, name, image)?);
+    }
+    stages.end("images", "they are here");
     let inventory = Inventory::new(data_dir);
     let tell = |ended: Result<&ReadyDevice, &FailedDevice>| match ended {
         Ok(device) => info!("{}", device.summary()),
-        Err(device) => error!(device = %device.name, "{}", error_chain(&device.error)),
+        Err(FailedDevice {
+            name,
+            error,
+            diagnosis,
+        }) => error!(device = %name, "{}\n{diagnosis}", error_chain(error)),
     };
     let (platform, at_once) = (&common.platform, args.at_once);
     let fleet = bring_up_fleet(host, platform, &inventory, &devices, at_once, tell).await?;
@@ -165,7 +180,11 @@ pub(crate) async fn destroy(
     host: &KvmVirtualMachineHost,
 ) -> Result<ExitCode, ExecutorError> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    let existed = destroy_fleet(host, &names).await?;
+    let existed = match names.as_slice() {
+        [name] if host.destroy_vm(name).await? => vec![name.clone()],
+        [_] => Vec::new(),
+        names => destroy_fleet(host, names).await?,
+    };
     let destroyed: Vec<_> = names
         .iter()
         .map(|name| (name, existed.contains(name)))

@@ -15,7 +15,9 @@ use crate::domain::error::{ErrorKind, ExecutorError, HintedError, error_chain};
 use crate::domain::interpret::{Change, Interpret, Outcome};
 use crate::domain::inventory::Inventory;
 use crate::domain::score::Score;
-use crate::domain::topology::virtualization::{VirtualMachineHost, VmStatus};
+use crate::domain::topology::virtualization::{
+    NetworkCard, PortForward, VirtualMachineHost, VmNetwork, VmStatus,
+};
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 
 use super::platform::Platform;
@@ -57,6 +59,14 @@ pub enum FleetError {
         /// Those that failed.
         failed: Vec<FailedDevice>,
     },
+    /// Some are still there.
+    #[error("{} of {count} devices could not be removed:{}", failed.len(), listed(failed))]
+    NotRemoved {
+        /// How many there should be none of.
+        count: usize,
+        /// Those that are there.
+        failed: Vec<FailedDevice>,
+    },
 }
 
 fn listed(failed: &[FailedDevice]) -> String {
@@ -72,14 +82,15 @@ impl HintedError for FleetError {
         match self {
             Self::Duplicate { .. } => ErrorKind::InvalidRequest,
             Self::Memory { .. } => ErrorKind::Unavailable,
-            Self::Partial { .. } => ErrorKind::Failed,
+            Self::Partial { .. } | Self::NotRemoved { .. } => ErrorKind::Failed,
         }
     }
 
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Duplicate { .. } => {
-                "a device id is the machine's name in lower case, with '-' for '_' and '.'"
+                "a device id is the machine's name in lower case, with '-' for '_' and '.'; a port of the host leads to one \
+                 guest"
                     .to_owned()
             }
             Self::Memory {
@@ -96,6 +107,7 @@ impl HintedError for FleetError {
             Self::Partial { .. } => {
                 "run it again: devices that are ready stay as they are".to_owned()
             }
+            Self::NotRemoved { .. } => "run it again: it goes on".to_owned(),
         })
     }
 }
@@ -169,7 +181,7 @@ pub async fn bring_up_fleet(
 /// Removes the machines of that names, as many at a time as the host has cores, and returns which were there.
 ///
 /// # Errors
-/// [`FleetError::Partial`] when some could not be removed; all others are.
+/// [`FleetError::NotRemoved`] when some could not be removed; all others are.
 pub async fn destroy_fleet(
     host: &KvmVirtualMachineHost,
     names: &[String],
@@ -196,7 +208,7 @@ pub async fn destroy_fleet(
         return Ok(existed);
     }
     let count = names.len();
-    Err(FleetError::Partial { count, failed }.into())
+    Err(FleetError::NotRemoved { count, failed }.into())
 }
 
 async fn indexed<T>(index: usize, outcome: impl Future<Output = T>) -> (usize, T) {
@@ -214,7 +226,7 @@ async fn try_device(
     let mut attempt = 1;
     loop {
         let before = host.vm_status(name).await;
-        let stages = Stages::of(name);
+        let stages = Stages::default();
         let error = match bring_up(host, platform, inventory, device, stages).await {
             Ok(ready) => return Ok(ready),
             Err(error) => error,
@@ -250,6 +262,7 @@ async fn try_device(
 fn check_distinct(devices: &[VirtualDevice]) -> Result<(), FleetError> {
     let mut names = BTreeSet::new();
     let mut ids = BTreeSet::new();
+    let mut ports = BTreeSet::new();
     for device in devices {
         let name = device.spec.name.as_str();
         let id = device.agent.device_id.to_string();
@@ -265,8 +278,24 @@ fn check_distinct(devices: &[VirtualDevice]) -> Result<(), FleetError> {
                 value: id,
             });
         }
+        for forward in device.spec.networks.iter().flat_map(forwards) {
+            let port = format!("{} ({:?})", forward.host, forward.protocol).to_lowercase();
+            if !ports.insert(port.clone()) {
+                return Err(FleetError::Duplicate {
+                    what: "forwarded port",
+                    value: port,
+                });
+            }
+        }
     }
     Ok(())
+}
+
+fn forwards(card: &NetworkCard) -> &[PortForward] {
+    match &card.network {
+        VmNetwork::User { forwards } => forwards,
+        VmNetwork::Nat { .. } | VmNetwork::Bridge { .. } => &[],
+    }
 }
 
 /// Virtual devices that should exist and report.

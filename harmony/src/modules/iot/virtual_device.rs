@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use iot_contracts::{AgentConfig, AgentStatus, DeviceId};
 use serde::Serialize;
-use tracing::info;
+use tracing::{Instrument, info, info_span};
 
-use crate::domain::error::ExecutorError;
+use crate::domain::error::{ErrorKind, ExecutorError, HintedError};
 use crate::domain::interpret::{Change, Interpret, Outcome};
 use crate::domain::inventory::Inventory;
 use crate::domain::score::Score;
@@ -22,6 +22,7 @@ use crate::domain::topology::linux_host::{LinuxFacts, LinuxHost};
 use crate::domain::topology::virtualization::{
     GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmStatus, while_running,
 };
+use crate::modules::kvm::KvmError;
 use crate::modules::kvm::score::ProvisionVmScore;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::ssh::SshKeyPair;
@@ -102,27 +103,26 @@ pub struct Stage {
 /// Times the stages of a run.
 #[derive(Debug)]
 pub struct Stages {
-    device: String,
     done: Vec<Stage>,
     since: Instant,
 }
 
-impl Stages {
-    /// The first stage of a device begins.
-    pub fn of(device: &str) -> Self {
+impl Default for Stages {
+    /// The first stage begins.
+    fn default() -> Self {
         Self {
-            device: device.to_owned(),
             done: Vec::new(),
             since: Instant::now(),
         }
     }
+}
 
+impl Stages {
     /// Ends the stage that began when the one before ended.
     pub fn end(&mut self, name: &'static str, outcome: impl Into<String>) {
         let seconds = self.since.elapsed().as_secs_f64();
         let outcome = outcome.into();
-        let device = &self.device;
-        info!(%device, stage = name, seconds = format!("{seconds:.1}"), "{outcome}");
+        info!(stage = name, seconds = format!("{seconds:.1}"), "{outcome}");
         self.done.push(Stage {
             name,
             outcome,
@@ -137,12 +137,44 @@ impl Stages {
     }
 }
 
+/// The device goes back to something else than what is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the checkpoint of '{name}' has another agent, emulator or library version than what is there now"
+)]
+pub struct OtherCheckpoint {
+    /// The machine.
+    pub name: String,
+}
+
+impl HintedError for OtherCheckpoint {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Conflict
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("destroy it and make it anew (--destroy)".to_owned())
+    }
+}
+
 /// Brings a device about and waits for its report. Running it again changes nothing.
 ///
 /// # Errors
 /// Whatever keeps the machine from running or the agent from reporting. What is there then is completed by the
 /// next run.
 pub async fn bring_up(
+    host: &KvmVirtualMachineHost,
+    platform: &Platform,
+    inventory: &Inventory,
+    device: &VirtualDevice,
+    stages: Stages,
+) -> Result<ReadyDevice, ExecutorError> {
+    let span = info_span!("device", name = %device.spec.name);
+    let ready = bring_up_in_span(host, platform, inventory, device, stages);
+    ready.instrument(span).await
+}
+
+async fn bring_up_in_span(
     host: &KvmVirtualMachineHost,
     platform: &Platform,
     inventory: &Inventory,
@@ -230,19 +262,19 @@ impl Run<'_> {
     /// Makes the device from a checkpoint and returns true, or leaves it to be booted.
     async fn fork(&self, stages: &mut Stages) -> Result<bool, ExecutorError> {
         let Self { host, device, .. } = self;
+        let install = InstallIotAgentScore {
+            agent_binary: device.agent_binary.clone(),
+            architecture: device.spec.architecture,
+        };
         let is_there = host.vm_status(self.name()).await? != VmStatus::Absent;
         if is_there && device.reset {
-            host.reset(self.name()).await?;
+            self.reset(&install).await?;
             stages.end("reset", "back to its checkpoint");
             return Ok(true);
         }
         if is_there || !device.warm {
             return Ok(false);
         }
-        let install = InstallIotAgentScore {
-            agent_binary: device.agent_binary.clone(),
-            architecture: device.spec.architecture,
-        };
         match fork_device(host, &device.spec, &install, &self.login).await? {
             Start::Forked { key, made } => {
                 let made = if made { ", made just now" } else { "" };
@@ -254,6 +286,26 @@ impl Run<'_> {
                 Ok(false)
             }
         }
+    }
+
+    /// Puts a device that is there back, when its checkpoint is the one that it would be made from now.
+    async fn reset(&self, install: &InstallIotAgentScore) -> Result<(), ExecutorError> {
+        let Self { host, device, .. } = self;
+        let changes = host.changes(&device.spec).await?;
+        if !changes.is_empty() {
+            let name = self.name().to_owned();
+            return Err(KvmError::Changed { name, changes }.into());
+        }
+        let content = install.digest().await?;
+        let wanted = host.checkpoint_key(&device.spec, &content).await?;
+        let found = host.checkpoint_of(self.name()).await?;
+        if found.is_some_and(|found| found != wanted) {
+            return Err(OtherCheckpoint {
+                name: self.name().to_owned(),
+            }
+            .into());
+        }
+        host.reset(self.name()).await
     }
 
     /// Through the guest's agent, which answers already; meanwhile the SSH server is waited for.

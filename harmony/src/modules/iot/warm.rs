@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use crate::domain::error::{ExecutorError, error_chain};
 use crate::domain::inventory::Inventory;
 use crate::domain::maestro::Maestro;
+use crate::domain::topology::Topology;
 use crate::domain::topology::virtualization::{
     NetworkCard, OnChange, VirtualMachineHost, VirtualMachineSpec, while_running,
 };
@@ -133,6 +134,9 @@ async fn build(
     host.ensure_vm(spec, OnChange::Replace).await?;
     let bound = host.boot_timeout(name).await?;
     let address = host.wait_for_address(name, bound).await?;
+    // Without its agent no fork of this guest can be had.
+    let answers = host.guest(name).await?;
+    answers.ensure_ready().await?;
     let provisioned = async {
         let guest = login.open(host, name, &address).await?;
         let mut maestro = Maestro::new(Inventory::new(host.pool()), guest);

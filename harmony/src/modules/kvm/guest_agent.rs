@@ -19,7 +19,7 @@ use crate::domain::topology::linux_host::CommandOutput;
 
 mod host;
 
-pub use host::GuestAgentHost;
+pub use host::{GuestAgentHost, InputTooLarge};
 
 /// How long the agent may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -55,10 +55,19 @@ struct Status {
     signal: Option<u32>,
     out_data: Option<String>,
     err_data: Option<String>,
+    #[serde(default)]
+    out_truncated: bool,
+    #[serde(default)]
+    err_truncated: bool,
 }
 
 impl Status {
     fn output(self) -> Result<CommandOutput, KvmError> {
+        if self.out_truncated || self.err_truncated {
+            return Err(KvmError::Internal {
+                what: "a program in the guest wrote more than its agent keeps".to_owned(),
+            });
+        }
         let decoded = |data: Option<String>| {
             let bytes = STANDARD.decode(data.unwrap_or_default());
             let bytes = bytes.map_err(|error| KvmError::Internal {

@@ -39,6 +39,34 @@ impl Layout {
         self.state_dir.join("host_key.pub")
     }
 
+    /// There while a fork has no identity of its own yet.
+    fn unfinished(&self) -> PathBuf {
+        self.state_dir.join("unfinished")
+    }
+
+    /// Notes that the VM, which is defined, goes on under another one's identity until
+    /// [`finish_fork`](Self::finish_fork).
+    pub(super) fn begin_fork(&self) -> Result<(), KvmError> {
+        let path = self.unfinished();
+        std::fs::write(&path, "").map_err(KvmError::io("write", path))
+    }
+
+    /// Whether a fork was begun and not finished.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.unfinished().exists()
+    }
+
+    /// Notes that the VM is nobody but itself, also when it already was.
+    pub(super) fn finish_fork(&self) -> Result<(), KvmError> {
+        let path = self.unfinished();
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(KvmError::io("remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The files in the pool, whether they are there or not, and the data disks that are.
     fn pool_files(&self) -> Result<Vec<PathBuf>, KvmError> {
         let VmFiles {

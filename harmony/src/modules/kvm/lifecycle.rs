@@ -113,6 +113,14 @@ impl KvmVirtualMachineHost {
         record: &DomainRecord,
     ) -> Result<bool, KvmError> {
         let libvirt = self.libvirt().await?;
+        let layout = self.layout(name);
+        if layout.is_unfinished() {
+            // A fork that was interrupted may run as another device, without a network. Its own seed and disk
+            // make it itself when it boots.
+            warn!(vm = %name, "was being made from a checkpoint; cutting its power and booting it");
+            libvirt.power_off(name.as_str()).await?;
+            layout.finish_fork()?;
+        }
         match self.status(name).await? {
             VmStatus::Running => return Ok(false),
             // Somebody paused it, and it goes on where it was.

@@ -24,6 +24,7 @@ use super::lifecycle::check_recorded_firmware;
 use super::planning::Planner;
 use super::preview::{Preview, preview};
 use super::reach;
+use super::record::FieldChange;
 use super::types::{VmConfig, VmName};
 
 /// How long a guest may take to boot under KVM, and emulated. An emulated first boot was measured at 50
@@ -128,6 +129,19 @@ impl KvmVirtualMachineHost {
     ) -> Result<Option<VirtualMachineSpec>, ExecutorError> {
         let record = self.recorded(&checked(name)?).await?;
         Ok(record.map(|record| record.spec))
+    }
+
+    /// What of a VM that is there differs from this spec; nothing when there is none.
+    ///
+    /// # Errors
+    /// A spec that is not valid, and as [`recorded_spec`](Self::recorded_spec).
+    pub async fn changes(
+        &self,
+        spec: &VirtualMachineSpec,
+    ) -> Result<Vec<FieldChange>, ExecutorError> {
+        let config = VmConfig::try_from(spec)?;
+        let record = self.recorded(config.name()).await?;
+        Ok(record.map_or(Vec::new(), |record| record.changes(&config.to_spec())))
     }
 
     /// The serial console's log of a VM that has it among its own files, as it is unless its spec says
@@ -292,6 +306,7 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
         check_recorded_firmware(&record)?;
         let libvirt = self.libvirt().await?;
         libvirt.power_off(name.as_str()).await?;
+        self.layout(&name).finish_fork()?;
         libvirt.start(name.as_str()).await?;
         info!(vm = %name, "power-cycled");
         Ok(())

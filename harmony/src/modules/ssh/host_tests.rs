@@ -379,8 +379,13 @@ async fn files_are_written_once_and_whole() {
     file.mode = 0o600;
     assert_eq!(ensure(&file).await, Change::Changed);
     assert_eq!(mode(&path), 0o600);
+    // A small one is compared and written by one script.
     file.content.truncate(5);
     assert_eq!(ensure(&file).await, Change::Changed);
+    assert_eq!(ensure(&file).await, Change::Unchanged);
+    file.mode = 0o644;
+    assert_eq!(ensure(&file).await, Change::Changed);
+    assert_eq!(mode(&path), 0o644);
     fs::remove_file(&path).expect("ours");
     std::os::unix::fs::symlink("/nowhere", &path).expect("ours");
     assert_eq!(ensure(&file).await, Change::Changed);

@@ -4,7 +4,7 @@ use iot_contracts::{AgentConfig, NatsConfig, NatsUrls};
 
 use super::{FailedDevice, FleetError, check_distinct};
 use crate::domain::error::{ErrorKind, HintedError};
-use crate::domain::topology::virtualization::{OnChange, VirtualMachineSpec};
+use crate::domain::topology::virtualization::{OnChange, VirtualMachineSpec, VmNetwork};
 use crate::modules::iot::virtual_device::VirtualDevice;
 use crate::modules::ssh::SshKeyPair;
 
@@ -52,6 +52,21 @@ fn no_two_devices_are_one() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_port_of_the_host_leads_to_one_guest() {
+    let network: VmNetwork = "user:8080:80".parse().expect("valid");
+    let fleet = ["edge-1", "edge-2"].map(|name| VirtualDevice {
+        spec: VirtualMachineSpec {
+            networks: vec![network.clone().into()],
+            ..VirtualMachineSpec::new_aarch64(name)
+        },
+        ..device(name, name)
+    });
+    check_distinct(&fleet[..1]).expect("one");
+    let error = check_distinct(&fleet).expect_err("two guests, one port");
+    assert!(error.to_string().contains("'8080 (tcp)'"), "{error}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! plan --> define (own overlay, NVRAM, seed, document) --> restore, link down
 //!      --> agent answers --> identity script --> link up --> running
 //! ```
-//! Whatever fails, the domain and its files are removed: what is left is either a device of its own or nothing.
+//! Whatever fails, the domain and its files are removed: what is left is either a device of its own or nothing. A
+//! process that is killed half-way leaves a note, by which the device is booted when it is wanted again.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,7 @@ use crate::domain::topology::virtualization::VirtualMachineSpec;
 use crate::modules::kvm::bringup::{Defined, Origin, Planned};
 use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
+use crate::modules::kvm::layout::Layout;
 use crate::modules::kvm::libvirt::Libvirt;
 use crate::modules::kvm::placement::Placement;
 use crate::modules::kvm::record::DomainRecord;
@@ -37,6 +39,7 @@ pub(super) struct Fork<'a> {
     libvirt: &'a Libvirt,
     checkpoint: &'a StoredCheckpoint,
     name: String,
+    layout: Layout,
     hostname: String,
     placement: Placement,
     host_key: HostKey,
@@ -101,6 +104,7 @@ impl KvmVirtualMachineHost {
             libvirt: self.libvirt().await?,
             checkpoint,
             name: planned.config.name().to_string(),
+            layout: planned.layout.clone(),
             hostname,
             placement: planned.placement.clone(),
             host_key,
@@ -142,7 +146,11 @@ impl Fork<'_> {
         started: Instant,
     ) -> Result<(), CheckpointError> {
         let defined = planned.define(self.libvirt).await?;
-        match self.bring_up().await {
+        match self
+            .bring_up()
+            .await
+            .and_then(|()| Ok(self.layout.finish_fork()?))
+        {
             Ok(()) => {
                 let seconds = started.elapsed().as_secs_f64();
                 info!(vm = %self.name, checkpoint = %self.checkpoint.key, seconds, "forked");
@@ -156,6 +164,7 @@ impl Fork<'_> {
     }
 
     async fn bring_up(&self) -> Result<(), CheckpointError> {
+        self.layout.begin_fork()?;
         let started = Instant::now();
         let reached =
             |step: &str| debug!(vm = %self.name, step, after = ?started.elapsed(), "fork");

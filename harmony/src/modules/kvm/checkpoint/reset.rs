@@ -6,10 +6,10 @@ use tracing::info;
 use crate::domain::error::ExecutorError;
 use crate::modules::kvm::disk;
 use crate::modules::kvm::topology::{KvmVirtualMachineHost, checked};
-use crate::modules::kvm::types::VmConfig;
+use crate::modules::kvm::types::{VmConfig, VmName};
 
 use super::store::DISK;
-use super::{CheckpointError, StoredCheckpoint};
+use super::{CheckpointError, CheckpointKey, StoredCheckpoint};
 
 impl KvmVirtualMachineHost {
     /// See [`reset`](crate::domain::topology::virtualization::VirtualMachineHost::reset).
@@ -22,11 +22,11 @@ impl KvmVirtualMachineHost {
         let _lock = self.lock(&name)?;
         let record = self.existing(&name).await?;
         let config = VmConfig::try_from(&record.spec)?;
-        let origin = disk::backing_file(&self.layout(&name).files.overlay).await?;
-        let checkpoint = self.backed_by(origin.as_deref())?;
+        let checkpoint = self.origin(&name).await?;
         let checkpoint = checkpoint.ok_or_else(|| CheckpointError::NotFromCheckpoint {
             name: name.to_string(),
         })?;
+        checkpoint.claim()?;
         // Whatever can be refused is, before the device is given up.
         let (planned, fork) = self.plan_fork(config, &checkpoint, Some(&record)).await?;
         self.remove(&name).await?;
@@ -35,17 +35,21 @@ impl KvmVirtualMachineHost {
         Ok(())
     }
 
-    /// The checkpoint with that disk, verified.
-    fn backed_by(
-        &self,
-        disk: Option<&std::path::Path>,
-    ) -> Result<Option<StoredCheckpoint>, CheckpointError> {
-        let store = self.checkpoints();
-        let all = store.list()?;
-        let found = all
-            .into_iter()
-            .find(|checkpoint| Some(checkpoint.file(DISK).as_path()) == disk);
-        found.as_ref().map(StoredCheckpoint::verify).transpose()?;
-        Ok(found)
+    /// The key of the checkpoint that a VM was made from; none when it was booted, or the checkpoint is gone.
+    ///
+    /// # Errors
+    /// No such VM, or a disk that cannot be read.
+    pub async fn checkpoint_of(&self, name: &str) -> Result<Option<CheckpointKey>, ExecutorError> {
+        let name = checked(name)?;
+        self.existing(&name).await?;
+        let origin = self.origin(&name).await?;
+        Ok(origin.map(|checkpoint| checkpoint.key))
+    }
+
+    /// The checkpoint that backs the VM's disk, unverified.
+    async fn origin(&self, name: &VmName) -> Result<Option<StoredCheckpoint>, CheckpointError> {
+        let disk = disk::backing_file(&self.layout(name).files.overlay).await?;
+        let mut all = self.checkpoints().list()?.into_iter();
+        Ok(all.find(|checkpoint| Some(checkpoint.file(DISK)) == disk))
     }
 }

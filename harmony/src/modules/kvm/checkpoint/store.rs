@@ -119,11 +119,15 @@ impl StoredCheckpoint {
         self.directory.join(name)
     }
 
-    /// Checks its files.
+    /// Notes that it is used, so that it is not pruned, and checks its files.
     ///
     /// # Errors
     /// [`CheckpointError::Altered`].
-    pub(super) fn verify(&self) -> Result<(), CheckpointError> {
+    pub(super) fn claim(&self) -> Result<(), CheckpointError> {
+        let description = self.file(DESCRIPTION);
+        File::open(&description)
+            .and_then(|file| file.set_modified(SystemTime::now()))
+            .map_err(CheckpointError::io("touch", description))?;
         let mut files = self.files.iter();
         files.try_for_each(|file| file.verify(self.key, &self.directory))
     }
@@ -352,12 +356,7 @@ fn open_in(
     let Some(checkpoint) = read(directory)?.filter(|checkpoint| checkpoint.key == key) else {
         return Ok(None);
     };
-    checkpoint.verify()?;
-    // What was used lately is pruned last.
-    let description = directory.join(DESCRIPTION);
-    File::open(&description)
-        .and_then(|file| file.set_modified(SystemTime::now()))
-        .map_err(CheckpointError::io("touch", description))?;
+    checkpoint.claim()?;
     Ok(Some(checkpoint))
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::GuestAgent;
-use crate::domain::error::ExecutorError;
+use crate::domain::error::{ErrorKind, ExecutorError, HintedError};
 use crate::domain::topology::Topology;
 use crate::domain::topology::linux_host::{CommandOutput, HostCommand};
 use crate::modules::kvm::libvirt::Libvirt;
@@ -21,15 +21,42 @@ const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long one command may take.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
 
-/// Ends when the kernel has an IPv4 default route, or fails after 50 s.
-const WAIT_FOR_ROUTE: &str = r#"
-tries=250
+/// The most that a command may be given: libvirt takes messages of 4 MiB, and base64 makes 4 bytes of 3.
+const INPUT_LIMIT_BYTES: usize = 2 << 20;
+
+/// Ends when the kernel has an IPv4 default route or, after 10 s, any address that leads out; fails after 45 s. The
+/// kernel is asked again and again: what follows its routes has to be begun before the first question.
+const WAIT_FOR_NETWORK: &str = r#"
+began=$(date +%s)
 until [ -n "$(ip -4 route show default)" ]; do
-  tries=$((tries - 1))
-  [ "$tries" -gt 0 ] || { ip -br address >&2; exit 1; }
+  waited=$(($(date +%s) - began))
+  if [ "$waited" -ge 10 ] && [ -n "$(ip -4 -o address show scope global)" ]; then exit 0; fi
+  [ "$waited" -lt 45 ] || { ip -br address >&2; exit 1; }
   sleep 0.2
 done
 "#;
+
+/// What is asked of a guest's agent and cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "'{command}' has {bytes} bytes of input (expected at most {INPUT_LIMIT_BYTES} through the guest's agent)"
+)]
+pub struct InputTooLarge {
+    /// The command.
+    pub command: String,
+    /// What it was given.
+    pub bytes: usize,
+}
+
+impl HintedError for InputTooLarge {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidRequest
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("send it over SSH".to_owned())
+    }
+}
 
 /// A guest that is configured through its agent: it needs no network, no login and no key, and a command takes a
 /// fraction of what it takes over SSH where the guest is emulated.
@@ -80,14 +107,15 @@ impl Topology for GuestAgentHost {
         format!("guest-agent({})", self.name)
     }
 
-    /// Waits until the agent answers, and a guest with a network card has a default route.
+    /// Waits until the agent answers, and a guest with a network card has an IPv4 default route, or at least an
+    /// address after 10 s without one.
     async fn ensure_ready(&self) -> Result<(), ExecutorError> {
         let agent = self.agent();
         agent.wait(READY_TIMEOUT).await?;
         if self.connected {
-            let action = "get a default route";
+            let action = "get an address";
             agent
-                .run_script(WAIT_FOR_ROUTE, action, READY_TIMEOUT)
+                .run_script(WAIT_FOR_NETWORK, action, READY_TIMEOUT)
                 .await?;
         }
         Ok(())
@@ -103,6 +131,13 @@ impl Shell for GuestAgentHost {
         input: &[u8],
     ) -> Result<CommandOutput, ExecutorError> {
         let start = Instant::now();
+        if input.len() > INPUT_LIMIT_BYTES {
+            return Err(InputTooLarge {
+                command: label(command),
+                bytes: input.len(),
+            }
+            .into());
+        }
         // The guest ends by itself what is given up on here.
         let seconds = COMMAND_TIMEOUT.as_secs().saturating_add(2).to_string();
         let words = ["-k", "10", &seconds].into_iter();

@@ -106,7 +106,7 @@ async fn measure(
         credentials,
     };
     let subjects = match args.only.as_slice() {
-        [] => Subject::ALL.to_vec(),
+        [] => Subject::all(args.arch),
         only => only.to_vec(),
     };
     // Images and the checkpoint are there before anything counts.

@@ -1,6 +1,7 @@
 //! What is measured.
 
 use clap::ValueEnum;
+use harmony::domain::topology::virtualization::VmArchitecture;
 use serde::Serialize;
 
 /// One way to a device that is ready.
@@ -45,7 +46,7 @@ pub(crate) struct Measured {
 }
 
 impl Subject {
-    pub(crate) const ALL: [Self; 9] = [
+    const ALL: [Self; 9] = [
         Self::Raw,
         Self::RawQarma5,
         Self::Cold,
@@ -56,6 +57,14 @@ impl Subject {
         Self::Forks10,
         Self::RawAgain,
     ];
+
+    /// Those that there are for an architecture.
+    pub(crate) fn all(architecture: VmArchitecture) -> Vec<Self> {
+        let arm = architecture == VmArchitecture::Aarch64;
+        let all = Self::ALL.into_iter();
+        all.filter(|subject| arm || *subject != Self::RawQarma5)
+            .collect()
+    }
 
     /// How raw QEMU boots for it; none when harmony does.
     pub(crate) fn raw(self) -> Option<RawBoot> {
