@@ -17,7 +17,8 @@ use crate::image::RecipeArg;
 /// Brings up one virtual IoT device: preflight, image, VM, agent, heartbeat.
 ///
 /// The device is an arm64 (or x86_64) guest on this host. It boots a cloud image through UEFI (arm64)
-/// or BIOS (x86_64), gets the agent over SSH, joins NATS and reports. Running it again changes nothing.
+/// or BIOS (x86_64), or goes on from a checkpoint, gets the agent, joins NATS and reports. Running it again
+/// changes nothing.
 #[derive(Debug, Parser)]
 #[command(name = "example_iot_vm_setup", version, max_term_width = 100)]
 pub(crate) struct Args {

@@ -31,7 +31,7 @@ impl Guest {
     }
 
     /// The output of a command that must succeed.
-    async fn output(&self, command: HostCommand) -> Result<String, Failure> {
+    pub(crate) async fn output(&self, command: HostCommand) -> Result<String, Failure> {
         self.guest.output(command).await
     }
 

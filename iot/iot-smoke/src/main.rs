@@ -1,12 +1,13 @@
 //! The end-to-end smoke test: a real guest, a real agent, a real power cut.
 //!
-//! Five phases, as in the plan, each timed:
+//! Five phases, as in the plan, and one more with `--warm`, each timed:
 //!
 //! 1. preflight, a private `nats-server -js` and a private container registry
 //! 2. the agent and the container's program, built for the guest
 //! 3. the VM with the agent, through `example_iot_vm_setup` as a user runs it
 //! 4. the heartbeat in NATS, the guest examined from inside, a container reconciled
 //! 5. a hard power cycle: a newer heartbeat of another boot, the container back, then gone
+//! 6. with `--warm`: back to the checkpoint
 //!
 //! Whatever happens, what was made is removed; on failure the console, the addresses and the agent's
 //! journal are printed and kept.
@@ -15,6 +16,7 @@ mod args;
 mod evidence;
 mod phases;
 mod registry;
+mod reset;
 mod workload;
 
 use std::process::ExitCode;

@@ -24,7 +24,7 @@ use tracing::info;
 use crate::args::Args;
 use crate::evidence::Guest;
 use crate::workload::{self, Built};
-use crate::{evidence, registry};
+use crate::{evidence, registry, reset};
 
 /// The deployment that the smoke asks for.
 const DEPLOYMENT: &str = "smoke";
@@ -53,6 +53,14 @@ pub(crate) struct Device {
 pub(crate) struct Stage {
     pub(crate) name: String,
     pub(crate) seconds: f64,
+}
+
+/// What a device is told of its surroundings.
+pub(crate) struct Setting {
+    agent: PathBuf,
+    credentials: PathBuf,
+    nats_url: String,
+    registry_address: String,
 }
 
 /// The smoke, and all that it has started so far.
@@ -98,16 +106,26 @@ impl Smoke {
         registry::push(&self.servers[1], "smoke/workload", self.args.arch, program).await?;
         let start = self.end_phase("2 agent and workload built", start);
 
-        self.phase_3(&built, &credentials, &nats_url, &registry_address)
-            .await?;
+        let setting = Setting {
+            agent: built.agent,
+            credentials,
+            nats_url,
+            registry_address,
+        };
+        self.phase_3(&setting).await?;
         let start = self.end_phase("3 VM with agent", start);
 
-        let platform = connect(&credentials, &nats_url).await?;
-        let first = self.phase_4(&platform, &registry_address).await?;
+        let platform = connect(&setting.credentials, &setting.nats_url).await?;
+        let first = self.phase_4(&platform, &setting.registry_address).await?;
         let start = self.end_phase("4 heartbeat, container", start);
 
         self.phase_5(&platform, &first).await?;
-        self.end_phase("5 power cycle", start);
+        let start = self.end_phase("5 power cycle", start);
+        if self.args.warm {
+            let finding = reset::phase_6(self, &setting).await?;
+            self.found(finding);
+            self.end_phase("6 back to the checkpoint", start);
+        }
         Ok(())
     }
 
@@ -158,25 +176,22 @@ impl Smoke {
         Ok((credentials, nats_url, registry_address))
     }
 
-    async fn phase_3(
-        &mut self,
-        built: &Built,
-        credentials: &PathBuf,
-        nats_url: &str,
-        registry_address: &str,
-    ) -> Result<(), Failure> {
-        let uri = ConnectionUri::choose(self.args.connect).await?;
-        self.host = Some(KvmVirtualMachineHost::new(uri, &self.data_dir));
+    /// Has the example set the device up.
+    pub(crate) async fn set_up(
+        &self,
+        setting: &Setting,
+        options: &[&str],
+    ) -> Result<Device, Failure> {
         let output = self
             .example()
             .args(self.args.image_options())
-            .args(["--nats-url", nats_url])
+            .args(["--nats-url", &setting.nats_url])
             .arg("--nats-credentials")
-            .arg(credentials)
+            .arg(&setting.credentials)
             .arg("--agent-binary")
-            .arg(&built.agent)
-            .args(["--insecure-registry", registry_address, "--json"])
-            .arg(if self.args.warm { "--warm" } else { "--cold" })
+            .arg(&setting.agent)
+            .args(["--insecure-registry", &setting.registry_address, "--json"])
+            .args(options)
             .stdout(Stdio::piped())
             .spawn()?
             .wait_with_output()
@@ -184,7 +199,14 @@ impl Smoke {
         if !output.status.success() {
             return Err(format!("example_iot_vm_setup failed: {}", output.status).into());
         }
-        let device: Device = serde_json::from_slice(&output.stdout)?;
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    async fn phase_3(&mut self, setting: &Setting) -> Result<(), Failure> {
+        let uri = ConnectionUri::choose(self.args.connect).await?;
+        self.host = Some(KvmVirtualMachineHost::new(uri, &self.data_dir));
+        let way = if self.args.warm { "--warm" } else { "--cold" };
+        let device = self.set_up(setting, &[way]).await?;
         for stage in &device.stages {
             self.timings
                 .push((format!("  {}", stage.name), stage.seconds));
@@ -278,6 +300,9 @@ impl Smoke {
             &guest.containers().await?.len().to_string(),
             "0",
         )?;
+        if self.args.warm {
+            reset::use_it(&guest).await?;
+        }
         drop(guest);
         host.stop_vm(&self.args.name, SHUTDOWN_TIMEOUT).await?;
         expect_off(host, &self.args.name).await?;
