@@ -25,12 +25,20 @@ if [ -e /etc/hosts ] && grep -qwF -- "$old" /etc/hosts; then
 fi
 
 # The same inode, for those who have it mounted or linked.
+old_machine_id=$(cat /etc/machine-id)
 chmod u+w /etc/machine-id
 echo "$machine_id" >/etc/machine-id
 chmod 444 /etc/machine-id
 if [ -f /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ]; then
   echo "$machine_id" >/var/lib/dbus/machine-id
 fi
+
+# The journal is kept, and found again, in a directory with that name.
+for journal in /var/log/journal /run/log/journal; do
+  if [ -n "$old_machine_id" ] && [ -d "$journal/$old_machine_id" ]; then
+    mv "$journal/$old_machine_id" "$journal/$machine_id"
+  fi
+done
 
 rm -f /etc/ssh/ssh_host_*
 printf '%s\n' "$host_key" >/etc/ssh/ssh_host_ed25519_key
@@ -59,6 +67,6 @@ done
 
 # Those of them that run, together.
 running=$(systemctl list-units --plain --no-legend --state=active \
-  systemd-networkd.service NetworkManager.service ssh.service sshd.service | cut -d ' ' -f 1)
+  systemd-journald.service systemd-networkd.service NetworkManager.service ssh.service sshd.service | cut -d ' ' -f 1)
 # shellcheck disable=SC2086 # a word for each unit
 [ -z "$running" ] || systemctl restart $running
