@@ -191,6 +191,13 @@ impl Libvirt {
         .await
     }
 
+    /// Makes a guest stand still.
+    pub(super) async fn suspend(&self, name: &str) -> Result<(), KvmError> {
+        let action = failed("suspend", name);
+        self.with_domain(name, |domain| domain.suspend().map_err(action))
+            .await
+    }
+
     /// Lets a paused guest go on.
     pub(super) async fn resume(&self, name: &str) -> Result<(), KvmError> {
         let action = failed("resume", name);

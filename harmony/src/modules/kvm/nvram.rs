@@ -47,6 +47,39 @@ pub fn replace_nvram(template: &Path, target: &Path) -> Result<(), KvmError> {
     sync_directory(target)
 }
 
+/// Gives zeros in a variable store back to the file system. QEMU writes the whole store when a guest is restored.
+/// Nothing may be written meanwhile.
+///
+/// # Errors
+/// [`KvmError::Io`] naming the file; the store has the same content all the same.
+#[cfg(feature = "kvm")]
+pub(super) fn release_zeros(store: &Path) -> Result<(), KvmError> {
+    let opened = File::options().read(true).write(true).open(store);
+    opened
+        .and_then(|mut file| punch_zeros(&mut file))
+        .map_err(KvmError::io("release zeros of", store))
+}
+
+#[cfg(feature = "kvm")]
+fn punch_zeros(file: &mut File) -> std::io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+
+    let mut block = vec![0_u8; BLOCK_BYTES];
+    let mut offset = 0;
+    loop {
+        let read = file.read(&mut block)?;
+        if read == 0 {
+            return Ok(());
+        }
+        let length = u64::try_from(read).map_err(std::io::Error::other)?;
+        if block[..read].iter().all(|&byte| byte == 0) {
+            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+            fallocate(&*file, how, offset, length)?;
+        }
+        offset += length;
+    }
+}
+
 fn directory_of(target: &Path) -> &Path {
     match target.parent() {
         Some(parent) if parent != Path::new("") => parent,

@@ -21,6 +21,7 @@ use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
 use crate::modules::kvm::layout::Layout;
 use crate::modules::kvm::libvirt::Libvirt;
+use crate::modules::kvm::nvram::release_zeros;
 use crate::modules::kvm::placement::Placement;
 use crate::modules::kvm::record::DomainRecord;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
@@ -180,7 +181,34 @@ impl Fork<'_> {
         let action = "take its identity";
         agent.run_script(&script, action, AGENT_TIMEOUT).await?;
         reached("identity taken");
+        self.shrink_nvram().await?;
         self.libvirt.set_links(&self.name, LinkState::Up).await?;
+        Ok(())
+    }
+
+    /// QEMU has written the whole variable store when the guest went on; most of it is zeros.
+    async fn shrink_nvram(&self) -> Result<(), CheckpointError> {
+        let nvram = self.placement.nvram.clone();
+        if !nvram.exists() {
+            return Ok(());
+        }
+        // Nobody writes while the guest stands still.
+        self.libvirt.suspend(&self.name).await?;
+        let released = tokio::task::spawn_blocking(move || release_zeros(&nvram)).await;
+        self.libvirt.resume(&self.name).await?;
+        match released {
+            Ok(Ok(())) => {}
+            // It costs space, and nothing else.
+            Ok(Err(error)) => {
+                warn!(vm = %self.name, %error, "the variable store takes all its space")
+            }
+            Err(error) => {
+                return Err(KvmError::Internal {
+                    what: format!("releasing zeros did not end: {error}"),
+                }
+                .into());
+            }
+        }
         Ok(())
     }
 

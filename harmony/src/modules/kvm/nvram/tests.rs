@@ -61,6 +61,24 @@ fn copies_sparsely_once_and_keeps_what_is_there() {
 }
 
 #[test]
+#[cfg(feature = "kvm")]
+fn a_store_that_was_written_whole_takes_no_more_than_what_is_in_it() {
+    let vm = Vm::new();
+    ensure_nvram(&vm.template, &vm.target).expect("made");
+    // Over what is there, as QEMU does.
+    let mut store = fs::File::options()
+        .write(true)
+        .open(&vm.target)
+        .expect("ours");
+    std::io::Write::write_all(&mut store, &vm.content).expect("written");
+    store.sync_all().expect("on the disk");
+    let blocks = || fs::metadata(&vm.target).expect("there").blocks() * 512;
+    assert!(blocks() >= 4 << 20, "{}", blocks());
+    super::release_zeros(&vm.target).expect("released");
+    vm.assert_fresh();
+}
+
+#[test]
 fn replacing_gives_a_fresh_store_whether_there_was_one_or_not() {
     let vm = Vm::new();
     replace_nvram(&vm.template, &vm.target).expect("made");
