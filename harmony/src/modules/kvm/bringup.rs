@@ -29,8 +29,8 @@ use super::libvirt::Libvirt;
 use super::nvram::ensure_nvram;
 use super::params::{DomainXmlParams, Firmware};
 use super::placement::Placement;
+use super::record::record_text;
 use super::types::VmConfig;
-use super::xml::record_text;
 
 /// Everything that is needed to make a VM, checked, and nothing done yet.
 pub(super) struct Planned {

@@ -8,6 +8,7 @@ use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
 use crate::domain::topology::virtualization::{
@@ -25,14 +26,14 @@ use super::types::{DiskConfig, MacAddress, SerialNumber, VmConfig};
 /// The XML namespace of the metadata element, which is called `vm`.
 pub const NAMESPACE: &str = "https://github.com/nationtech/harmony/xmlns/domain/1";
 
-/// The record of one domain.
+/// The record of one domain. `S` is the spec, or its JSON as it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct DomainRecord {
+pub struct DomainRecord<S = VirtualMachineSpec> {
     /// The version of harmony that made the domain.
     pub harmony: String,
     /// The spec that the domain was made from.
-    pub spec: VirtualMachineSpec,
+    pub spec: S,
     /// The SHA-256 of the spec as it is written here.
     pub spec_sha256: Sha256Digest,
     /// The SHA-256 of the image that the disk is backed by.
@@ -64,24 +65,20 @@ pub enum RecordError {
     Json(#[source] serde_json::Error),
 }
 
-impl DomainRecord {
-    /// The record of a domain that is made so.
-    ///
-    /// # Errors
-    /// [`KvmError::Internal`] when the spec cannot be serialised.
-    pub fn new(
-        config: &VmConfig,
-        params: &DomainXmlParams,
-        placement: &Placement,
-    ) -> Result<Self, KvmError> {
-        let spec = config.to_spec();
-        let json = serde_json::to_vec(&spec).map_err(|error| KvmError::Internal {
-            what: error.to_string(),
-        })?;
-        Ok(Self {
+/// The record of a domain that is made so, as JSON. The spec is written once, and hashed as it is written.
+///
+/// # Errors
+/// [`KvmError::Internal`] when the spec cannot be serialised.
+pub(super) fn record_text(
+    config: &VmConfig,
+    params: &DomainXmlParams,
+    placement: &Placement,
+) -> Result<String, KvmError> {
+    let written = to_raw_value(&config.to_spec()).and_then(|spec| {
+        serde_json::to_string(&DomainRecord {
             harmony: env!("CARGO_PKG_VERSION").to_owned(),
+            spec_sha256: Sha256Digest::of(spec.get().as_bytes()),
             spec,
-            spec_sha256: Sha256Digest::of(&json),
             image_sha256: placement.image_sha256,
             uuid: placement.uuid,
             serial: placement.serial.clone(),
@@ -94,8 +91,13 @@ impl DomainRecord {
             ssh_port: placement.ssh_port,
             disk_formats: placement.disks.iter().map(|disk| disk.format).collect(),
         })
-    }
+    });
+    written.map_err(|error| KvmError::Internal {
+        what: error.to_string(),
+    })
+}
 
+impl DomainRecord {
     /// The ports that are forwarded to the guest besides the one for SSH.
     pub fn forwards(&self) -> Vec<PortForward> {
         let cards = self.spec.networks.iter();

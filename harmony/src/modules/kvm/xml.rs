@@ -11,7 +11,7 @@ use super::error::KvmError;
 use super::firmware::FlashFormat;
 use super::params::{CpuModel, DomainXmlParams, Firmware, QemuGlobal};
 use super::placement::Placement;
-use super::record::{DomainRecord, NAMESPACE};
+use super::record::{NAMESPACE, record_text};
 use super::types::{SerialNumber, VmConfig};
 
 #[cfg(feature = "kvm")]
@@ -58,18 +58,6 @@ pub fn domain_xml(
         .children(qemu_command_line(&params.qemu_globals))
         .to_document()
         .map_err(|e| internal(e.to_string()))
-}
-
-/// The record in a VM's document, as its text.
-pub(super) fn record_text(
-    config: &VmConfig,
-    params: &DomainXmlParams,
-    placement: &Placement,
-) -> Result<String, KvmError> {
-    let record = DomainRecord::new(config, params, placement)?;
-    serde_json::to_string(&record).map_err(|error| KvmError::Internal {
-        what: error.to_string(),
-    })
 }
 
 /// libvirt's `<domain type>`.
