@@ -25,7 +25,7 @@ pub(super) struct HostCache {
 #[serde(deny_unknown_fields, default)]
 struct Content {
     /// By the emulator's path.
-    emulators: BTreeMap<PathBuf, (ProgramIdentity, EmulatorFact)>,
+    emulators: BTreeMap<PathBuf, (FileIdentity, EmulatorFact)>,
     kvm: Option<KeptProof>,
 }
 
@@ -34,25 +34,26 @@ struct Content {
 struct KeptProof {
     boot_id: String,
     emulator: PathBuf,
-    identity: ProgramIdentity,
+    identity: FileIdentity,
     proof: KvmProof,
 }
 
-/// What changes when a program is replaced.
+/// What changes when a file is changed or replaced. No program can set a change time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ProgramIdentity {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    changed_seconds: i64,
-    changed_nanoseconds: i64,
+pub(crate) struct FileIdentity {
+    pub(crate) device: u64,
+    pub(crate) inode: u64,
+    pub(crate) bytes: u64,
+    pub(crate) changed_seconds: i64,
+    pub(crate) changed_nanoseconds: i64,
 }
 
-impl ProgramIdentity {
-    fn of(program: &Path) -> Option<Self> {
-        let metadata = std::fs::metadata(program).ok()?;
-        Some(Self {
+impl FileIdentity {
+    /// Of a file that is there.
+    pub(crate) fn of(file: &Path) -> std::io::Result<Self> {
+        let metadata = std::fs::metadata(file)?;
+        Ok(Self {
             device: metadata.dev(),
             inode: metadata.ino(),
             bytes: metadata.len(),
@@ -96,7 +97,7 @@ impl HostCache {
     /// What this very program said the last time.
     pub(super) fn emulator(&self, program: &Path) -> Option<EmulatorFact> {
         let (identity, fact) = self.content.emulators.get(program)?;
-        (ProgramIdentity::of(program) == Some(*identity)).then(|| fact.clone())
+        (FileIdentity::of(program).ok() == Some(*identity)).then(|| fact.clone())
     }
 
     /// Keeps what a program says. One that is broken is asked again the next time: what it lacks, a
@@ -104,7 +105,7 @@ impl HostCache {
     pub(super) fn keep_emulator(&mut self, fact: &EmulatorFact) {
         match fact {
             EmulatorFact::Usable { path, .. } => {
-                if let Some(identity) = ProgramIdentity::of(path) {
+                if let Ok(identity) = FileIdentity::of(path) {
                     let kept = (identity, fact.clone());
                     self.content.emulators.insert(path.clone(), kept);
                 }
@@ -120,12 +121,12 @@ impl HostCache {
         let kept = self.content.kvm.as_ref()?;
         let same = Some(&kept.boot_id) == boot_id().as_ref()
             && kept.emulator == emulator
-            && Some(kept.identity) == ProgramIdentity::of(emulator);
+            && Some(kept.identity) == FileIdentity::of(emulator).ok();
         same.then(|| kept.proof.clone())
     }
 
     pub(super) fn keep_kvm(&mut self, emulator: &Path, proof: &KvmProof) {
-        let identity = ProgramIdentity::of(emulator);
+        let identity = FileIdentity::of(emulator).ok();
         self.content.kvm = boot_id()
             .zip(identity)
             .map(|(boot_id, identity)| KeptProof {

@@ -4,17 +4,15 @@
 //! needed: one that cannot be read or written only costs hashing again.
 
 use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::digest::Sha256Digest;
-use crate::modules::host::cache_directory;
+use crate::modules::host::{FileIdentity, cache_directory};
 
 /// A file that changed this recently may change again without a trace: time stamps are as coarse as the kernel's
 /// clock, 10 ms at most, and some file systems keep seconds.
@@ -33,55 +31,32 @@ pub fn known_digest(file: &Path) -> io::Result<Sha256Digest> {
     known_in(kept.as_deref(), file)
 }
 
-/// What changes when a file is changed or replaced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Look {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    changed_seconds: i64,
-    changed_nanoseconds: i64,
+/// Whether any change of the file after `now` would show.
+fn is_settled(file: &FileIdentity, now: SystemTime) -> bool {
+    let seconds = u64::try_from(file.changed_seconds).unwrap_or(u64::MAX);
+    let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    changed.is_some_and(|changed| {
+        now.duration_since(changed)
+            .is_ok_and(|since| since > SETTLED)
+    })
 }
 
-impl Look {
-    fn of(metadata: &Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            changed_seconds: metadata.ctime(),
-            changed_nanoseconds: metadata.ctime_nsec(),
-        }
-    }
-
-    /// Whether any change after `now` would show.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let seconds = u64::try_from(self.changed_seconds).unwrap_or(u64::MAX);
-        let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-        changed.is_some_and(|changed| {
-            now.duration_since(changed)
-                .is_ok_and(|since| since > SETTLED)
-        })
-    }
-}
-
-type Known = BTreeMap<PathBuf, (Look, Sha256Digest)>;
+type Known = BTreeMap<PathBuf, (FileIdentity, Sha256Digest)>;
 
 fn known_in(kept: Option<&Path>, file: &Path) -> io::Result<Sha256Digest> {
     let path = fs::canonicalize(file)?;
-    let before = Look::of(&fs::metadata(&path)?);
+    let before = FileIdentity::of(&path)?;
     let mut known = kept.map(load).unwrap_or_default();
     if let Some((look, digest)) = known.get(&path)
         && *look == before
     {
         return Ok(*digest);
     }
-    let settled = before.is_settled(SystemTime::now());
+    let settled = is_settled(&before, SystemTime::now());
     let digest = Sha256Digest::of_file(&path)?;
     if let Some(kept) = kept
         && settled
-        && Look::of(&fs::metadata(&path)?) == before
+        && FileIdentity::of(&path)? == before
     {
         known.insert(path, (before, digest));
         known.retain(|path, _| path.exists());
@@ -122,13 +97,13 @@ mod tests {
     use std::path::Path;
     use std::time::{Duration, SystemTime};
 
-    use super::{Known, Look, SETTLED, known_in, load, save};
+    use super::{FileIdentity, Known, SETTLED, is_settled, known_in, load, save};
     use crate::modules::image::Sha256Digest;
 
     /// What is kept says that `file`, as it looks now, has this digest.
     fn keep(kept: &Path, file: &Path, digest: Sha256Digest) {
         let path = fs::canonicalize(file).expect("there");
-        let look = Look::of(&fs::metadata(&path).expect("there"));
+        let look = FileIdentity::of(&path).expect("there");
         save(kept, &Known::from([(path, (look, digest))])).expect("written");
     }
 
@@ -143,7 +118,7 @@ mod tests {
 
         // Same size and name: the change time tells, which no program can set back.
         let (path, (look, digest)) = load(&kept).pop_first().expect("kept");
-        let earlier = Look {
+        let earlier = FileIdentity {
             changed_seconds: look.changed_seconds - 10,
             ..look
         };
@@ -157,7 +132,7 @@ mod tests {
         let now = SystemTime::now();
         let look = |changed: SystemTime| {
             let since = changed.duration_since(SystemTime::UNIX_EPOCH);
-            Look {
+            FileIdentity {
                 device: 1,
                 inode: 1,
                 bytes: 1,
@@ -173,7 +148,7 @@ mod tests {
             (now - SETTLED - 2 * second, true),
         ];
         for (changed, settled) in table {
-            assert_eq!(look(changed).is_settled(now), settled);
+            assert_eq!(is_settled(&look(changed), now), settled);
         }
 
         let dir = tempfile::tempdir().expect("a temporary directory");

@@ -148,8 +148,10 @@ pub async fn bring_up_fleet(
 ) -> Result<Fleet, ExecutorError> {
     check_distinct(devices)?;
     memory::check(host, devices).await?;
-    let cores = usize::try_from(host.facts().await.cpu.count).unwrap_or(1);
-    let at_once = concurrency.map_or(cores.max(1), NonZeroUsize::get);
+    let at_once = match concurrency {
+        Some(at_once) => at_once.get(),
+        None => cores(host).await,
+    };
     info!(devices = devices.len(), at_once, "bringing up");
     let (mut ready, mut failed) = (Vec::new(), Vec::new());
     let mut waiting = devices.iter().enumerate();
@@ -186,11 +188,10 @@ pub async fn destroy_fleet(
     host: &KvmVirtualMachineHost,
     names: &[String],
 ) -> Result<Vec<String>, ExecutorError> {
-    let cores = usize::try_from(host.facts().await.cpu.count).unwrap_or(1);
     let each = names
         .iter()
         .map(|name| async move { (name, host.destroy_vm(name).await) });
-    let removed = stream::iter(each).buffered(cores.max(1));
+    let removed = stream::iter(each).buffered(cores(host).await);
     let removed: Vec<_> = removed.collect().await;
     let (mut existed, mut failed) = (Vec::new(), Vec::new());
     for (name, outcome) in removed {
@@ -209,6 +210,12 @@ pub async fn destroy_fleet(
     }
     let count = names.len();
     Err(FleetError::NotRemoved { count, failed }.into())
+}
+
+/// How many guests are handled at a time unless the caller says otherwise.
+async fn cores(host: &KvmVirtualMachineHost) -> usize {
+    let count = host.facts().await.cpu.count;
+    usize::try_from(count).unwrap_or(1).max(1)
 }
 
 async fn indexed<T>(index: usize, outcome: impl Future<Output = T>) -> (usize, T) {

@@ -289,11 +289,7 @@ impl CheckpointStore {
 
     /// A directory in which a checkpoint is put together; removed when it is dropped.
     pub(super) fn begin(&self) -> Result<tempfile::TempDir, CheckpointError> {
-        let made = DirBuilder::new()
-            .recursive(true)
-            .mode(0o711)
-            .create(&self.root);
-        made.map_err(CheckpointError::io("make", &self.root))?;
+        self.make_root()?;
         tempfile::Builder::new()
             .prefix(".unfinished-")
             .permissions(fs::Permissions::from_mode(0o711))
