@@ -1,4 +1,4 @@
-//! The command line. It has two options, for which a parser of a few kilobytes will do.
+//! The command line. It has few options, for which a parser of a few kilobytes will do.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,12 +9,13 @@ use lexopt::{Arg, Parser};
 pub const HELP: &str = "\
 Runs the containers that this device's desired state in NATS asks for, and reports on them.
 
-Usage: iot-agent-v0 --config PATH [--check]
+Usage: iot-agent-v0 --config PATH [--check | --await-config]
 
-  --config PATH  the configuration file (TOML)
-  --check        check the configuration and exit: 0 when it is valid, 2 when not
-  -h, --help     print this
-  -V, --version  print the version
+  --config PATH   the configuration file (TOML)
+  --check         check the configuration and exit: 0 when it is valid, 2 when not
+  --await-config  wait while there is no such file; its directory has to exist
+  -h, --help      print this
+  -V, --version   print the version
 ";
 
 /// What is asked for.
@@ -24,13 +25,24 @@ pub enum Request {
     Agent {
         /// The configuration file.
         config: PathBuf,
-        /// Whether it is only checked.
-        check: bool,
+        /// What is done with it.
+        purpose: Purpose,
     },
     /// Print [`HELP`].
     Help,
     /// Print the version.
     Version,
+}
+
+/// What is done with a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Run.
+    Run,
+    /// Run, as soon as it is there.
+    AwaitAndRun,
+    /// Only check it.
+    Check,
 }
 
 /// A command line that is not understood.
@@ -39,6 +51,9 @@ pub enum UsageError {
     /// There is no configuration.
     #[error("--config is missing (expected --config PATH)")]
     NoConfig,
+    /// What is only checked has to be there.
+    #[error("--check and --await-config exclude each other (expected one of them at most)")]
+    CheckAndAwait,
     /// An argument is unknown, or its value is missing or not wanted.
     #[error("the command line is not understood (--help prints what is)")]
     Argument(#[from] lexopt::Error),
@@ -51,23 +66,30 @@ pub enum UsageError {
 /// [`UsageError`]: they are not understood.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
     let mut parser = Parser::from_args(arguments);
-    let (mut config, mut check) = (None, false);
+    let (mut config, mut check, mut wait) = (None, false, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Arg::Long("check") => check = true,
+            Arg::Long("await-config") => wait = true,
             Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Request::Version),
             unknown => return Err(unknown.unexpected().into()),
         }
     }
     let config = config.ok_or(UsageError::NoConfig)?;
-    Ok(Request::Agent { config, check })
+    let purpose = match (check, wait) {
+        (false, false) => Purpose::Run,
+        (false, true) => Purpose::AwaitAndRun,
+        (true, false) => Purpose::Check,
+        (true, true) => return Err(UsageError::CheckAndAwait),
+    };
+    Ok(Request::Agent { config, purpose })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Request, UsageError, parse};
+    use super::{Purpose, Request, UsageError, parse};
     use crate::error::chain;
 
     fn parsed(line: &str) -> Result<Request, UsageError> {
@@ -76,14 +98,18 @@ mod tests {
 
     #[test]
     fn what_is_understood() {
-        let agent = |config: &str, check| Request::Agent {
+        let agent = |config: &str, purpose| Request::Agent {
             config: config.into(),
-            check,
+            purpose,
         };
         let cases = [
-            ("--config a.toml", agent("a.toml", false)),
-            ("--config=a.toml --check", agent("a.toml", true)),
-            ("--check --config --check", agent("--check", true)),
+            ("--config a.toml", agent("a.toml", Purpose::Run)),
+            ("--config=a.toml --check", agent("a.toml", Purpose::Check)),
+            ("--check --config --check", agent("--check", Purpose::Check)),
+            (
+                "--await-config --config a",
+                agent("a", Purpose::AwaitAndRun),
+            ),
             ("--help", Request::Help),
             ("--config a -h", Request::Help),
             ("-V", Request::Version),
@@ -102,6 +128,8 @@ mod tests {
             assert!(matches!(error, UsageError::NoConfig), "{line}");
             assert_eq!(chain(&error), no_config);
         }
+        let error = parsed("--config a --await-config --check").unwrap_err();
+        assert!(matches!(error, UsageError::CheckAndAwait), "{error:?}");
         let cases = [
             ("--config", "missing argument for option '--config'"),
             ("--config a b", "unexpected argument \"b\""),

@@ -14,6 +14,7 @@
 
 mod agent;
 mod args;
+mod await_file;
 mod config;
 mod connection;
 mod desired;
@@ -35,7 +36,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::args::Request;
+use crate::args::{Purpose, Request};
 use crate::error::chain;
 
 /// What `--version` prints.
@@ -48,20 +49,27 @@ const DEFAULT_FILTER: &str = "info,async_nats=warn";
 const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
-    let (config, check) = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Request::Agent { config, check }) => (config, check),
+    let (config, purpose) = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Agent { config, purpose }) => (config, purpose),
         Ok(Request::Help) => return print(args::HELP),
         Ok(Request::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
+    if purpose != Purpose::Check {
+        log_to_stderr();
+    }
+    if purpose == Purpose::AwaitAndRun
+        && let Err(error) = await_file::await_file(&config)
+    {
+        return fail(&error, EXIT_CONFIG);
+    }
     let config = match config::load(&config) {
         Ok(config) => config,
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
-    if check {
+    if purpose == Purpose::Check {
         return ExitCode::SUCCESS;
     }
-    log_to_stderr();
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

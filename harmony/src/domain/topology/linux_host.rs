@@ -159,8 +159,9 @@ pub trait LinuxHost: Topology {
     /// Installs the packages that are missing.
     async fn ensure_packages(&self, names: &[&str]) -> Result<Change, ExecutorError>;
 
-    /// Makes a file have this content, owner and mode; compared by content hash, replaced atomically.
-    async fn ensure_file(&self, file: &HostFile) -> Result<Change, ExecutorError>;
+    /// Makes files have these contents, owners and modes; each compared by content hash and replaced atomically, in
+    /// their order. Returns what was done to each.
+    async fn ensure_files(&self, files: &[HostFile]) -> Result<Vec<Change>, ExecutorError>;
 
     /// Makes a system user exist.
     async fn ensure_user(&self, user: &HostUser) -> Result<Change, ExecutorError>;

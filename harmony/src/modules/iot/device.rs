@@ -82,7 +82,8 @@ pub struct ProvisionIotAgentScore {
     pub installed: bool,
 }
 
-/// A Linux host should have all that the IoT agent needs, and the agent, but run none: what devices have in common.
+/// A Linux host should have all that the IoT agent needs, and the agent, which waits for a configuration: what devices
+/// have in common.
 #[derive(Debug, Clone)]
 pub struct InstallIotAgentScore {
     /// The agent's program on this machine.
@@ -123,11 +124,11 @@ impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
         check_machine(&facts, self.architecture, &host.name())?;
         let mut steps = Steps::default();
         install(host, &mut steps).await?;
+        run_podman_once(host).await?;
         let registries = root_file(REGISTRIES_FILE, documents::registries(&[])?, 0o644);
-        for file in [program_file(program), unit_file(), registries] {
-            steps.file(host, &file).await?;
-        }
-        steps.done(AGENT_UNIT, ensure_enabled(host).await?);
+        let files = [program_file(program), unit_file(), registries];
+        let [program, unit, _] = steps.files(host, files).await?;
+        steps.unit(host, program.or(unit)).await?;
         steps.settle(host).await?;
         Ok(Outcome {
             change: steps.change,
@@ -156,7 +157,18 @@ struct ProvisionIotAgent {
 #[async_trait]
 impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
     async fn execute(&self, _: &Inventory, host: &T) -> Result<Outcome, ExecutorError> {
-        let score = &self.score;
+        self.score.apply(host, None).await
+    }
+}
+
+impl ProvisionIotAgentScore {
+    /// What [`execute`](Interpret::execute) does, for a host whose facts may be known already.
+    pub(super) async fn apply<T: LinuxHost>(
+        &self,
+        host: &T,
+        known: Option<&LinuxFacts>,
+    ) -> Result<Outcome, ExecutorError> {
+        let score = self;
         let program = read_program(&score.agent_binary, score.architecture).await?;
         // Checks each text; what a loopback becomes is only known from the host.
         guest_view_of_registries(&score.insecure_registries, Some(Ipv4Addr::UNSPECIFIED))?;
@@ -164,31 +176,36 @@ impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
         if !score.installed {
             host.wait_first_boot().await?;
         }
-        let facts = host.facts().await?;
-        let config = config_file(score, &facts, &host.name())?;
-        let mut steps = Steps::default();
-        let (program, unit) = (program_file(program), unit_file());
-        let mut restart = Change::Unchanged;
-        if !score.installed {
-            install(host, &mut steps).await?;
-            restart = restart.or(steps.file(host, &program).await?);
-            restart = restart.or(steps.file(host, &unit).await?);
-        }
-        // What is installed names none.
-        if !score.installed || !score.insecure_registries.is_empty() {
-            let registries = registries_file(score, &facts)?;
-            steps.file(host, &registries).await?;
-        }
-        restart = restart.or(steps.file(host, &config).await?);
-        let stamp = stamp(&[&program, &config, &unit]);
-        let service = HostUnit {
-            name: AGENT_UNIT.to_owned(),
-            restart: restart == Change::Changed || !is_stamped(host, &stamp).await?,
+        let facts = match known {
+            Some(facts) => facts,
+            None => &host.facts().await?,
         };
-        steps.done(AGENT_UNIT, host.ensure_unit(&service).await?);
+        let config = config_file(score, facts, &host.name())?;
+        let (program, unit) = (program_file(program), unit_file());
+        let stamp = stamp(&[&program, &config, &unit]);
         // Nobody else may read it: it would let a guess at the credentials be checked.
         let stamp = root_file(STAMP_FILE, stamp.into_bytes(), 0o600);
-        host.ensure_file(&stamp).await?;
+        let mut steps = Steps::default();
+        if score.installed {
+            // The agent is there and waits for its configuration, which therefore comes last.
+            if !score.insecure_registries.is_empty() {
+                let registries = registries_file(score, facts)?;
+                steps.files(host, [registries, stamp, config]).await?;
+            } else {
+                steps.files(host, [stamp, config]).await?;
+            }
+        } else {
+            install(host, &mut steps).await?;
+            let is_stamped = is_stamped(host, &stamp).await?;
+            let files = [program, unit, registries_file(score, facts)?, config];
+            let [program, unit, _, config] = steps.files(host, files).await?;
+            let mut restart = program.or(unit).or(config);
+            if !is_stamped {
+                restart = Change::Changed;
+            }
+            steps.unit(host, restart).await?;
+            host.ensure_files(&[stamp]).await?;
+        }
         steps.settle(host).await?;
         Ok(Outcome {
             change: steps.change,
@@ -256,14 +273,29 @@ impl Steps {
         self.change = self.change.or(change);
     }
 
-    async fn file<T: LinuxHost>(
+    /// Small files go in one command.
+    async fn files<T: LinuxHost, const N: usize>(
         &mut self,
         host: &T,
-        file: &HostFile,
-    ) -> Result<Change, ExecutorError> {
-        let change = host.ensure_file(file).await?;
-        self.done(&file.path, change);
-        Ok(change)
+        files: [HostFile; N],
+    ) -> Result<[Change; N], ExecutorError> {
+        let changes = host.ensure_files(&files).await?;
+        let mut each = [Change::Unchanged; N];
+        for ((file, change), each) in files.iter().zip(changes).zip(&mut each) {
+            self.done(&file.path, change);
+            *each = change;
+        }
+        Ok(each)
+    }
+
+    /// The agent runs, and with what it reads now.
+    async fn unit<T: LinuxHost>(&mut self, host: &T, read: Change) -> Result<(), ExecutorError> {
+        let service = HostUnit {
+            name: AGENT_UNIT.to_owned(),
+            restart: read == Change::Changed,
+        };
+        self.done(AGENT_UNIT, host.ensure_unit(&service).await?);
+        Ok(())
     }
 
     /// What was just installed survives a power cut from here on.
@@ -356,10 +388,10 @@ fn hex(contents: &[&[u8]]) -> String {
 }
 
 /// Whether the service was last started with these files.
-async fn is_stamped<T: LinuxHost>(host: &T, stamp: &str) -> Result<bool, ExecutorError> {
+async fn is_stamped<T: LinuxHost>(host: &T, stamp: &HostFile) -> Result<bool, ExecutorError> {
     // An absent stamp is an empty one.
     let read = HostCommand::new("cat").arg(STAMP_FILE).as_root();
-    Ok(host.run(&read, &[]).await?.stdout == stamp)
+    Ok(host.run(&read, &[]).await?.stdout.as_bytes() == stamp.content)
 }
 
 fn agent_user() -> HostUser {
@@ -370,8 +402,11 @@ fn agent_user() -> HostUser {
     }
 }
 
-/// Has the agent's own service manager listen for Podman's clients, from each boot on.
-async fn ensure_podman_socket<T: LinuxHost>(host: &T) -> Result<Change, ExecutorError> {
+/// A program that runs as the agent's user, with what it needs to find that user's service manager.
+async fn as_agent_user<T: LinuxHost>(
+    host: &T,
+    program: &str,
+) -> Result<HostCommand, ExecutorError> {
     let id = HostCommand::new("id").args(["-u", AGENT_USER]);
     let output = run(host, "ask for the user id of iot-agent", id).await?;
     let uid = output.trim();
@@ -382,14 +417,27 @@ async fn ensure_podman_socket<T: LinuxHost>(host: &T) -> Result<Change, Executor
         }
         .into());
     }
+    let runtime = format!("XDG_RUNTIME_DIR=/run/user/{uid}");
+    let bus = format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{uid}/bus");
+    Ok(HostCommand::new("runuser")
+        .args(["-u", AGENT_USER, "--", "env", "-C", AGENT_HOME])
+        .args([&runtime, &bus, program])
+        .as_root())
+}
+
+/// Podman's first run makes its storage and its name space, which takes an emulated guest 3 s more than the next run.
+async fn run_podman_once<T: LinuxHost>(host: &T) -> Result<(), ExecutorError> {
+    let podman = as_agent_user(host, "podman").await?.args(["ps", "--quiet"]);
+    run(host, "run podman as iot-agent", podman).await?;
+    Ok(())
+}
+
+/// Has the agent's own service manager listen for Podman's clients, from each boot on.
+async fn ensure_podman_socket<T: LinuxHost>(host: &T) -> Result<Change, ExecutorError> {
+    let as_agent = as_agent_user(host, "systemctl").await?;
     let systemctl = |args: &[&str]| {
-        HostCommand::new("runuser")
-            .args(["-u", AGENT_USER, "--", "env"])
-            .arg(format!("XDG_RUNTIME_DIR=/run/user/{uid}"))
-            .args(["systemctl", "--user"])
-            .args(args.iter().copied())
-            .arg("podman.socket")
-            .as_root()
+        let command = as_agent.clone().arg("--user");
+        command.args(args.iter().copied()).arg("podman.socket")
     };
     let mut ready = true;
     for question in ["is-enabled", "is-active"] {
@@ -401,23 +449,6 @@ async fn ensure_podman_socket<T: LinuxHost>(host: &T) -> Result<Change, Executor
     }
     let enable = systemctl(&["enable", "--now"]);
     run(host, "enable podman.socket of iot-agent", enable).await?;
-    Ok(Change::Changed)
-}
-
-/// Has the agent start at each boot, and not now. systemd reads all its units for that, which takes an emulated guest
-/// seconds.
-async fn ensure_enabled<T: LinuxHost>(host: &T) -> Result<Change, ExecutorError> {
-    let systemctl = |action| HostCommand::new("systemctl").args([action, AGENT_UNIT]);
-    let asked = host.run(&systemctl("is-enabled"), &[]).await?;
-    if asked.status == 0 {
-        return Ok(Change::Unchanged);
-    }
-    run(
-        host,
-        "enable iot-agent.service",
-        systemctl("enable").as_root(),
-    )
-    .await?;
     Ok(Change::Changed)
 }
 

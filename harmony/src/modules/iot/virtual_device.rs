@@ -16,7 +16,6 @@ use tracing::{Instrument, info, info_span};
 use crate::domain::error::{ErrorKind, ExecutorError, HintedError};
 use crate::domain::interpret::{Change, Interpret, Outcome};
 use crate::domain::inventory::Inventory;
-use crate::domain::score::Score;
 use crate::domain::topology::Topology;
 use crate::domain::topology::linux_host::{LinuxFacts, LinuxHost};
 use crate::domain::topology::virtualization::{
@@ -184,7 +183,6 @@ async fn bring_up_in_span(
     let name = device.spec.name.as_str();
     let run = Run {
         host,
-        inventory,
         device,
         login: Login::of(&device.spec, &device.keys)?,
     };
@@ -235,7 +233,6 @@ async fn bring_up_in_span(
 
 struct Run<'a> {
     host: &'a KvmVirtualMachineHost,
-    inventory: &'a Inventory,
     device: &'a VirtualDevice,
     login: Login,
 }
@@ -313,9 +310,10 @@ impl Run<'_> {
         let guest = self.host.guest(self.name()).await?;
         let ready = guest.ensure_ready();
         while_running(self.host, self.name(), "the guest's network", ready).await?;
-        let configured = self.configure(&guest, true);
+        let facts = guest.facts().await?;
+        let configured = self.configure(&guest, &facts, true);
         let address = self.host.wait_for_address(self.name(), bound);
-        let (outcome, address, facts) = tokio::try_join!(configured, address, guest.facts())?;
+        let (outcome, address) = tokio::try_join!(configured, address)?;
         Ok(Configured {
             address,
             facts,
@@ -334,10 +332,11 @@ impl Run<'_> {
         guest.ensure_ready().await?;
         let facts = guest.facts().await?;
         stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
+        let outcome = self.configure(&guest, &facts, false).await?;
         Ok(Configured {
             address,
             facts,
-            outcome: self.configure(&guest, false).await?,
+            outcome,
         })
     }
 
@@ -345,6 +344,7 @@ impl Run<'_> {
     async fn configure<H: LinuxHost>(
         &self,
         guest: &H,
+        facts: &LinuxFacts,
         installed: bool,
     ) -> Result<Outcome, ExecutorError> {
         let agent = ProvisionIotAgentScore {
@@ -354,8 +354,7 @@ impl Run<'_> {
             insecure_registries: self.device.insecure_registries.clone(),
             installed,
         };
-        let interpret = Score::<H>::create_interpret(&agent);
-        let run = interpret.execute(self.inventory, guest);
+        let run = agent.apply(guest, Some(facts));
         while_running(self.host, self.name(), "the agent's installation", run).await
     }
 }

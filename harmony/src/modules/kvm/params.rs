@@ -90,6 +90,8 @@ pub struct DomainXmlParams {
     pub translation_cache_mib: Option<u64>,
     /// The firmware.
     pub firmware: Firmware,
+    /// How long the firmware waits for a key to its menu, in milliseconds; its default when none.
+    pub boot_menu_wait_ms: Option<u16>,
     /// The first serial port.
     pub serial_port: SerialPort,
     /// Empty PCIe root ports.
@@ -130,6 +132,7 @@ impl DomainXmlParams {
         resolution.clock(arch);
         let translation_cache_mib = resolution.translation_cache(accelerator, host);
         let firmware = resolution.firmware(config, host, &machine);
+        let boot_menu_wait_ms = resolution.boot_menu_wait(arch);
         let serial_port = resolution.serial_port(arch, config.console());
         resolution.bounds(config, host, capabilities);
         let share_drivers = resolution.shares(config.shares(), host);
@@ -157,6 +160,7 @@ impl DomainXmlParams {
             gic,
             translation_cache_mib,
             firmware: firmware?,
+            boot_menu_wait_ms,
             serial_port,
             spare_root_ports,
             share_drivers,

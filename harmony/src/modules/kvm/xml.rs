@@ -120,7 +120,12 @@ fn os(config: &VmConfig, params: &DomainXmlParams, placement: &Placement) -> Ele
             .child(Element::text("cmdline", kernel.arguments.join(" "))),
         _ => os,
     };
-    os.child(Element::new("smbios").attr("mode", "sysinfo"))
+    os.children(params.boot_menu_wait_ms.map(|milliseconds| {
+        Element::new("bootmenu")
+            .attr("enable", "yes")
+            .attr_of("timeout", milliseconds)
+    }))
+    .child(Element::new("smbios").attr("mode", "sysinfo"))
 }
 
 /// The format where it is not libvirt's default: its schema before 9.2 knows no other.

@@ -14,7 +14,8 @@ const FACTS: Script = Script {
     name: "read-facts",
     text: "set -eu
 uname -m
-cat /proc/sys/kernel/random/boot_id
+read -r boot_id </proc/sys/kernel/random/boot_id
+echo \"$boot_id\"
 ip -4 -j route show default
 ",
 };

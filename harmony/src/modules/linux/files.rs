@@ -25,62 +25,94 @@ fi
 "#,
 };
 
-/// Makes `$2`/… (the file `$1`) of standard input, which must have hash `$3`, with owner `$4` and
-/// mode `$5`, and prints what it did. Nobody but root can read it before it is complete; it is on disk before it is in
-/// place. Standard input is left alone when there is nothing to do.
+/// Makes files of standard input, one after the other, and prints a line for each: what it did. Six parameters a file:
+/// path, directory, hash, owner, mode, and how many bytes are its. Nobody but root can read a file before it is
+/// complete; it is on disk before it is in place.
 const UPLOAD: Script = Script {
-    name: "upload-file",
+    name: "upload-files",
     text: r#"set -eu
-if [ -f "$1" ] && [ ! -L "$1" ]; then
-  hash=$(sha256sum <"$1")
-  if [ "$(stat -c '%U:%G %a' -- "$1") ${hash%% *}" = "$4 $5 $3" ]; then echo unchanged; exit; fi
-elif [ -e "$1" ] && [ ! -L "$1" ]; then
-  echo other
-  exit
-fi
 umask 022
-mkdir -p -- "$2"
-umask 077
-new=$(mktemp -- "$2/.harmony-XXXXXXXXXX")
-trap 'rm -f -- "$new"' EXIT
+new=
+trap '[ -z "$new" ] || rm -f -- "$new"' EXIT
 trap 'exit 1' HUP INT TERM
-cat >"$new"
-hash=$(sha256sum <"$new")
-if [ "${hash%% *}" != "$3" ]; then
-  echo "arrived with sha256 ${hash%% *} (expected $3)" >&2
-  exit 1
-fi
-chown -- "$4" "$new"
-chmod -- "$5" "$new"
-sync -- "$new"
-mv -fT -- "$new" "$1"
-sync -- "$2"
-trap - EXIT
-echo written
+while [ $# -gt 0 ]; do
+  path=$1 directory=$2 hash=$3 owner=$4 mode=$5 size=$6
+  shift 6
+  done=written
+  if [ -f "$path" ] && [ ! -L "$path" ]; then
+    found=$(sha256sum <"$path")
+    if [ "$(stat -c '%U:%G %a' -- "$path") ${found%% *}" = "$owner $mode $hash" ]; then done=unchanged; fi
+  elif [ -e "$path" ] && [ ! -L "$path" ]; then
+    done=other
+  fi
+  if [ "$done" != written ]; then
+    head -c "$size" >/dev/null
+    echo "$done"
+    continue
+  fi
+  [ -d "$directory" ] || mkdir -p -- "$directory"
+  new=$(mktemp -- "$directory/.harmony-XXXXXXXXXX")
+  head -c "$size" >"$new"
+  found=$(sha256sum <"$new")
+  if [ "${found%% *}" != "$hash" ]; then
+    echo "$path arrived with sha256 ${found%% *} (expected $hash)" >&2
+    exit 1
+  fi
+  chown -- "$owner" "$new"
+  chmod -- "$mode" "$new"
+  sync -- "$new"
+  mv -fT -- "$new" "$path"
+  new=
+  sync -- "$directory"
+  echo written
+done
 "#,
 };
 
 /// A file that is larger is asked for before it is sent, in bytes.
 const ASK_FIRST: usize = 64 << 10;
 
-pub(super) async fn ensure(host: &dyn Shell, file: &HostFile) -> Result<Change, ExecutorError> {
-    let directory = check(file)?;
-    let wanted = Regular {
-        owner: file.owner.clone(),
-        mode: file.mode,
-        sha256: sha256(&file.content),
-    };
-    if file.content.len() > ASK_FIRST {
-        let found = parse(&host.expect_script(&PROBE, &[&file.path]).await?)?;
-        if found == Found::Regular(wanted.clone()) {
-            return Ok(Change::Unchanged);
-        }
+/// Ensures files in their order, with one command for all that may have to be sent.
+pub(super) async fn ensure(
+    host: &dyn Shell,
+    files: &[HostFile],
+) -> Result<Vec<Change>, ExecutorError> {
+    let mut wanted = Vec::with_capacity(files.len());
+    for file in files {
+        wanted.push((file, check(file)?, Regular::of(file)));
     }
-    let mode = format!("{:o}", wanted.mode);
-    let parameters = [&file.path, directory, &wanted.sha256, &wanted.owner, &mode];
+    let mut changes = vec![Change::Unchanged; files.len()];
+    let (mut parameters, mut input, mut sent) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, (file, directory, regular)) in wanted.iter().enumerate() {
+        if file.content.len() > ASK_FIRST {
+            let found = parse(&host.expect_script(&PROBE, &[&file.path]).await?)?;
+            if found == Found::Regular(regular.clone()) {
+                continue;
+            }
+        }
+        let (mode, size) = (format!("{:o}", regular.mode), file.content.len());
+        parameters.extend([file.path.clone(), (*directory).to_owned()]);
+        parameters.extend([regular.sha256.clone(), regular.owner.clone(), mode]);
+        parameters.push(size.to_string());
+        input.extend_from_slice(&file.content);
+        sent.push((place, *file, regular));
+    }
+    if sent.is_empty() {
+        return Ok(changes);
+    }
+    let parameters: Vec<&str> = parameters.iter().map(String::as_str).collect();
     let upload = UPLOAD.command(&parameters).as_root();
-    let done = host.expect(&upload, &file.content).await?;
-    match done.trim() {
+    let said = host.expect(&upload, &input).await?;
+    let mut lines = said.lines();
+    for (place, file, regular) in sent {
+        changes[place] = outcome(lines.next().unwrap_or_default(), file, regular)?;
+    }
+    Ok(changes)
+}
+
+/// What a line of [`UPLOAD`] says of a file.
+fn outcome(said: &str, file: &HostFile, wanted: &Regular) -> Result<Change, LinuxError> {
+    match said {
         "unchanged" => Ok(Change::Unchanged),
         "written" => {
             let (path, bytes) = (&file.path, file.content.len());
@@ -89,14 +121,12 @@ pub(super) async fn ensure(host: &dyn Shell, file: &HostFile) -> Result<Change, 
         }
         "other" => Err(LinuxError::NotARegularFile {
             path: file.path.clone(),
-        }
-        .into()),
+        }),
         said => Err(LinuxError::UnexpectedOutput {
             command: UPLOAD.name,
             output: said.chars().take(200).collect(),
             expected: "unchanged, written or other",
-        }
-        .into()),
+        }),
     }
 }
 
@@ -115,6 +145,16 @@ struct Regular {
     owner: String,
     mode: u32,
     sha256: String,
+}
+
+impl Regular {
+    fn of(file: &HostFile) -> Self {
+        Self {
+            owner: file.owner.clone(),
+            mode: file.mode,
+            sha256: sha256(&file.content),
+        }
+    }
 }
 
 fn parse(probed: &str) -> Result<Found, LinuxError> {

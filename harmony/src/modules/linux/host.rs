@@ -33,8 +33,8 @@ impl<T: Shell + Topology> LinuxHost for T {
         packages::ensure(self, names).await
     }
 
-    async fn ensure_file(&self, file: &HostFile) -> Result<Change, ExecutorError> {
-        files::ensure(self, file).await
+    async fn ensure_files(&self, files: &[HostFile]) -> Result<Vec<Change>, ExecutorError> {
+        files::ensure(self, files).await
     }
 
     async fn ensure_user(&self, user: &HostUser) -> Result<Change, ExecutorError> {

@@ -343,7 +343,11 @@ async fn files_are_written_once_and_whole() {
         mode: 0o640,
     };
     let start = Instant::now();
-    let ensure = async |file: &HostFile| host.ensure_file(file).await.expect("ensured");
+    let ensure_all = async |files: &[HostFile]| host.ensure_files(files).await;
+    let ensure = async |file: &HostFile| {
+        let changes = ensure_all(std::slice::from_ref(file)).await;
+        changes.expect("ensured")[0]
+    };
     assert_eq!(ensure(&file).await, Change::Changed);
     assert!(
         start.elapsed() < Duration::from_secs(15),
@@ -395,8 +399,30 @@ async fn files_are_written_once_and_whole() {
         1
     );
 
+    // Several go in one command, each with what is its own, whatever became of the one before.
+    let named = |name: &str, content: &[u8]| HostFile {
+        path: lab.path(name).to_string_lossy().into_owned(),
+        content: content.to_vec(),
+        ..file.clone()
+    };
+    let three = [
+        named("made/a", b"one\n"),
+        file.clone(),
+        named("made/deep/b", b"\0two"),
+    ];
+    let changes = ensure_all(&three).await.expect("ensured");
+    let [new, same] = [Change::Changed, Change::Unchanged];
+    assert_eq!(changes, [new, same, new]);
+    assert_eq!(ensure_all(&three).await.expect("ensured"), [same; 3]);
+    for file in &three {
+        assert_eq!(fs::read(&file.path).expect("there"), file.content);
+    }
+    fs::remove_file(&three[0].path).expect("ours");
+    fs::remove_dir_all(lab.path("made/deep")).expect("ours");
+    assert_eq!(ensure_all(&[]).await.expect("nothing to do"), []);
+
     file.path = lab.path("made").to_string_lossy().into_owned();
-    let error = host.ensure_file(&file).await.expect_err("a directory");
+    let error = ensure_all(&[file.clone()]).await.expect_err("a directory");
     assert!(
         matches!(
             error.downcast_ref(),
@@ -406,7 +432,7 @@ async fn files_are_written_once_and_whole() {
     );
     file.path = lab.path("made/other").to_string_lossy().into_owned();
     file.owner = "harmony-test-nobody:root".to_owned();
-    let error = host.ensure_file(&file).await.expect_err("no such user");
+    let error = ensure_all(&[file]).await.expect_err("no such user");
     assert!(
         matches!(
             error.downcast_ref(),

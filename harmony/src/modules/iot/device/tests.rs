@@ -114,9 +114,12 @@ impl LinuxHost for Paper {
         self.call("packages");
         Ok(self.has("packages", names.join(" ").as_bytes()))
     }
-    async fn ensure_file(&self, file: &HostFile) -> Result<Change, ExecutorError> {
-        self.call(format!("{} {} {:o}", file.path, file.owner, file.mode));
-        Ok(self.has(&file.path, &file.content))
+    async fn ensure_files(&self, files: &[HostFile]) -> Result<Vec<Change>, ExecutorError> {
+        let each = files.iter().map(|file| {
+            self.call(format!("{} {} {:o}", file.path, file.owner, file.mode));
+            self.has(&file.path, &file.content)
+        });
+        Ok(each.collect())
     }
     async fn ensure_user(&self, user: &HostUser) -> Result<Change, ExecutorError> {
         self.call(format!("user {} {}", user.name, user.home));
@@ -157,7 +160,8 @@ async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_a
     let first = score("nats://127.0.0.1:4222");
     let outcome = execute(&first, &host).await.expect("provisioned");
     assert_eq!(outcome.change, Change::Changed);
-    let runuser = "runuser -u iot-agent -- env XDG_RUNTIME_DIR=/run/user/990 systemctl --user";
+    let runuser = "runuser -u iot-agent -- env -C /var/lib/iot-agent \
+                   XDG_RUNTIME_DIR=/run/user/990 DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/990/bus systemctl --user";
     let enable = format!("{runuser} enable --now podman.socket");
     let questions = [
         format!("{runuser} is-enabled --quiet podman.socket"),
@@ -172,13 +176,11 @@ async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_a
         calls.push("id -u iot-agent");
         calls.extend(questions.iter().map(String::as_str));
         calls.extend(between);
+        calls.push("cat /var/lib/harmony/iot-agent.applied");
         calls.push("/usr/local/bin/iot-agent-v0 root:root 755");
         calls.push("/etc/systemd/system/iot-agent.service root:root 644");
         calls.push("/etc/containers/registries.conf.d/50-harmony.conf root:root 644");
         calls.push("/etc/iot-agent/config.toml root:iot-agent 640");
-        if !restart {
-            calls.push("cat /var/lib/harmony/iot-agent.applied");
-        }
         calls.push(match restart {
             true => "unit iot-agent.service restart=true",
             false => "unit iot-agent.service restart=false",
@@ -225,7 +227,7 @@ async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_a
 }
 
 #[tokio::test]
-async fn what_devices_have_in_common_is_installed_once_and_runs_nothing() {
+async fn what_devices_have_in_common_is_installed_once_and_waits() {
     let host = Paper::new(std::env::consts::ARCH);
     let device = score("nats://127.0.0.1:4222");
     let common = InstallIotAgentScore {
@@ -240,8 +242,13 @@ async fn what_devices_have_in_common_is_installed_once_and_runs_nothing() {
         .expect("installed");
     let calls = host.calls();
     let touches = |what: &str| calls.iter().any(|call| call.contains(what));
-    assert!(touches(AGENT_BINARY) && touches("packages") && touches("sync"));
-    assert!(!touches("config.toml") && !touches("unit "), "{calls:?}");
+    assert!(
+        touches(AGENT_BINARY) && touches("packages") && touches("podman ps") && touches("sync")
+    );
+    assert!(
+        touches("unit iot-agent.service") && !touches("config.toml"),
+        "{calls:?}"
+    );
 
     // Its fork gets what is its own, and nothing else.
     let fork = ProvisionIotAgentScore {
@@ -252,9 +259,8 @@ async fn what_devices_have_in_common_is_installed_once_and_runs_nothing() {
     assert_eq!(
         host.calls(),
         [
-            "/etc/iot-agent/config.toml root:iot-agent 640",
-            "unit iot-agent.service restart=true",
             "/var/lib/harmony/iot-agent.applied root:root 600",
+            "/etc/iot-agent/config.toml root:iot-agent 640",
             "sync"
         ]
     );

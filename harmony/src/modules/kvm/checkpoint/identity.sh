@@ -16,19 +16,17 @@ fi
 
 date -u -s "@$now" >/dev/null
 
-old=$(hostname)
-hostname "$hostname"
-echo "$hostname" >/etc/hostname
-chmod 644 /etc/hostname
-if [ -e /etc/hosts ] && grep -qwF -- "$old" /etc/hosts; then
+# Most of this is done by the shell itself: the first run of a program costs an emulated guest much more than the next.
+read -r old </proc/sys/kernel/hostname
+echo "$hostname" >/proc/sys/kernel/hostname
+(umask 022 && echo "$hostname" >/etc/hostname)
+if [ -e /etc/hosts ]; then
   sed -i "s/\(^\|[[:space:]]\)$old\([[:space:]]\|\$\)/\1$hostname\2/g" /etc/hosts
 fi
 
 # The same inode, for those who have it mounted or linked.
-old_machine_id=$(cat /etc/machine-id)
-chmod u+w /etc/machine-id
+read -r old_machine_id </etc/machine-id || old_machine_id=
 echo "$machine_id" >/etc/machine-id
-chmod 444 /etc/machine-id
 if [ -f /var/lib/dbus/machine-id ] && [ ! -L /var/lib/dbus/machine-id ]; then
   echo "$machine_id" >/var/lib/dbus/machine-id
 fi
@@ -42,14 +40,15 @@ done
 
 rm -f /etc/ssh/ssh_host_*
 printf '%s\n' "$host_key" >/etc/ssh/ssh_host_ed25519_key
-printf '%s\n' "$host_key_public" >/etc/ssh/ssh_host_ed25519_key.pub
-chmod 644 /etc/ssh/ssh_host_ed25519_key.pub
+(umask 022 && printf '%s\n' "$host_key_public" >/etc/ssh/ssh_host_ed25519_key.pub)
 
 for pair in $macs; do
   was=${pair%=*} is=${pair#*=}
   found=no
   for card in /sys/class/net/*; do
-    if [ "$(cat "$card/address")" = "$was" ]; then
+    # Not everything there is a card.
+    read -r address 2>/dev/null <"$card/address" || continue
+    if [ "$address" = "$was" ]; then
       # Down and up, so that the addresses that follow from the old one go.
       ip link set dev "${card##*/}" down
       ip link set dev "${card##*/}" address "$is"
@@ -58,15 +57,21 @@ for pair in $macs; do
     fi
   done
   [ "$found" = yes ] || { echo "no network card has the address $was" >&2; exit 1; }
-  # For the next boot; what runs now knows the card by the address that it came up with.
-  for file in /etc/netplan/*.yaml /etc/network/interfaces.d/*; do
-    [ -f "$file" ] || continue
+  # For the services below, and for the next boot.
+  for file in /etc/netplan/*.yaml /etc/network/interfaces.d/* /etc/systemd/network/*; do
+    { [ -f "$file" ] && [ ! -L "$file" ]; } || continue
     sed -i "s/$was/$is/g" "$file"
   done
 done
 
+# The SSH server reads its host keys again, which is cheaper than a new start and does as well.
+services="systemd-journald.service systemd-networkd.service NetworkManager.service"
+if [ -s /run/sshd.pid ] && read -r sshd </run/sshd.pid && kill -HUP "$sshd"; then :; else
+  services="$services ssh.service sshd.service"
+fi
+
 # Those of them that run, together.
-running=$(systemctl list-units --plain --no-legend --state=active \
-  systemd-journald.service systemd-networkd.service NetworkManager.service ssh.service sshd.service | cut -d ' ' -f 1)
+# shellcheck disable=SC2086 # a word for each unit
+running=$(systemctl list-units --plain --no-legend --state=active $services | cut -d ' ' -f 1)
 # shellcheck disable=SC2086 # a word for each unit
 [ -z "$running" ] || systemctl restart $running

@@ -25,14 +25,21 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
 const INPUT_LIMIT_BYTES: usize = 2 << 20;
 
 /// Ends when the kernel has an IPv4 default route or, after 10 s, any address that leads out; fails after 45 s. The
-/// kernel is asked again and again: what follows its routes has to be begun before the first question.
+/// kernel is asked again and again: what follows its routes has to be begun before the first question. The shell reads
+/// the routes by itself, and only its rests are a program.
 const WAIT_FOR_NETWORK: &str = r#"
-began=$(date +%s)
-until [ -n "$(ip -4 route show default)" ]; do
-  waited=$(($(date +%s) - began))
-  if [ "$waited" -ge 10 ] && [ -n "$(ip -4 -o address show scope global)" ]; then exit 0; fi
-  [ "$waited" -lt 45 ] || { ip -br address >&2; exit 1; }
+has_default_route() {
+  while read -r _ destination _; do
+    if [ "$destination" = 00000000 ]; then return 0; fi
+  done </proc/net/route
+  return 1
+}
+waited=0
+until has_default_route; do
+  if [ "$waited" -ge 50 ] && [ -n "$(ip -4 -o address show scope global)" ]; then exit 0; fi
+  [ "$waited" -lt 225 ] || { ip -br address >&2; exit 1; }
   sleep 0.2
+  waited=$((waited + 1))
 done
 "#;
 

@@ -235,6 +235,18 @@ impl Resolution {
         Ok(self.decisions.note("firmware", firmware, reason))
     }
 
+    /// The PC's firmware does not wait.
+    pub(super) fn boot_menu_wait(&mut self, arch: VmArchitecture) -> Option<u16> {
+        (arch == VmArchitecture::Aarch64).then(|| {
+            self.decisions.note(
+                "firmware's wait",
+                "0 s",
+                "nobody is there to press a key for its menu, for which it waits 5 s",
+            );
+            0
+        })
+    }
+
     pub(super) fn serial_port(&mut self, arch: VmArchitecture, console: &ConsoleLog) -> SerialPort {
         let port = match arch {
             VmArchitecture::X86_64 => SerialPort::Isa,

@@ -233,7 +233,7 @@ async fn instruction_row(lane: Lane, guest: &Guest) -> Result<Row, Failure> {
         owner: "root:root".to_owned(),
         mode: 0o755,
     };
-    guest.host().ensure_file(&file).await?;
+    guest.host().ensure_files(&[file]).await?;
     let status = guest.run(&HostCommand::new(path)).await?.status;
     let expected = match lane {
         Lane::ArmRaspberryPi5 => instruction::KILLED_BY_SIGILL,

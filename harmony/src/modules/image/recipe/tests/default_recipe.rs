@@ -46,7 +46,13 @@ fn the_default_recipe_has_what_a_device_needs_and_not_the_agent() {
         assert_eq!(plan.base, PlannedBase::Catalog(CatalogName::Debian12));
         assert_eq!(
             plan.services.mask,
-            ["apt-daily-upgrade.timer", "apt-daily.timer"]
+            [
+                "apt-daily-upgrade.timer",
+                "apt-daily.timer",
+                "podman-auto-update.service",
+                "podman-auto-update.timer",
+                "podman-restart.service",
+            ]
         );
         assert_eq!(plan.fstab.nofail, ["/boot/efi"]);
         assert!(!plan.setup_script.contains("iot-agent"));
