@@ -20,6 +20,7 @@ pub struct FakePodman(RefCell<State>);
 struct State {
     containers: BTreeMap<String, ObservedContainer>,
     next_id: u32,
+    looks: u32,
     log: Vec<String>,
     absent: bool,
     failing: Vec<String>,
@@ -68,6 +69,11 @@ impl FakePodman {
         std::mem::take(&mut self.0.borrow_mut().log)
     }
 
+    /// How often it was looked at since the last call.
+    pub fn take_looks(&self) -> u32 {
+        std::mem::take(&mut self.0.borrow_mut().looks)
+    }
+
     /// Which containers run.
     pub fn running(&self) -> Vec<String> {
         let state = self.0.borrow();
@@ -114,6 +120,7 @@ impl Executor for FakePodman {
     type Error = Scripted;
 
     async fn observe(&self) -> Result<Vec<ObservedContainer>, Scripted> {
+        self.0.borrow_mut().looks += 1;
         let state = self.0.borrow();
         if state.absent {
             return Err(Scripted);

@@ -16,11 +16,16 @@ use crate::plan::{
     Action, ContainerKey, ContainerState, ObservedContainer, Step, plan, service_digest,
 };
 
-/// The longest time between two passes: what has exited or vanished is back after it.
+/// The longest time between two passes while there is something to be kept running: what has exited or vanished is back
+/// after it.
 pub const PASS_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The wait after a first failed pass; it doubles with each further one, up to [`PASS_INTERVAL`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The time between two passes while there is nothing to be kept running. Each look starts Podman's service, which takes
+/// an emulated guest a second of processor time.
+const IDLE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The longest time between two passes while Podman cannot be seen. Asking costs a connection to a socket, and
 /// at boot the user's Podman comes up a while after the agent.
@@ -58,18 +63,18 @@ pub async fn run<E: Executor>(
                 Err(_) => return,
             },
         };
-        let longest = match &pass {
-            Pass::Healthy | Pass::Failed => PASS_INTERVAL,
-            Pass::Blind(_) => BLIND_INTERVAL,
+        failed_passes = match &pass {
+            Pass::Idle | Pass::Healthy => 0,
+            Pass::Failed | Pass::Blind(_) => failed_passes + 1,
         };
-        failed_passes = if pass == Pass::Healthy {
-            0
-        } else {
-            failed_passes + 1
+        let wait = match &pass {
+            Pass::Idle => IDLE_INTERVAL,
+            Pass::Healthy | Pass::Failed => next_pass_after(failed_passes),
+            Pass::Blind(_) => next_pass_after(failed_passes).min(BLIND_INTERVAL),
         };
         tell_blindness(&mut told, pass);
         tokio::select! {
-            () = tokio::time::sleep(next_pass_after(failed_passes).min(longest)) => {}
+            () = tokio::time::sleep(wait) => {}
             changed = desired.changed() => match changed {
                 Ok(()) => failed_passes = 0,
                 Err(_) => return,
@@ -91,6 +96,8 @@ fn next_pass_after(failed_passes: u32) -> Duration {
 /// How a pass went.
 #[derive(Debug, PartialEq, Eq)]
 enum Pass {
+    /// Nothing is desired, and nothing is there.
+    Idle,
     /// Every step succeeded.
     Healthy,
     /// Some step failed.
@@ -102,7 +109,7 @@ enum Pass {
 /// Tells why the containers cannot be seen, once for as long as it stays the same.
 fn tell_blindness(told: &mut Option<String>, pass: Pass) {
     let error = match pass {
-        Pass::Healthy | Pass::Failed => None,
+        Pass::Idle | Pass::Healthy | Pass::Failed => None,
         Pass::Blind(error) => Some(error),
     };
     if *told != error {
@@ -137,7 +144,9 @@ async fn pass<E: Executor>(
     };
     let assessed = assess(desired, &observed, &after, &failures);
     publish(statuses, assessed);
+    let idle = after.is_empty() && desired.names().next().is_none();
     match failures.is_empty() {
+        true if idle => Pass::Idle,
         true => Pass::Healthy,
         false => Pass::Failed,
     }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use iot_contracts::Phase;
 use tokio::sync::watch;
 
-use super::{BLIND_INTERVAL, FIRST_RETRY, PASS_INTERVAL, Statuses, next_pass_after, run};
+use super::{
+    BLIND_INTERVAL, FIRST_RETRY, IDLE_INTERVAL, PASS_INTERVAL, Statuses, next_pass_after, run,
+};
 use crate::desired::DesiredState;
 use crate::fake::FakePodman;
 
@@ -116,6 +118,26 @@ async fn what_exited_is_back_after_the_interval() {
         assert_eq!(bench.status("web"), (Phase::Running, Some(detail)));
     };
     tokio::join!(bench.run_for(PASS_INTERVAL + Duration::from_secs(2)), cut);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_nothing_to_keep_running_it_looks_seldom_and_still_acts_at_once() {
+    let bench = Bench::new();
+    bench.known();
+    let second = Duration::from_secs(1);
+    let change = async {
+        tokio::time::sleep(IDLE_INTERVAL - second).await;
+        assert_eq!(bench.podman.take_looks(), 1);
+        tokio::time::sleep(2 * second).await;
+        assert_eq!(bench.podman.take_looks(), 1);
+        bench.put("web", &score("1"));
+        tokio::time::sleep(second).await;
+        assert_eq!(bench.podman.running(), ["web.a"]);
+        bench.podman.take_looks();
+        tokio::time::sleep(10 * PASS_INTERVAL).await;
+        assert_eq!(bench.podman.take_looks(), 10);
+    };
+    tokio::join!(bench.run_for(IDLE_INTERVAL + 11 * PASS_INTERVAL), change);
 }
 
 #[tokio::test(start_paused = true)]

@@ -329,9 +329,9 @@ impl Run<'_> {
         let address = self.host.wait_for_address(self.name(), bound).await?;
         let guest = self.login.open(self.host, self.name(), &address);
         let guest = while_running(self.host, self.name(), "a login over SSH", guest).await?;
+        stages.end("boot", "a login over SSH works");
         guest.ensure_ready().await?;
         let facts = guest.facts().await?;
-        stages.end("boot", format!("SSH answers on a {} guest", facts.machine));
         let outcome = self.configure(&guest, &facts, false).await?;
         Ok(Configured {
             address,
