@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use harmony::domain::error::ExecutorError;
 use harmony::domain::topology::virtualization::VmArchitecture;
+use harmony::modules::iot::boot::BootParts;
 use harmony::modules::iot::virtual_device::{ReadyDevice, Stage, VirtualDevice};
 use harmony::modules::kvm::preview::Preview;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
@@ -30,6 +31,8 @@ pub(crate) struct Device {
     pub(crate) packages_installed: bool,
     pub(crate) default_gateway: Option<String>,
     pub(crate) stages: Vec<Stage>,
+    /// Empty when it did not boot in this run.
+    pub(crate) boot: BootParts,
     pub(crate) heartbeat: AgentStatus,
 }
 
@@ -76,6 +79,7 @@ impl Device {
                 .default_gateway
                 .map(|gateway| gateway.to_string()),
             stages: ready.stages,
+            boot: ready.boot,
             heartbeat: ready.heartbeat,
             name: ready.name,
         })
@@ -89,6 +93,9 @@ impl Device {
                 "{:<10} {:>6.1} s  {}\n",
                 stage.name, stage.seconds, stage.outcome
             ));
+        }
+        if !self.boot.as_slice().is_empty() {
+            text.push_str(&format!("\nits boot: began, took\n{}", self.boot));
         }
         let SshLogin {
             user,

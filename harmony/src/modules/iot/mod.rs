@@ -1,6 +1,8 @@
 //! The virtual IoT device: its assets, its preflight, its agent.
 
 pub mod assets;
+#[cfg(feature = "kvm")]
+pub mod boot;
 pub mod device;
 #[cfg(feature = "kvm")]
 pub mod fleet;

@@ -19,13 +19,15 @@ use crate::domain::inventory::Inventory;
 use crate::domain::topology::Topology;
 use crate::domain::topology::linux_host::{LinuxFacts, LinuxHost};
 use crate::domain::topology::virtualization::{
-    GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmStatus, while_running,
+    ConsoleLog, GuestAddress, OnChange, VirtualMachineHost, VirtualMachineSpec, VmStatus,
+    while_running,
 };
 use crate::modules::kvm::KvmError;
 use crate::modules::kvm::score::ProvisionVmScore;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
-use crate::modules::ssh::SshKeyPair;
+use crate::modules::ssh::{SshKeyPair, SshLinuxHost};
 
+use super::boot::{BootParts, WatchedBoot};
 use super::device::{InstallIotAgentScore, PACKAGES_STEP, ProvisionIotAgentScore};
 use super::login::Login;
 use super::platform::Platform;
@@ -69,6 +71,8 @@ pub struct ReadyDevice {
     pub packages_installed: bool,
     /// How it came about.
     pub stages: Vec<Stage>,
+    /// Where the time of its boot went; empty when it did not boot in this run.
+    pub boot: BootParts,
     /// The report.
     pub heartbeat: AgentStatus,
 }
@@ -188,6 +192,7 @@ async fn bring_up_in_span(
     };
     let forked = run.fork(&mut stages).await?;
     let mut change = Change::Changed;
+    let mut boot = None;
     if !forked {
         let machine = ProvisionVmScore {
             spec: device.spec.clone(),
@@ -195,6 +200,9 @@ async fn bring_up_in_span(
         };
         let outcome = Interpret::execute(&machine, inventory, host).await?;
         change = outcome.change;
+        if change == Change::Changed {
+            boot = Some(WatchedBoot::begin(run.console_log()?));
+        }
         stages.end("vm", outcome.message);
     }
     let bound = host.boot_timeout(name).await?;
@@ -219,8 +227,13 @@ async fn bring_up_in_span(
         "heartbeat",
         format!("report {} of this boot", heartbeat.sequence),
     );
+    let boot = match (boot, &guest.session) {
+        (Some(boot), Some(session)) => boot.end(session).await,
+        _ => BootParts::default(),
+    };
     Ok(ReadyDevice {
         name: name.to_owned(),
+        boot,
         address: guest.address,
         facts: guest.facts,
         change: change.or(guest.outcome.change),
@@ -242,6 +255,8 @@ struct Configured {
     address: GuestAddress,
     facts: LinuxFacts,
     outcome: Outcome,
+    /// The way to it, when it was reached over SSH.
+    session: Option<SshLinuxHost>,
 }
 
 impl Configured {
@@ -254,6 +269,13 @@ impl Configured {
 impl Run<'_> {
     fn name(&self) -> &str {
         &self.device.spec.name
+    }
+
+    fn console_log(&self) -> Result<PathBuf, ExecutorError> {
+        match &self.device.spec.console {
+            ConsoleLog::File { path } => Ok(path.clone()),
+            ConsoleLog::Managed | ConsoleLog::Discarded => self.host.console_log(self.name()),
+        }
     }
 
     /// Makes the device from a checkpoint and returns true, or leaves it to be booted.
@@ -318,6 +340,7 @@ impl Run<'_> {
             address,
             facts,
             outcome,
+            session: None,
         })
     }
 
@@ -337,6 +360,7 @@ impl Run<'_> {
             address,
             facts,
             outcome,
+            session: Some(guest),
         })
     }
 

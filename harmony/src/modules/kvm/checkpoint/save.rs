@@ -22,23 +22,8 @@ use super::{AGENT_TIMEOUT, CheckpointError, CheckpointKey, StoredCheckpoint, key
 const KEPT_FOR: Duration = Duration::from_secs(14 * 24 * 3600);
 const KEPT_BYTES: u64 = 8 << 30;
 
-/// Whoever installed what is saved has gone: a session that was about to end would do so in every fork. What is written
-/// is on the disk, so that a fork whose power is cut soon has all of it.
-const SETTLE: &str = "\
-set -eu
-if command -v loginctl >/dev/null; then
-  loginctl list-sessions --no-legend | while read -r session _; do
-    # It may have ended by itself.
-    loginctl terminate-session \"$session\" || :
-  done
-  loginctl list-users --no-legend | while read -r uid _; do
-    if [ \"$(loginctl show-user \"$uid\" --property=Linger --value || echo yes)\" = no ]; then
-      systemctl stop \"user@$uid.service\"
-    fi
-  done
-fi
-sync
-";
+/// What a guest does last before it is saved.
+const SETTLE: &str = include_str!("settle.sh");
 
 impl KvmVirtualMachineHost {
     /// The checkpoints of this host's pool.
