@@ -13,7 +13,7 @@ mod on_test_driver {
     use harmony::modules::kvm::preview::preview;
     use uuid::Uuid;
     use virt::connect::Connect;
-    use virt::domain::Domain;
+    use virt::sys::VIR_DOMAIN_DEFINE_VALIDATE;
 
     /// Its domains are those of this process, and are gone with its last connection.
     const TEST_DRIVER: &str = "test:///default";
@@ -49,7 +49,9 @@ mod on_test_driver {
     }
 
     fn make(libvirt: &Connect, document: &str) {
-        let domain = Domain::define_xml(libvirt, document).expect("defined");
+        let domain = libvirt
+            .define_domain_xml_flags(document, VIR_DOMAIN_DEFINE_VALIDATE)
+            .expect("defined");
         domain.create().expect("started");
     }
 
