@@ -15,9 +15,7 @@
 mod args;
 mod evidence;
 mod phases;
-mod registry;
 mod reset;
-mod workload;
 
 use std::process::ExitCode;
 

@@ -11,20 +11,19 @@ use harmony::modules::iot::assets;
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
-use iot_contracts::{AgentStatus, DeploymentName, DeviceId, IotScore, NatsUrls, Phase};
-use iot_smoke::Failure;
-use iot_smoke::guest::Login;
+use iot_contracts::{AgentStatus, DeploymentName, DeviceId};
+use iot_smoke::deployment::{as_guest_sees, connect, one_service, runs};
+use iot_smoke::example::{self, Device};
+use iot_smoke::guest::Guest;
 use iot_smoke::server::{Server, start_nats};
-use serde::Deserialize;
-use serde_json::json;
+use iot_smoke::workload::{self, Built};
+use iot_smoke::{Failure, expect, registry};
 use tempfile::TempDir;
 use tokio::process::Command;
 use tracing::info;
 
 use crate::args::Args;
-use crate::evidence::Guest;
-use crate::workload::{self, Built};
-use crate::{evidence, registry, reset};
+use crate::{evidence, reset};
 
 /// The deployment that the smoke asks for.
 const DEPLOYMENT: &str = "smoke";
@@ -34,26 +33,6 @@ const CONTAINER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long the guest may take to shut down, also when emulated.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(180);
-
-/// What `example_iot_vm_setup --json` prints, as far as it is needed here.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Device {
-    pub(crate) ssh: Login,
-    pub(crate) console_log: PathBuf,
-    pub(crate) nvram: PathBuf,
-    pub(crate) default_gateway: Option<String>,
-    pub(crate) image: PathBuf,
-    pub(crate) packages_installed: bool,
-    pub(crate) forked: bool,
-    pub(crate) stages: Vec<Stage>,
-}
-
-/// One stage of the example.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Stage {
-    pub(crate) name: String,
-    pub(crate) seconds: f64,
-}
 
 /// What a device is told of its surroundings.
 pub(crate) struct Setting {
@@ -182,24 +161,19 @@ impl Smoke {
         setting: &Setting,
         options: &[&str],
     ) -> Result<Device, Failure> {
-        let output = self
-            .example()
+        let mut command = self.example();
+        command
             .args(self.args.image_options())
             .args(["--nats-url", &setting.nats_url])
             .arg("--nats-credentials")
             .arg(&setting.credentials)
             .arg("--agent-binary")
             .arg(&setting.agent)
-            .args(["--insecure-registry", &setting.registry_address, "--json"])
-            .args(options)
-            .stdout(Stdio::piped())
-            .spawn()?
-            .wait_with_output()
-            .await?;
-        if !output.status.success() {
-            return Err(format!("example_iot_vm_setup failed: {}", output.status).into());
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
+            .args(["--insecure-registry", &setting.registry_address])
+            .args(options);
+        let devices = example::devices(&mut command).await?;
+        let device = devices.into_iter().next();
+        Ok(device.ok_or("the example made no device")?)
     }
 
     async fn phase_3(&mut self, setting: &Setting) -> Result<(), Failure> {
@@ -253,10 +227,7 @@ impl Smoke {
             "{}/smoke/workload:1",
             as_guest_sees(registry_address, device.default_gateway.as_deref())?
         );
-        let score: IotScore = serde_json::from_value(json!({
-            "type": "PodmanV0",
-            "data": { "services": [{ "name": "workload", "image": image }] },
-        }))?;
+        let score = one_service(&image)?;
         platform
             .put_score(&self.device_id()?, &deployment()?, &score)
             .await?;
@@ -381,37 +352,6 @@ async fn expect_off(host: &KvmVirtualMachineHost, name: &str) -> Result<(), Fail
 
 fn deployment() -> Result<DeploymentName, Failure> {
     Ok(DEPLOYMENT.parse()?)
-}
-
-fn runs(status: &AgentStatus, name: &DeploymentName) -> bool {
-    status
-        .deployments
-        .get(name)
-        .is_some_and(|deployment| deployment.phase == Phase::Running)
-}
-
-async fn connect(credentials: &PathBuf, nats_url: &str) -> Result<Platform, Failure> {
-    let credentials = toml::from_str(&std::fs::read_to_string(credentials)?)?;
-    let urls = NatsUrls::try_from(vec![nats_url.parse()?])?;
-    Ok(Platform::connect(&urls, Some(&credentials)).await?)
-}
-
-/// A loopback address of this host, as a guest with user networking reaches it.
-fn as_guest_sees(address: &str, gateway: Option<&str>) -> Result<String, Failure> {
-    match (address.strip_prefix("127.0.0.1:"), gateway) {
-        (None, _) => Ok(address.to_owned()),
-        (Some(port), Some(gateway)) => Ok(format!("{gateway}:{port}")),
-        (Some(_), None) => Err("the guest has no default gateway".into()),
-    }
-}
-
-/// Fails with both values when they differ.
-pub(crate) fn expect(what: &str, got: &str, expected: &str) -> Result<(), Failure> {
-    if got == expected {
-        Ok(())
-    } else {
-        Err(format!("{what}: got '{got}', expected '{expected}'").into())
-    }
 }
 
 /// The ELF machine number of an architecture, as hexadecimal digits.

@@ -10,14 +10,17 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use iot_smoke::Failure;
-use iot_smoke::server::{Server, free_address};
+use crate::Failure;
+use crate::server::{Server, free_address};
 
 /// Where Debian's and other packages put the registry's program.
 const PROGRAMS: [&str; 2] = ["docker-registry", "registry"];
 
 /// Starts a registry that keeps its blobs below `dir`.
-pub(crate) async fn start(dir: &Path, ip: Ipv4Addr) -> Result<Server, Failure> {
+///
+/// # Errors
+/// When there is no such program, or it does not start.
+pub async fn start(dir: &Path, ip: Ipv4Addr) -> Result<Server, Failure> {
     let program = PROGRAMS
         .iter()
         .find_map(|name| find_program(name))
@@ -41,7 +44,10 @@ pub(crate) async fn start(dir: &Path, ip: Ipv4Addr) -> Result<Server, Failure> {
 }
 
 /// Pushes an image whose only file is `program`, as `repository:1`.
-pub(crate) async fn push(
+///
+/// # Errors
+/// When the program cannot be read, or the registry does not take it.
+pub async fn push(
     registry: &Server,
     repository: &str,
     architecture: VmArchitecture,

@@ -2,10 +2,9 @@
 
 use harmony::domain::topology::linux_host::HostCommand;
 use harmony::domain::topology::virtualization::VirtualMachineHost;
-use iot_smoke::Failure;
+use iot_smoke::guest::Guest;
+use iot_smoke::{Failure, expect};
 
-use crate::evidence::Guest;
-use crate::phases::expect;
 use crate::phases::{Setting, Smoke};
 
 /// What a used device has in a directory that outlives its power.

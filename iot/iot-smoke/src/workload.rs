@@ -6,16 +6,22 @@ use std::process::Stdio;
 use harmony::domain::topology::virtualization::VmArchitecture;
 use tokio::process::Command;
 
-use iot_smoke::Failure;
+use crate::Failure;
 
 /// The programs for the guest.
-pub(crate) struct Built {
-    pub(crate) agent: PathBuf,
-    pub(crate) workload: PathBuf,
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The agent.
+    pub agent: PathBuf,
+    /// What a container runs.
+    pub workload: PathBuf,
 }
 
 /// Builds both through `iot/scripts/build-agent.sh`, which chooses the compiler.
-pub(crate) async fn build(architecture: VmArchitecture) -> Result<Built, Failure> {
+///
+/// # Errors
+/// When they cannot be built.
+pub async fn build(architecture: VmArchitecture) -> Result<Built, Failure> {
     let agent = run_script(architecture, &[]).await?;
     let workload = [
         "--package",

@@ -1,14 +1,13 @@
 //! harmony, as a user runs it.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Instant;
 
 use harmony::domain::topology::virtualization::VmArchitecture;
 use harmony::modules::iot::fleet::destroy_fleet;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::Failure;
-use serde::Deserialize;
+use iot_smoke::example::{self, Device};
 use tokio::process::Command;
 
 use crate::footprint::Footprint;
@@ -48,22 +47,6 @@ impl Images {
         };
         Ok(image.as_deref().ok_or("the image was not prepared")?)
     }
-}
-
-/// What the example prints, as far as it is needed here.
-#[derive(Debug, Deserialize)]
-struct Device {
-    name: String,
-    image: PathBuf,
-    nvram: PathBuf,
-    forked: bool,
-    stages: Vec<Stage>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Stage {
-    name: String,
-    seconds: f64,
 }
 
 impl Example {
@@ -131,15 +114,11 @@ impl Example {
         let mut command = Command::new(&self.program);
         command
             .args(["--arch", self.architecture.as_str()])
-            .args(["--name", &self.name, "--nats-url", &self.nats_url, "--json"])
+            .args(["--name", &self.name, "--nats-url", &self.nats_url])
             .arg("--nats-credentials")
             .arg(&self.credentials)
             .arg("--agent-binary")
-            .arg(&self.agent_binary)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
+            .arg(&self.agent_binary);
         if subject.is_plain() {
             command.args(["--recipe", "none", "--image", "auto"]);
         }
@@ -152,16 +131,8 @@ impl Example {
             command.args(["--count", &subject.devices().to_string()]);
         }
         let started = Instant::now();
-        let output = command.spawn()?.wait_with_output().await?;
+        let devices = example::devices(&mut command).await?;
         let seconds = started.elapsed().as_secs_f64();
-        if !output.status.success() {
-            return Err(format!("example_iot_vm_setup failed: {}", output.status).into());
-        }
-        let devices = if subject.devices() > 1 {
-            serde_json::from_slice(&output.stdout)?
-        } else {
-            vec![serde_json::from_slice(&output.stdout)?]
-        };
         Ok((seconds, devices))
     }
 

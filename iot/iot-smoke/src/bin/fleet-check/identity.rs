@@ -1,0 +1,119 @@
+//! Who a device is, from inside.
+
+use std::collections::BTreeMap;
+
+use harmony::domain::topology::linux_host::HostCommand;
+use iot_smoke::Failure;
+use iot_smoke::guest::Guest;
+
+/// Prints a line for each field of [`Identity`], in their order.
+const SCRIPT: &str = r#"set -eu
+cat /proc/sys/kernel/hostname /etc/machine-id
+card=$(ip route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
+cat "/sys/class/net/$card/address"
+cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub
+od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
+echo
+cat /proc/sys/kernel/random/boot_id
+"#;
+
+/// What a device is known by, and what it draws by lot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) host_name: String,
+    pub(crate) machine_id: String,
+    pub(crate) ethernet_address: String,
+    pub(crate) host_key: String,
+    pub(crate) random: String,
+    pub(crate) boot_id: String,
+}
+
+impl Identity {
+    pub(crate) async fn of(guest: &Guest) -> Result<Self, Failure> {
+        let script = HostCommand::new("sh").args(["-c", SCRIPT, "identity"]);
+        let said = guest.output(script.as_root()).await?;
+        let lines: Vec<&str> = said.lines().collect();
+        let [host_name, machine_id, ethernet_address, host_key, random, boot_id] = lines[..] else {
+            return Err(format!("the guest's identity is '{said}'").into());
+        };
+        Ok(Self {
+            host_name: host_name.to_owned(),
+            machine_id: machine_id.to_owned(),
+            ethernet_address: ethernet_address.to_owned(),
+            host_key: host_key.to_owned(),
+            random: random.to_owned(),
+            boot_id: boot_id.to_owned(),
+        })
+    }
+
+    /// What stays when the power goes.
+    pub(crate) fn lasting(&self) -> [(&'static str, &str); 4] {
+        [
+            ("host name", &self.host_name),
+            ("machine id", &self.machine_id),
+            ("Ethernet address", &self.ethernet_address),
+            ("SSH host key", &self.host_key),
+        ]
+    }
+}
+
+/// Fails when two devices share anything that is one's own.
+pub(crate) fn all_distinct(identities: &[Identity], after_boot: bool) -> Result<(), Failure> {
+    let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+    for identity in identities {
+        let random = [("randomness", identity.random.as_str())];
+        let boot = [("boot id", identity.boot_id.as_str())];
+        let lasting = identity.lasting();
+        // Forks share the boot that they go on from.
+        let boot = boot.into_iter().filter(|_| after_boot);
+        for (what, value) in lasting.into_iter().chain(random).chain(boot) {
+            let name = identity.host_name.as_str();
+            if value.is_empty() {
+                return Err(format!("{name} has no {what}").into());
+            }
+            if let Some(other) = seen.insert((what, value), name) {
+                return Err(format!("{other} and {name} have the same {what}: {value}").into());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Identity, all_distinct};
+
+    fn identity(n: u8) -> Identity {
+        let value = |what: &str| format!("{what}-{n}");
+        Identity {
+            host_name: value("edge"),
+            machine_id: value("id"),
+            ethernet_address: value("mac"),
+            host_key: value("key"),
+            random: value("random"),
+            boot_id: "boot".to_owned(),
+        }
+    }
+
+    #[test]
+    fn whatever_two_devices_share_is_found() {
+        let [a, b] = [identity(1), identity(2)];
+        all_distinct(&[a.clone(), b.clone()], false).expect("two devices");
+        let change: [fn(&mut Identity); 5] = [
+            |i| i.host_name = "edge-1".to_owned(),
+            |i| i.machine_id = "id-1".to_owned(),
+            |i| i.ethernet_address = "mac-1".to_owned(),
+            |i| i.host_key = "key-1".to_owned(),
+            |i| i.random = "random-1".to_owned(),
+        ];
+        for change in change {
+            let mut b = b.clone();
+            change(&mut b);
+            all_distinct(&[a.clone(), b], false).expect_err("one identity");
+        }
+        all_distinct(&[a.clone(), b], true).expect_err("one boot");
+        let mut nobody = identity(3);
+        nobody.host_key.clear();
+        all_distinct(&[a, nobody], false).expect_err("no key");
+    }
+}

@@ -1,0 +1,50 @@
+//! What is asked of a device in NATS, and what it says of that.
+
+use std::path::Path;
+
+use harmony::modules::iot::platform::Platform;
+use iot_contracts::{AgentStatus, DeploymentName, IotScore, NatsUrls, Phase};
+use serde_json::json;
+
+use crate::Failure;
+
+/// A connection to the server with the credentials of a file.
+///
+/// # Errors
+/// When the file cannot be read, or the server cannot be reached.
+pub async fn connect(credentials: &Path, nats_url: &str) -> Result<Platform, Failure> {
+    let credentials = toml::from_str(&std::fs::read_to_string(credentials)?)?;
+    let urls = NatsUrls::try_from(vec![nats_url.parse()?])?;
+    Ok(Platform::connect(&urls, Some(&credentials)).await?)
+}
+
+/// A deployment of one container.
+///
+/// # Errors
+/// When the image's name is none.
+pub fn one_service(image: &str) -> Result<IotScore, Failure> {
+    Ok(serde_json::from_value(json!({
+        "type": "PodmanV0",
+        "data": { "services": [{ "name": "workload", "image": image }] },
+    }))?)
+}
+
+/// Whether a report says that a deployment runs.
+pub fn runs(status: &AgentStatus, name: &DeploymentName) -> bool {
+    status
+        .deployments
+        .get(name)
+        .is_some_and(|deployment| deployment.phase == Phase::Running)
+}
+
+/// A loopback address of this host, as a guest with user networking reaches it.
+///
+/// # Errors
+/// When it is one, and the guest has no gateway.
+pub fn as_guest_sees(address: &str, gateway: Option<&str>) -> Result<String, Failure> {
+    match (address.strip_prefix("127.0.0.1:"), gateway) {
+        (None, _) => Ok(address.to_owned()),
+        (Some(port), Some(gateway)) => Ok(format!("{gateway}:{port}")),
+        (Some(_), None) => Err("the guest has no default gateway".into()),
+    }
+}
