@@ -77,9 +77,6 @@ pub struct ProvisionIotAgentScore {
     /// Registries that the device's Podman may use without TLS, as `HOST[:PORT][/PATH]`; a loopback
     /// host is rewritten like those of the NATS URLs.
     pub insecure_registries: Vec<String>,
-    /// Whether the host was made from a checkpoint on which [`InstallIotAgentScore`] was run with the same
-    /// program: then only what is particular to the device is brought about.
-    pub installed: bool,
 }
 
 /// A Linux host should have all that the IoT agent needs, and the agent, which waits for a configuration: what devices
@@ -130,11 +127,7 @@ impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
         let [program, unit, _] = steps.files(host, files).await?;
         steps.unit(host, program.or(unit)).await?;
         steps.settle(host).await?;
-        Ok(Outcome {
-            change: steps.change,
-            message: "what devices have in common is installed".to_owned(),
-            details: steps.details,
-        })
+        Ok(steps.outcome("what devices have in common is installed".to_owned()))
     }
 }
 
@@ -157,60 +150,103 @@ struct ProvisionIotAgent {
 #[async_trait]
 impl<T: LinuxHost> Interpret<T> for ProvisionIotAgent {
     async fn execute(&self, _: &Inventory, host: &T) -> Result<Outcome, ExecutorError> {
-        self.score.apply(host, None).await
+        let score = &self.score;
+        let program = score.check().await?;
+        host.wait_first_boot().await?;
+        let facts = host.facts().await?;
+        score.bring_about(host, &facts, program).await
     }
 }
 
 impl ProvisionIotAgentScore {
-    /// What [`execute`](Interpret::execute) does, for a host whose facts may be known already.
+    /// Everything that can be wrong on this side, and the agent's program.
+    async fn check(&self) -> Result<Vec<u8>, DeviceError> {
+        // Checks each text; what a loopback becomes is only known from the host.
+        guest_view_of_registries(&self.insecure_registries, Some(Ipv4Addr::UNSPECIFIED))?;
+        read_program(&self.agent_binary, self.architecture).await
+    }
+
+    /// What [`execute`](Interpret::execute) does, for a host whose facts are known.
     pub(super) async fn apply<T: LinuxHost>(
         &self,
         host: &T,
-        known: Option<&LinuxFacts>,
+        facts: &LinuxFacts,
     ) -> Result<Outcome, ExecutorError> {
-        let score = self;
-        let program = read_program(&score.agent_binary, score.architecture).await?;
-        // Checks each text; what a loopback becomes is only known from the host.
-        guest_view_of_registries(&score.insecure_registries, Some(Ipv4Addr::UNSPECIFIED))?;
+        let program = self.check().await?;
+        host.wait_first_boot().await?;
+        self.bring_about(host, facts, program).await
+    }
 
-        if !score.installed {
-            host.wait_first_boot().await?;
-        }
-        let facts = match known {
-            Some(facts) => facts,
-            None => &host.facts().await?,
-        };
-        let config = config_file(score, facts, &host.name())?;
-        let (program, unit) = (program_file(program), unit_file());
-        let stamp = stamp(&[&program, &config, &unit]);
-        // Nobody else may read it: it would let a guess at the credentials be checked.
-        let stamp = root_file(STAMP_FILE, stamp.into_bytes(), 0o600);
+    async fn bring_about<T: LinuxHost>(
+        &self,
+        host: &T,
+        facts: &LinuxFacts,
+        program: Vec<u8>,
+    ) -> Result<Outcome, ExecutorError> {
+        let own = Own::of(self, facts, &host.name(), program)?;
         let mut steps = Steps::default();
-        if score.installed {
-            // The agent is there and waits for its configuration, which therefore comes last.
-            if !score.insecure_registries.is_empty() {
-                let registries = registries_file(score, facts)?;
-                steps.files(host, [registries, stamp, config]).await?;
-            } else {
-                steps.files(host, [stamp, config]).await?;
-            }
+        install(host, &mut steps).await?;
+        let is_stamped = is_stamped(host, &own.stamp).await?;
+        let files = [own.program, own.unit, own.registries, own.config];
+        let [program, unit, _, config] = steps.files(host, files).await?;
+        let mut read = program.or(unit).or(config);
+        if !is_stamped {
+            read = Change::Changed;
+        }
+        steps.unit(host, read).await?;
+        host.ensure_files(&[own.stamp]).await?;
+        steps.settle(host).await?;
+        Ok(steps.outcome(format!("device {} runs the agent", self.config.device_id)))
+    }
+
+    /// The same for a host that was just made from a checkpoint on which [`InstallIotAgentScore`] was run with the same
+    /// program: the agent runs, and waits for its configuration.
+    pub(super) async fn complete<T: LinuxHost>(
+        &self,
+        host: &T,
+        facts: &LinuxFacts,
+    ) -> Result<Outcome, ExecutorError> {
+        let program = self.check().await?;
+        let own = Own::of(self, facts, &host.name(), program)?;
+        let mut steps = Steps::default();
+        // What is installed names no registry. The configuration comes last: the agent takes it up at once.
+        if self.insecure_registries.is_empty() {
+            steps.files(host, [own.stamp, own.config]).await?;
         } else {
-            install(host, &mut steps).await?;
-            let is_stamped = is_stamped(host, &stamp).await?;
-            let files = [program, unit, registries_file(score, facts)?, config];
-            let [program, unit, _, config] = steps.files(host, files).await?;
-            let mut restart = program.or(unit).or(config);
-            if !is_stamped {
-                restart = Change::Changed;
-            }
-            steps.unit(host, restart).await?;
-            host.ensure_files(&[stamp]).await?;
+            let files = [own.registries, own.stamp, own.config];
+            steps.files(host, files).await?;
         }
         steps.settle(host).await?;
-        Ok(Outcome {
-            change: steps.change,
-            message: format!("device {} runs the agent", score.config.device_id),
-            details: steps.details,
+        Ok(steps.outcome(format!("device {} runs the agent", self.config.device_id)))
+    }
+}
+
+/// A device's files.
+struct Own {
+    program: HostFile,
+    unit: HostFile,
+    registries: HostFile,
+    config: HostFile,
+    /// Nobody else may read it: it would let a guess at the credentials be checked.
+    stamp: HostFile,
+}
+
+impl Own {
+    fn of(
+        score: &ProvisionIotAgentScore,
+        facts: &LinuxFacts,
+        host: &str,
+        program: Vec<u8>,
+    ) -> Result<Self, DeviceError> {
+        let (program, unit) = (program_file(program), unit_file());
+        let config = config_file(score, facts, host)?;
+        let stamp = stamp(&[&program, &config, &unit]).into_bytes();
+        Ok(Self {
+            registries: registries_file(score, facts)?,
+            stamp: root_file(STAMP_FILE, stamp, 0o600),
+            program,
+            unit,
+            config,
         })
     }
 }
@@ -296,6 +332,14 @@ impl Steps {
         };
         self.done(AGENT_UNIT, host.ensure_unit(&service).await?);
         Ok(())
+    }
+
+    fn outcome(self, message: String) -> Outcome {
+        Outcome {
+            change: self.change,
+            message,
+            details: self.details,
+        }
     }
 
     /// What was just installed survives a power cut from here on.

@@ -244,6 +244,9 @@ async fn bring_up_in_span(
     })
 }
 
+/// What is waited for while a guest becomes a device.
+const INSTALLATION: &str = "the agent's installation";
+
 struct Run<'a> {
     host: &'a KvmVirtualMachineHost,
     device: &'a VirtualDevice,
@@ -333,7 +336,9 @@ impl Run<'_> {
         let ready = guest.ensure_ready();
         while_running(self.host, self.name(), "the guest's network", ready).await?;
         let facts = guest.facts().await?;
-        let configured = self.configure(&guest, &facts, true);
+        let agent = self.agent();
+        let configured = agent.complete(&guest, &facts);
+        let configured = while_running(self.host, self.name(), INSTALLATION, configured);
         let address = self.host.wait_for_address(self.name(), bound);
         let (outcome, address) = tokio::try_join!(configured, address)?;
         Ok(Configured {
@@ -355,7 +360,9 @@ impl Run<'_> {
         stages.end("boot", "a login over SSH works");
         guest.ensure_ready().await?;
         let facts = guest.facts().await?;
-        let outcome = self.configure(&guest, &facts, false).await?;
+        let agent = self.agent();
+        let configured = agent.apply(&guest, &facts);
+        let outcome = while_running(self.host, self.name(), INSTALLATION, configured).await?;
         Ok(Configured {
             address,
             facts,
@@ -364,22 +371,14 @@ impl Run<'_> {
         })
     }
 
-    /// Makes the guest the device.
-    async fn configure<H: LinuxHost>(
-        &self,
-        guest: &H,
-        facts: &LinuxFacts,
-        installed: bool,
-    ) -> Result<Outcome, ExecutorError> {
-        let agent = ProvisionIotAgentScore {
+    /// What makes a guest the device.
+    fn agent(&self) -> ProvisionIotAgentScore {
+        ProvisionIotAgentScore {
             config: self.device.agent.clone(),
             agent_binary: self.device.agent_binary.clone(),
             architecture: self.device.spec.architecture,
             insecure_registries: self.device.insecure_registries.clone(),
-            installed,
-        };
-        let run = agent.apply(guest, Some(facts));
-        while_running(self.host, self.name(), "the agent's installation", run).await
+        }
     }
 }
 

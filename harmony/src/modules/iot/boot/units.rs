@@ -98,12 +98,11 @@ mod tests {
 
     #[test]
     fn only_what_was_started_has_times() {
-        let printed = "52.24 80.1\n\nUserspaceTimestampMonotonic=6928000\n\n\
+        let printed = "52.24\n\nUserspaceTimestampMonotonic=6928000\n\n\
                        Id=ssh.service\nInactiveExitTimestampMonotonic=36226000\n\
                        ActiveEnterTimestampMonotonic=37630000\n\n\
                        Id=cloud-init-main.service\nInactiveExitTimestampMonotonic=0\n\
                        ActiveEnterTimestampMonotonic=0\n";
-        let printed = printed.replace(" 80.1", "");
         let expected = GuestTimes {
             up_seconds: 52.24,
             user_space_seconds: Some(6.928),
@@ -113,7 +112,7 @@ mod tests {
                 ready_seconds: 37.63,
             }],
         };
-        assert_eq!(parse(&printed), Some(expected));
+        assert_eq!(parse(printed), Some(expected));
         for printed in ["", "x", "1.0"] {
             assert_eq!(parse(printed), None, "{printed:?}");
         }

@@ -145,7 +145,6 @@ fn score(url: &str) -> ProvisionIotAgentScore {
         agent_binary: std::env::current_exe().expect("Linux"),
         architecture: VmArchitecture::of_host().expect("a host of ours"),
         insecure_registries: Vec::new(),
-        installed: false,
     }
 }
 
@@ -251,11 +250,8 @@ async fn what_devices_have_in_common_is_installed_once_and_waits() {
     );
 
     // Its fork gets what is its own, and nothing else.
-    let fork = ProvisionIotAgentScore {
-        installed: true,
-        ..device.clone()
-    };
-    execute(&fork, &host).await.expect("provisioned");
+    let facts = host.facts().await.expect("paper");
+    device.complete(&host, &facts).await.expect("completed");
     assert_eq!(
         host.calls(),
         [
@@ -265,22 +261,15 @@ async fn what_devices_have_in_common_is_installed_once_and_waits() {
         ]
     );
     // Its registries are its own too.
-    let with_registry = ProvisionIotAgentScore {
+    let device = ProvisionIotAgentScore {
         insecure_registries: vec!["registry.example:5000".to_owned()],
-        ..fork.clone()
+        ..device
     };
-    let outcome = execute(&with_registry, &host).await.expect("provisioned");
+    let outcome = device.complete(&host, &facts).await.expect("completed");
     assert_eq!(outcome.change, Change::Changed);
     assert!(host.calls()[0].starts_with("/etc/containers/registries"));
-    let outcome = execute(&with_registry, &host).await.expect("provisioned");
-    assert_eq!(outcome.change, Change::Unchanged, "{:?}", outcome.details);
-    host.calls();
 
     // It is then the device that it would have been without.
-    let device = ProvisionIotAgentScore {
-        installed: false,
-        ..with_registry
-    };
     let outcome = execute(&device, &host).await.expect("provisioned");
     assert_eq!(outcome.change, Change::Unchanged, "{:?}", outcome.details);
 

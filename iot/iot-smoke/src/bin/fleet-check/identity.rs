@@ -33,7 +33,15 @@ impl Identity {
         let script = HostCommand::new("sh").args(["-c", SCRIPT, "identity"]);
         let said = guest.output(script.as_root()).await?;
         let lines: Vec<&str> = said.lines().collect();
-        let [host_name, machine_id, ethernet_address, host_key, random, boot_id] = lines[..] else {
+        let [
+            host_name,
+            machine_id,
+            ethernet_address,
+            host_key,
+            random,
+            boot_id,
+        ] = lines[..]
+        else {
             return Err(format!("the guest's identity is '{said}'").into());
         };
         Ok(Self {
