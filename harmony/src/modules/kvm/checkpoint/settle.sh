@@ -14,6 +14,9 @@ if command -v loginctl >/dev/null; then
   done
 fi
 
+# It has waited; started anew with the network's service, it would do so again in every fork.
+systemctl stop systemd-networkd-wait-online.service 2>/dev/null || :
+
 # Free memory is full of what it was used for. As zeros it is neither saved nor brought back for each fork. At most
 # 1 GiB, in kB: what is beyond was hardly used.
 free=$(sed -n 's/^MemFree: *\([0-9]*\) kB$/\1/p' /proc/meminfo)

@@ -8,6 +8,7 @@ mod figures;
 mod footprint;
 mod raw;
 mod subject;
+mod virt_install;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,13 +24,14 @@ use iot_smoke::Failure;
 use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
 use iot_smoke::server::start_nats;
 use tempfile::TempDir;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::example::Example;
 use crate::figures::Figures;
 use crate::footprint::Footprint;
 use crate::raw::RawQemu;
 use crate::subject::{Measured, Subject};
+use crate::virt_install::VirtInstall;
 
 /// Measures how soon a device is ready.
 #[derive(Debug, Parser)]
@@ -105,24 +107,29 @@ async fn measure(
         nats_url: format!("nats://{}", nats.address),
         credentials,
     };
-    let subjects = match args.only.as_slice() {
+    let raw = RawQemu::new(host.facts().await, args.arch)?;
+    let virt_install = VirtInstall::find(host, &raw, args.arch, name);
+    let mut subjects = match args.only.as_slice() {
         [] => Subject::all(args.arch),
         only => only.to_vec(),
     };
+    if virt_install.is_none() {
+        warn!("virt-install is not measured: it is not on PATH");
+        subjects.retain(|subject| *subject != Subject::VirtInstall);
+    }
     // Images and the checkpoint are there before anything counts.
     let images = example.prepare(host, &subjects).await?;
-    let raw = RawQemu::new(host.facts().await, args.arch)?;
     let mut measured = Vec::new();
     let mut footprints = Vec::new();
     for round in 0..args.rounds {
         for &subject in &subjects {
-            let (seconds, footprint) = match subject.raw() {
-                Some(boot) => (
-                    raw.time_to_ssh(dir.path(), images.of(subject)?, boot)
-                        .await?,
-                    None,
-                ),
-                None => example.time(host, subject).await?,
+            let image = images.of(subject)?;
+            let (seconds, footprint) = match (subject.raw(), &virt_install) {
+                (Some(boot), _) => (raw.time_to_ssh(dir.path(), image, boot).await?, None),
+                (None, Some(peer)) if subject == Subject::VirtInstall => {
+                    (peer.time_to_ssh(image).await?, None)
+                }
+                _ => example.time(host, subject).await?,
             };
             info!(
                 round,

@@ -20,17 +20,17 @@ use tokio::process::Command;
 use crate::subject::RawBoot;
 
 /// How long a boot may take.
-const BOUND: Duration = Duration::from_secs(900);
+pub(crate) const BOUND: Duration = Duration::from_secs(900);
 
 /// The guest's login and its card: the address is any locally administered one.
 const USER: &str = "harmony";
-const MAC: &str = "52:54:00:be:9c:01";
+pub(crate) const MAC: &str = "52:54:00:be:9c:01";
 
 /// The emulator, and for arm64 its firmware.
 pub(crate) struct RawQemu {
     architecture: VmArchitecture,
     emulator: PathBuf,
-    firmware: Option<(PathBuf, PathBuf)>,
+    pub(crate) firmware: Option<(PathBuf, PathBuf)>,
 }
 
 impl RawQemu {
@@ -62,14 +62,7 @@ impl RawQemu {
         let port = free_address(Ipv4Addr::LOCALHOST)?.port();
         let guest = guest(scratch.path(), &keys, port)?;
         let overlay = scratch.path().join("disk.qcow2");
-        let made = Command::new("qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
-            .args([image, &overlay])
-            .arg("8G")
-            .status();
-        if !made.await?.success() {
-            return Err(format!("no overlay on {}", image.display()).into());
-        }
+        make_overlay(image, &overlay).await?;
         let mut qemu = self.command(scratch.path(), &overlay, port, boot)?;
         let started = Instant::now();
         let mut running = qemu.spawn()?;
@@ -125,8 +118,21 @@ impl RawQemu {
     }
 }
 
+/// A disk of 8 GiB on an image.
+pub(crate) async fn make_overlay(image: &Path, overlay: &Path) -> Result<(), Failure> {
+    let made = Command::new("qemu-img")
+        .args(["create", "-q", "-f", "qcow2", "-F", "qcow2", "-b"])
+        .args([image, overlay])
+        .arg("8G")
+        .status();
+    if made.await?.success() {
+        return Ok(());
+    }
+    Err(format!("no overlay on {}", image.display()).into())
+}
+
 /// The seed, and the way to the guest that it makes.
-fn guest(scratch: &Path, keys: &SshKeyPair, port: u16) -> Result<SshLinuxHost, Failure> {
+pub(crate) fn guest(scratch: &Path, keys: &SshKeyPair, port: u16) -> Result<SshLinuxHost, Failure> {
     let host_key = generate_host_key()?;
     let inputs = SeedInputs {
         instance_id: uuid::Uuid::new_v4(),

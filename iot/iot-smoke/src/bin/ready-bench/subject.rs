@@ -16,6 +16,8 @@ pub(crate) enum Subject {
     #[value(name = "raw-9.2")]
     #[serde(rename = "raw-9.2")]
     RawQarma5,
+    /// `virt-install --import`, the recipe's image, to a login over SSH.
+    VirtInstall,
     /// Raw QEMU with the plain image.
     RawPlain,
     /// harmony, booting the recipe's image, to a login over SSH.
@@ -46,9 +48,10 @@ pub(crate) struct Measured {
 }
 
 impl Subject {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Raw,
         Self::RawQarma5,
+        Self::VirtInstall,
         Self::Cold,
         Self::Warm,
         Self::RawPlain,
@@ -122,6 +125,7 @@ impl Subject {
             Self::Raw => "raw QEMU, -cpu max, to SSH",
             Self::RawAgain => "the same again (noise)",
             Self::RawQarma5 => "raw QEMU, machine virt-9.2, to SSH",
+            Self::VirtInstall => "virt-install, to SSH",
             Self::RawPlain => "raw QEMU, plain image, to SSH",
             Self::Cold => "harmony cold, to SSH",
             Self::ColdPlain => "harmony cold, plain image, to SSH",

@@ -1,0 +1,121 @@
+//! `virt-install` with what one has to tell it, to a login over SSH.
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Instant;
+
+use harmony::domain::topology::virtualization::VmArchitecture;
+use harmony::modules::host::find_program;
+use harmony::modules::kvm::topology::KvmVirtualMachineHost;
+use harmony::modules::ssh::ensure_key_pair;
+use iot_smoke::Failure;
+use iot_smoke::server::free_address;
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::raw::{BOUND, MAC, RawQemu, guest, make_overlay};
+
+/// The program on this host's libvirt.
+pub(crate) struct VirtInstall<'a> {
+    program: PathBuf,
+    architecture: VmArchitecture,
+    host: &'a KvmVirtualMachineHost,
+    firmware: Option<(PathBuf, PathBuf)>,
+    name: String,
+}
+
+impl<'a> VirtInstall<'a> {
+    /// None where it is not installed.
+    pub(crate) fn find(
+        host: &'a KvmVirtualMachineHost,
+        raw: &RawQemu,
+        architecture: VmArchitecture,
+        name: &str,
+    ) -> Option<Self> {
+        Some(Self {
+            program: find_program("virt-install")?,
+            architecture,
+            host,
+            firmware: raw.firmware.clone(),
+            name: format!("{name}-virt-install"),
+        })
+    }
+
+    /// From its start to a login. Disk and seed are made before.
+    pub(crate) async fn time_to_ssh(&self, image: &Path) -> Result<f64, Failure> {
+        // Where libvirt's QEMU may read, below directories that it may pass.
+        let scratch = TempDir::with_prefix_in("virt-install-", self.host.pool())?;
+        std::fs::set_permissions(scratch.path(), PermissionsExt::from_mode(0o711))?;
+        let base = scratch.path().join("base.qcow2");
+        std::fs::copy(image, &base)?;
+        std::fs::set_permissions(&base, PermissionsExt::from_mode(0o644))?;
+        let overlay = scratch.path().join("disk.qcow2");
+        make_overlay(&base, &overlay).await?;
+        let keys = ensure_key_pair(scratch.path(), "id_ed25519")?;
+        let port = free_address(Ipv4Addr::LOCALHOST)?.port();
+        let guest = guest(scratch.path(), &keys, port)?;
+
+        let started = Instant::now();
+        let made = self.command(scratch.path(), port).status().await?;
+        let reached = match made.success() {
+            true => guest.wait_reachable(BOUND).await.map_err(Failure::from),
+            false => Err(format!("virt-install failed: {made}").into()),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        self.remove().await?;
+        reached?;
+        Ok(seconds)
+    }
+
+    fn command(&self, scratch: &Path, port: u16) -> Command {
+        let mut command = Command::new(&self.program);
+        let scratch = scratch.display();
+        command
+            .args(["--connect", self.host.uri().as_str(), "--name", &self.name])
+            .args(["--arch", self.architecture.as_str(), "--virt-type", "qemu"])
+            .args(["--memory", "1024", "--vcpus", "2", "--import"])
+            .args(["--osinfo", "detect=on,require=off", "--graphics", "none"])
+            .args(["--noautoconsole", "--network", "none", "--disk"])
+            .arg(format!("path={scratch}/disk.qcow2,format=qcow2,bus=virtio"))
+            .arg("--disk")
+            .arg(format!(
+                "path={scratch}/seed.img,format=raw,bus=virtio,readonly=on"
+            ))
+            .arg(format!(
+                "--qemu-commandline=-netdev user,id=bench,hostfwd=tcp:127.0.0.1:{port}-:22"
+            ))
+            .arg(format!(
+                "--qemu-commandline=-device virtio-net-pci,netdev=bench,mac={MAC}"
+            ));
+        if let Some((code, vars)) = &self.firmware {
+            let (code, vars) = (code.display(), vars.display());
+            command.arg("--boot").arg(format!(
+                "loader={code},loader.readonly=yes,loader.type=pflash,nvram.template={vars}"
+            ));
+        }
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn remove(&self) -> Result<(), Failure> {
+        for action in [
+            ["destroy", &self.name].as_slice(),
+            &["undefine", &self.name, "--nvram"],
+        ] {
+            let virsh = Command::new("virsh")
+                .args(["-q", "-c", self.host.uri().as_str()])
+                .args(action)
+                .status();
+            if !virsh.await?.success() {
+                return Err(format!("virsh {} failed", action.join(" ")).into());
+            }
+        }
+        Ok(())
+    }
+}
