@@ -42,6 +42,10 @@ struct Args {
     #[arg(long, value_name = "URI")]
     connect: Option<ConnectionUri>,
 
+    /// Removes what a run of that name and count that was killed has left, and nothing else
+    #[arg(long)]
+    clean_up: bool,
+
     /// The agent, instead of building it
     #[arg(long, value_name = "FILE", requires = "workload_binary")]
     agent_binary: Option<PathBuf>,
@@ -77,6 +81,10 @@ async fn main() -> ExitCode {
 async fn run(args: &Args) -> Result<String, Failure> {
     let uri = ConnectionUri::choose(args.connect).await?;
     let host = KvmVirtualMachineHost::new(uri, assets::data_dir()?);
+    if args.clean_up {
+        destroy_fleet(&host, &args.names()).await?;
+        return Ok(String::new());
+    }
     let checked = tokio::select! {
         checked = check::check(args, &host) => checked,
         asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
