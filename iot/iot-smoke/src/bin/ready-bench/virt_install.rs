@@ -17,6 +17,9 @@ use tokio::process::Command;
 
 use crate::raw::{BOUND, MAC, RawQemu, guest, make_overlay};
 
+/// A slot that libvirt puts nothing into.
+const FREE_SLOT: &str = "0x1e";
+
 /// The program on this host's libvirt.
 pub(crate) struct VirtInstall<'a> {
     program: PathBuf,
@@ -58,11 +61,13 @@ impl<'a> VirtInstall<'a> {
         let guest = guest(scratch.path(), &keys, port)?;
 
         let started = Instant::now();
-        let made = self.command(scratch.path(), port).status().await?;
-        let reached = match made.success() {
-            true => guest.wait_reachable(BOUND).await.map_err(Failure::from),
-            false => Err(format!("virt-install failed: {made}").into()),
-        };
+        // What fails it removes by itself.
+        let made = self.command(scratch.path(), port).output().await?;
+        if !made.status.success() {
+            let said = String::from_utf8_lossy(&made.stderr).into_owned();
+            return Err(format!("virt-install failed ({}): {said}", made.status).into());
+        }
+        let reached = guest.wait_reachable(BOUND).await;
         let seconds = started.elapsed().as_secs_f64();
         self.remove().await?;
         reached?;
@@ -87,7 +92,7 @@ impl<'a> VirtInstall<'a> {
                 "--qemu-commandline=-netdev user,id=bench,hostfwd=tcp:127.0.0.1:{port}-:22"
             ))
             .arg(format!(
-                "--qemu-commandline=-device virtio-net-pci,netdev=bench,mac={MAC}"
+                "--qemu-commandline=-device virtio-net-pci,netdev=bench,mac={MAC},addr={FREE_SLOT}"
             ));
         if let Some((code, vars)) = &self.firmware {
             let (code, vars) = (code.display(), vars.display());
@@ -95,11 +100,7 @@ impl<'a> VirtInstall<'a> {
                 "loader={code},loader.readonly=yes,loader.type=pflash,nvram.template={vars}"
             ));
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit())
-            .kill_on_drop(true);
+        command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
 
