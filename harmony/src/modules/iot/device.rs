@@ -166,8 +166,11 @@ impl ProvisionIotAgentScore {
         read_program(&self.agent_binary, self.architecture).await
     }
 
-    /// What [`execute`](Interpret::execute) does, for a host whose facts are known.
-    pub(super) async fn apply<T: LinuxHost>(
+    /// What the score does, for a host whose facts are known.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the score, or the host's refusal.
+    pub async fn apply<T: LinuxHost>(
         &self,
         host: &T,
         facts: &LinuxFacts,
@@ -201,7 +204,10 @@ impl ProvisionIotAgentScore {
 
     /// The same for a host that was just made from a checkpoint on which [`InstallIotAgentScore`] was run with the same
     /// program: the agent runs, and waits for its configuration.
-    pub(super) async fn complete<T: LinuxHost>(
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub async fn complete<T: LinuxHost>(
         &self,
         host: &T,
         facts: &LinuxFacts,
