@@ -9,11 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 
-PATH=$PATH:$HOME/.cargo/bin
-command -v cargo >/dev/null || {
-  echo "fleet-check: cargo is not on PATH: install rustup (Debian 13, Ubuntu 24.04: apt-get install rustup)" >&2
-  exit 1
-}
+source iot/scripts/cargo-on-path.sh fleet-check
 ./iot/scripts/setup-host.sh
 cargo build --locked -p iot-smoke --bin fleet-check -p example_iot_vm_setup
 target=${CARGO_TARGET_DIR:-target}/debug

@@ -18,11 +18,7 @@ case "$arch" in
   *) echo "smoke-a3: unknown architecture '$arch' (expected x86_64 or aarch64)" >&2; exit 2 ;;
 esac
 
-PATH=$PATH:$HOME/.cargo/bin
-command -v cargo >/dev/null || {
-  echo "smoke-a3: cargo is not on PATH: install rustup (Debian 13, Ubuntu 24.04: apt-get install rustup)" >&2
-  exit 1
-}
+source iot/scripts/cargo-on-path.sh smoke-a3
 ./iot/scripts/setup-host.sh
 cargo build --locked -p iot-smoke -p example_iot_vm_setup
 target=${CARGO_TARGET_DIR:-target}/debug

@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use harmony::domain::topology::linux_host::HostCommand;
+use harmony::modules::iot::device::AGENT_USER;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
 use crate::Failure;
 use crate::guest::Guest;
-
-/// The user that the agent and its containers run as.
-const AGENT_USER: &str = "iot-agent";
 
 /// How long a container's output may take to reach the journal.
 const LOG_TIMEOUT: Duration = Duration::from_secs(30);

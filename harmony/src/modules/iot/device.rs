@@ -13,26 +13,30 @@
 mod binary;
 mod documents;
 mod error;
+mod files;
+mod user;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use iot_contracts::AgentConfig;
-use sha2::{Digest, Sha256};
 use tracing::info;
 
 use crate::domain::error::ExecutorError;
 use crate::domain::interpret::{Change, Interpret, Outcome};
 use crate::domain::inventory::Inventory;
 use crate::domain::score::Score;
-use crate::domain::topology::linux_host::{
-    HostCommand, HostFile, HostUnit, HostUser, LinuxFacts, LinuxHost,
-};
+use crate::domain::topology::linux_host::{HostCommand, HostFile, HostUnit, LinuxFacts, LinuxHost};
 use crate::domain::topology::virtualization::VmArchitecture;
 
 pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
 pub use error::DeviceError;
+
+use files::{
+    Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_stamped, program_file, root_file, unit_file,
+};
+use user::{agent_user, ensure_podman_socket, run_podman_once};
 
 /// The agent's user on a device.
 pub const AGENT_USER: &str = "iot-agent";
@@ -44,12 +48,6 @@ pub const AGENT_BINARY: &str = "/usr/local/bin/iot-agent-v0";
 pub const AGENT_CONFIG: &str = "/etc/iot-agent/config.toml";
 /// The agent's systemd unit.
 pub const AGENT_UNIT: &str = "iot-agent.service";
-
-const UNIT_FILE: &str = "/etc/systemd/system/iot-agent.service";
-const UNIT_CONTENT: &str = include_str!("iot-agent.service");
-/// Holds [`stamp`]'s value of what the service was last started with.
-const STAMP_FILE: &str = "/var/lib/harmony/iot-agent.applied";
-const REGISTRIES_FILE: &str = "/etc/containers/registries.conf.d/50-harmony.conf";
 
 /// What an [`Outcome`]'s details call the packages' step: it changes nothing on a device whose image has them.
 pub const PACKAGES_STEP: &str = "packages";
@@ -227,36 +225,6 @@ impl ProvisionIotAgentScore {
     }
 }
 
-/// A device's files.
-struct Own {
-    program: HostFile,
-    unit: HostFile,
-    registries: HostFile,
-    config: HostFile,
-    /// Nobody else may read it: it would let a guess at the credentials be checked.
-    stamp: HostFile,
-}
-
-impl Own {
-    fn of(
-        score: &ProvisionIotAgentScore,
-        facts: &LinuxFacts,
-        host: &str,
-        program: Vec<u8>,
-    ) -> Result<Self, DeviceError> {
-        let (program, unit) = (program_file(program), unit_file());
-        let config = config_file(score, facts, host)?;
-        let stamp = stamp(&[&program, &config, &unit]).into_bytes();
-        Ok(Self {
-            registries: registries_file(score, facts)?,
-            stamp: root_file(STAMP_FILE, stamp, 0o600),
-            program,
-            unit,
-            config,
-        })
-    }
-}
-
 /// Packages, user and Podman.
 async fn install<T: LinuxHost>(host: &T, steps: &mut Steps) -> Result<(), ExecutorError> {
     steps.done(PACKAGES_STEP, host.ensure_packages(&PACKAGES).await?);
@@ -266,27 +234,6 @@ async fn install<T: LinuxHost>(host: &T, steps: &mut Steps) -> Result<(), Execut
         ensure_podman_socket(host).await?,
     );
     Ok(())
-}
-
-fn registries_file(
-    score: &ProvisionIotAgentScore,
-    facts: &LinuxFacts,
-) -> Result<HostFile, DeviceError> {
-    let registries = &score.insecure_registries;
-    let registries = guest_view_of_registries(registries, facts.default_gateway)?;
-    Ok(root_file(
-        REGISTRIES_FILE,
-        documents::registries(&registries)?,
-        0o644,
-    ))
-}
-
-fn program_file(program: Vec<u8>) -> HostFile {
-    root_file(AGENT_BINARY, program, 0o755)
-}
-
-fn unit_file() -> HostFile {
-    root_file(UNIT_FILE, UNIT_CONTENT.as_bytes().to_vec(), 0o644)
 }
 
 /// What was done so far.
@@ -393,113 +340,6 @@ fn check_machine(
         found: facts.machine.clone(),
         expected,
     })
-}
-
-/// The configuration as it has to be on this host, which must be of the requested architecture.
-fn config_file(
-    score: &ProvisionIotAgentScore,
-    facts: &LinuxFacts,
-    host: &str,
-) -> Result<HostFile, DeviceError> {
-    check_machine(facts, score.architecture, host)?;
-    let mut config = score.config.clone();
-    config.nats.urls = guest_view_of_nats_urls(&config.nats.urls, facts.default_gateway)?;
-    Ok(HostFile {
-        path: AGENT_CONFIG.to_owned(),
-        content: documents::agent_config(&config)?,
-        owner: format!("root:{AGENT_USER}"),
-        mode: 0o640,
-    })
-}
-
-fn root_file(path: &str, content: Vec<u8>, mode: u32) -> HostFile {
-    HostFile {
-        path: path.to_owned(),
-        content,
-        owner: "root:root".to_owned(),
-        mode,
-    }
-}
-
-/// One value for the content of all files that the service reads.
-fn stamp(files: &[&HostFile]) -> String {
-    let contents: Vec<&[u8]> = files.iter().map(|file| file.content.as_slice()).collect();
-    hex(&contents)
-}
-
-/// One value for several contents, which no other division of the same bytes has.
-fn hex(contents: &[&[u8]]) -> String {
-    let mut all = Sha256::new();
-    for content in contents {
-        all.update(Sha256::digest(content));
-    }
-    let digest = all.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Whether the service was last started with these files.
-async fn is_stamped<T: LinuxHost>(host: &T, stamp: &HostFile) -> Result<bool, ExecutorError> {
-    // An absent stamp is an empty one.
-    let read = HostCommand::new("cat").arg(STAMP_FILE).as_root();
-    Ok(host.run(&read, &[]).await?.stdout.as_bytes() == stamp.content)
-}
-
-fn agent_user() -> HostUser {
-    HostUser {
-        name: AGENT_USER.to_owned(),
-        home: AGENT_HOME.to_owned(),
-        lingering: true,
-    }
-}
-
-/// A program that runs as the agent's user, with what it needs to find that user's service manager.
-async fn as_agent_user<T: LinuxHost>(
-    host: &T,
-    program: &str,
-) -> Result<HostCommand, ExecutorError> {
-    let id = HostCommand::new("id").args(["-u", AGENT_USER]);
-    let output = run(host, "ask for the user id of iot-agent", id).await?;
-    let uid = output.trim();
-    if uid.parse::<u32>().is_err() {
-        return Err(DeviceError::UserId {
-            user: AGENT_USER,
-            output: uid.to_owned(),
-        }
-        .into());
-    }
-    let runtime = format!("XDG_RUNTIME_DIR=/run/user/{uid}");
-    let bus = format!("DBUS_SESSION_BUS_ADDRESS=unix:path=/run/user/{uid}/bus");
-    Ok(HostCommand::new("runuser")
-        .args(["-u", AGENT_USER, "--", "env", "-C", AGENT_HOME])
-        .args([&runtime, &bus, program])
-        .as_root())
-}
-
-/// Podman's first run makes its storage and its name space, which takes an emulated guest 3 s more than the next run.
-async fn run_podman_once<T: LinuxHost>(host: &T) -> Result<(), ExecutorError> {
-    let podman = as_agent_user(host, "podman").await?.args(["ps", "--quiet"]);
-    run(host, "run podman as iot-agent", podman).await?;
-    Ok(())
-}
-
-/// Has the agent's own service manager listen for Podman's clients, from each boot on.
-async fn ensure_podman_socket<T: LinuxHost>(host: &T) -> Result<Change, ExecutorError> {
-    let as_agent = as_agent_user(host, "systemctl").await?;
-    let systemctl = |args: &[&str]| {
-        let command = as_agent.clone().arg("--user");
-        command.args(args.iter().copied()).arg("podman.socket")
-    };
-    let mut ready = true;
-    for question in ["is-enabled", "is-active"] {
-        let answer = host.run(&systemctl(&[question, "--quiet"]), &[]).await?;
-        ready &= answer.status == 0;
-    }
-    if ready {
-        return Ok(Change::Unchanged);
-    }
-    let enable = systemctl(&["enable", "--now"]);
-    run(host, "enable podman.socket of iot-agent", enable).await?;
-    Ok(Change::Changed)
 }
 
 /// Runs a command that has to succeed, and returns its standard output.

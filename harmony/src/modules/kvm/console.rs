@@ -1,8 +1,12 @@
 //! The serial console's log: what a guest says before anything else works.
 
+mod follower;
+
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+
+pub(crate) use follower::ConsoleFollower;
 
 /// How much of the end is looked at.
 const TAIL_BYTES: u64 = 16 * 1024;

@@ -9,7 +9,6 @@
 //! It owns the VM `harmony-build-…`, whose name follows from the image and the store, so that what a killed
 //! build left is cleared by the next.
 
-mod console;
 mod mirrors;
 mod script;
 mod watch;

@@ -1,20 +1,14 @@
 //! What a console tells of a boot, and when.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
-/// The most that is kept of a line that has not ended.
-const LINE_BYTES: usize = 4096;
+use crate::modules::kvm::console::ConsoleFollower;
 
 /// A point of a boot that a console shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +42,10 @@ pub(super) struct ConsoleWatch {
 impl ConsoleWatch {
     /// Starts to read a log, which exists.
     pub(super) fn start(log: PathBuf) -> Self {
-        let seen = Arc::default();
-        let reader = Reader {
-            seen: Arc::clone(&seen),
-            line: Vec::new(),
-        };
+        let seen = Arc::<Mutex<Seen>>::default();
+        let marks = Arc::clone(&seen);
         let task = tokio::spawn(async move {
-            if let Err(error) = follow(&log, reader).await {
+            if let Err(error) = follow(&log, &marks).await {
                 debug!(log = %log.display(), %error, "the console is not watched");
             }
         });
@@ -76,95 +67,56 @@ impl Drop for ConsoleWatch {
 }
 
 /// Reads what there is, and again whenever there is more.
-async fn follow(log: &Path, mut reader: Reader) -> io::Result<()> {
-    let mut file = File::open(log)?;
-    let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
-    let watch: OwnedFd = inotify::init(flags)?;
-    inotify::add_watch(&watch, log, inotify::WatchFlags::MODIFY)?;
-    #[expect(
-        deprecated,
-        reason = "its safe form; what is owned stays open for as long as it is registered"
-    )]
-    let watch = AsyncFd::new(watch)?;
-    let mut bytes = Vec::new();
+async fn follow(log: &Path, seen: &Mutex<Seen>) -> io::Result<()> {
+    let mut console = ConsoleFollower::open(log)?;
     loop {
-        bytes.clear();
-        file.read_to_end(&mut bytes)?;
-        reader.take(&bytes, Instant::now());
-        let mut ready = watch.readable().await?;
-        let drained = ready.try_io(|watch| {
-            let mut events = [MaybeUninit::<u8>::uninit(); 4096];
-            Ok(rustix::io::read(watch.get_ref(), &mut events[..])?.0.len())
-        });
-        if let Ok(drained) = drained {
-            drained?;
+        let lines = console.lines()?;
+        if let Ok(mut seen) = seen.lock() {
+            take(&lines, Instant::now(), &mut seen);
         }
+        console.changed().await?;
     }
 }
 
-/// Finds marks in a text that comes in pieces.
-struct Reader {
-    seen: Arc<Mutex<Seen>>,
-    line: Vec<u8>,
-}
-
-impl Reader {
-    fn take(&mut self, bytes: &[u8], now: Instant) {
-        for byte in bytes {
-            if *byte != b'\n' && self.line.len() < LINE_BYTES {
-                self.line.push(*byte);
-                continue;
-            }
-            self.end_line(now);
-        }
-    }
-
-    fn end_line(&mut self, now: Instant) {
-        let line = String::from_utf8_lossy(&self.line);
+/// Finds the marks that were not seen before.
+fn take(lines: &[String], now: Instant, seen: &mut Seen) {
+    for line in lines {
         let said = Mark::ALL.iter().find(|(_, text)| line.contains(text));
         if let Some((mark, _)) = said
-            && let Ok(mut seen) = self.seen.lock()
             && !seen.iter().any(|(m, _)| m == mark)
         {
             seen.push((*mark, now));
         }
-        self.line.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use tokio::time::Instant;
 
-    use super::{ConsoleWatch, Mark, Reader};
+    use super::{ConsoleWatch, Mark, Seen, take};
 
     #[test]
-    fn marks_are_seen_once_and_across_pieces() {
-        let mut reader = Reader {
-            seen: Arc::default(),
-            line: Vec::new(),
-        };
+    fn marks_are_seen_once() {
         let now = Instant::now();
         let second = |n| now + Duration::from_secs(n);
-        for (n, piece) in [
-            "BdsDxe: loading Boot0001\r\nBdsDxe: star",
-            "ting Boot0001 \"UEFI Misc Device\"\r\n",
-            "\u{1b}[2JEFI stub: Booting Linux Kernel...\r\n\n",
+        let mut seen = Seen::new();
+        for (n, line) in [
+            "BdsDxe: loading Boot0001\r",
+            "BdsDxe: starting Boot0001 \"UEFI Misc Device\"\r",
+            "\u{1b}[2JEFI stub: Booting Linux Kernel...\r",
+            "",
             "[    2.9] Run /init as init process\r",
-            "\nBdsDxe: starting Boot0001\r\n",
+            "BdsDxe: starting Boot0001\r",
         ]
         .into_iter()
         .enumerate()
         {
-            reader.take(piece.as_bytes(), second(n as u64));
+            take(&[line.to_owned()], second(n as u64), &mut seen);
         }
-        reader.take(&vec![b'x'; 100_000], now);
-        assert!(reader.line.len() <= super::LINE_BYTES);
-        let seen = reader.seen.lock().expect("no panic").clone();
         assert_eq!(
             seen,
             [
@@ -190,8 +142,9 @@ mod tests {
             tokio::time::timeout(bound, wait).await.expect("seen");
         };
         seen(1).await;
-        log.write_all(b"EFI stub: Booting Linux Kernel...\n")
-            .expect("written");
+        for piece in ["EFI stub: Boo", "ting Linux Kernel...\r\n"] {
+            log.write_all(piece.as_bytes()).expect("written");
+        }
         seen(2).await;
         assert_eq!(watch.stop().len(), 2);
     }

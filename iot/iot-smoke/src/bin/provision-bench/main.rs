@@ -5,7 +5,7 @@
 //! images are there before: what counts is the time of the command less that of its stage `image`.
 
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
@@ -15,9 +15,10 @@ use harmony::modules::iot::assets;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::Failure;
+use iot_smoke::example::{self, Stage};
 use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
 use iot_smoke::server::start_nats;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -72,21 +73,6 @@ struct Run {
     way: Way,
     /// From the command's start to its heartbeat, without bringing the image here.
     seconds: f64,
-    image: PathBuf,
-    packages_installed: bool,
-    stages: Vec<Stage>,
-}
-
-/// One stage of the example.
-#[derive(Debug, Serialize, Deserialize)]
-struct Stage {
-    name: String,
-    seconds: f64,
-}
-
-/// What the example prints, as far as it is needed here.
-#[derive(Debug, Deserialize)]
-struct Device {
     image: PathBuf,
     packages_installed: bool,
     stages: Vec<Stage>,
@@ -165,15 +151,11 @@ async fn provision(
     let mut command = Command::new(&args.example);
     command
         .args(["--arch", args.arch.as_str(), "--accel", &args.accel])
-        .args(["--name", name, "--nats-url", nats_url, "--json", "--cold"])
+        .args(["--name", name, "--nats-url", nats_url, "--cold"])
         .arg("--nats-credentials")
         .arg(credentials)
         .arg("--agent-binary")
-        .arg(&args.agent_binary)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true);
+        .arg(&args.agent_binary);
     match (way, &args.recipe) {
         (Way::Plain, _) => {
             command.args(["--recipe", "none", "--image", &args.image]);
@@ -184,12 +166,10 @@ async fn provision(
         (Way::Recipe, None) => {}
     }
     let started = Instant::now();
-    let output = command.spawn()?.wait_with_output().await?;
+    let devices = example::devices(&mut command).await?;
     let seconds = started.elapsed().as_secs_f64();
-    if !output.status.success() {
-        return Err(format!("example_iot_vm_setup failed: {}", output.status).into());
-    }
-    let device: Device = serde_json::from_slice(&output.stdout)?;
+    let device = devices.into_iter().next();
+    let device = device.ok_or("the example made no device")?;
     if device.packages_installed != (way == Way::Plain) {
         let image = device.image.display();
         return Err(format!("{way:?}: packages of {image} are not what is measured").into());

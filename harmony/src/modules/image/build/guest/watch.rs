@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::console::ConsoleFollower;
 use super::script::Said;
 use crate::domain::topology::virtualization::{VirtualMachineHost, VmStatus};
 use crate::modules::image::build::error::BuildError;
 use crate::modules::image::build::progress::{Line, Progress};
 use crate::modules::image::store::io_error;
-use crate::modules::kvm::console::without_control_sequences;
+use crate::modules::kvm::console::{ConsoleFollower, without_control_sequences};
 
 /// How many lines of the console an error has.
 const TAIL_LINES: usize = 25;

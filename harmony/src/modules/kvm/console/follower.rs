@@ -15,7 +15,7 @@ const LINE_BYTES: usize = 64 * 1024;
 /// The lines that come to a log, across its rotations: virtlogd moves a log aside when it has grown to
 /// 2 MiB.
 #[derive(Debug)]
-pub(super) struct ConsoleFollower {
+pub(crate) struct ConsoleFollower {
     path: PathBuf,
     file: File,
     changes: AsyncFd<OwnedFd>,
@@ -29,7 +29,7 @@ impl ConsoleFollower {
         deprecated,
         reason = "its successor is unsafe for the sake of other types: an OwnedFd keeps its descriptor open"
     )]
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let changes = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         watch(&changes, path)?;
         Ok(Self {
@@ -41,7 +41,7 @@ impl ConsoleFollower {
     }
 
     /// Waits until something has happened to the log.
-    pub(super) async fn changed(&mut self) -> io::Result<()> {
+    pub(crate) async fn changed(&mut self) -> io::Result<()> {
         let mut ready = self.changes.readable().await?;
         let mut events = [0_u8; 4096];
         // That something happened is all that counts; the events are taken so that they do not count again.
@@ -51,7 +51,7 @@ impl ConsoleFollower {
     }
 
     /// The lines that are whole by now.
-    pub(super) fn lines(&mut self) -> io::Result<Vec<String>> {
+    pub(crate) fn lines(&mut self) -> io::Result<Vec<String>> {
         let mut lines = self.read_on()?;
         // The old log has been read to its end: a new one begins where it ended.
         if self.was_rotated() {

@@ -1,0 +1,120 @@
+//! The files of a device.
+
+use sha2::{Digest, Sha256};
+
+use super::documents;
+use super::{
+    AGENT_BINARY, AGENT_CONFIG, AGENT_USER, DeviceError, ProvisionIotAgentScore, check_machine,
+    guest_view_of_nats_urls, guest_view_of_registries,
+};
+use crate::domain::error::ExecutorError;
+use crate::domain::topology::linux_host::{HostCommand, HostFile, LinuxFacts, LinuxHost};
+
+const UNIT_FILE: &str = "/etc/systemd/system/iot-agent.service";
+pub(super) const UNIT_CONTENT: &str = include_str!("../iot-agent.service");
+/// Holds [`stamp`]'s value of what the service was last started with.
+const STAMP_FILE: &str = "/var/lib/harmony/iot-agent.applied";
+pub(super) const REGISTRIES_FILE: &str = "/etc/containers/registries.conf.d/50-harmony.conf";
+
+/// A device's files.
+pub(super) struct Own {
+    pub(super) program: HostFile,
+    pub(super) unit: HostFile,
+    pub(super) registries: HostFile,
+    pub(super) config: HostFile,
+    /// Nobody else may read it: it would let a guess at the credentials be checked.
+    pub(super) stamp: HostFile,
+}
+
+impl Own {
+    pub(super) fn of(
+        score: &ProvisionIotAgentScore,
+        facts: &LinuxFacts,
+        host: &str,
+        program: Vec<u8>,
+    ) -> Result<Self, DeviceError> {
+        let (program, unit) = (program_file(program), unit_file());
+        let config = config_file(score, facts, host)?;
+        let stamp = stamp(&[&program, &config, &unit]).into_bytes();
+        Ok(Self {
+            registries: registries_file(score, facts)?,
+            stamp: root_file(STAMP_FILE, stamp, 0o600),
+            program,
+            unit,
+            config,
+        })
+    }
+}
+
+fn registries_file(
+    score: &ProvisionIotAgentScore,
+    facts: &LinuxFacts,
+) -> Result<HostFile, DeviceError> {
+    let registries = &score.insecure_registries;
+    let registries = guest_view_of_registries(registries, facts.default_gateway)?;
+    Ok(root_file(
+        REGISTRIES_FILE,
+        documents::registries(&registries)?,
+        0o644,
+    ))
+}
+
+pub(super) fn program_file(program: Vec<u8>) -> HostFile {
+    root_file(AGENT_BINARY, program, 0o755)
+}
+
+pub(super) fn unit_file() -> HostFile {
+    root_file(UNIT_FILE, UNIT_CONTENT.as_bytes().to_vec(), 0o644)
+}
+
+/// The configuration as it has to be on this host, which must be of the requested architecture.
+fn config_file(
+    score: &ProvisionIotAgentScore,
+    facts: &LinuxFacts,
+    host: &str,
+) -> Result<HostFile, DeviceError> {
+    check_machine(facts, score.architecture, host)?;
+    let mut config = score.config.clone();
+    config.nats.urls = guest_view_of_nats_urls(&config.nats.urls, facts.default_gateway)?;
+    Ok(HostFile {
+        path: AGENT_CONFIG.to_owned(),
+        content: documents::agent_config(&config)?,
+        owner: format!("root:{AGENT_USER}"),
+        mode: 0o640,
+    })
+}
+
+pub(super) fn root_file(path: &str, content: Vec<u8>, mode: u32) -> HostFile {
+    HostFile {
+        path: path.to_owned(),
+        content,
+        owner: "root:root".to_owned(),
+        mode,
+    }
+}
+
+/// One value for the content of all files that the service reads.
+fn stamp(files: &[&HostFile]) -> String {
+    let contents: Vec<&[u8]> = files.iter().map(|file| file.content.as_slice()).collect();
+    hex(&contents)
+}
+
+/// One value for several contents, which no other division of the same bytes has.
+pub(super) fn hex(contents: &[&[u8]]) -> String {
+    let mut all = Sha256::new();
+    for content in contents {
+        all.update(Sha256::digest(content));
+    }
+    let digest = all.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Whether the service was last started with these files.
+pub(super) async fn is_stamped<T: LinuxHost>(
+    host: &T,
+    stamp: &HostFile,
+) -> Result<bool, ExecutorError> {
+    // An absent stamp is an empty one.
+    let read = HostCommand::new("cat").arg(STAMP_FILE).as_root();
+    Ok(host.run(&read, &[]).await?.stdout.as_bytes() == stamp.content)
+}
