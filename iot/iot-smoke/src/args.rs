@@ -66,6 +66,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Whether the image is the built-in recipe's.
+    pub(crate) fn has_built_in_recipe(&self) -> bool {
+        self.image.is_none() && self.recipe.is_none()
+    }
+
     /// Whether the image is a recipe's, which has all packages that a device needs.
     pub(crate) fn has_recipe(&self) -> bool {
         self.image.is_none() && self.recipe.as_deref() != Some("none")

@@ -45,6 +45,25 @@ pub(crate) async fn examine(
     Ok(findings)
 }
 
+/// Checks that the image of the built-in recipe set itself up, and not cloud-init, which does it when that fails.
+pub(crate) async fn examine_set_up(guest: &Guest) -> Result<String, Failure> {
+    let done = HostCommand::new("test").args(["-e", "/run/harmony/first-boot"]);
+    guest.output(done).await?;
+    let cloud_init = HostCommand::new("systemctl").args([
+        "show",
+        "--value",
+        "--property=ConditionResult",
+        "cloud-init-local.service",
+    ]);
+    let ran = guest.output(cloud_init).await?;
+    expect("cloud-init's condition", ran.trim(), "no")?;
+    let key = "/etc/ssh/ssh_host_ed25519_key";
+    let mode = HostCommand::new("stat").args(["-c", "%U %a", key]);
+    let mode = guest.output(mode).await?;
+    expect("the host key's owner and mode", mode.trim(), "root 600")?;
+    Ok("set up: by harmony's seed, without cloud-init".to_owned())
+}
+
 /// Checks that the firmware started the guest as it should.
 pub(crate) async fn examine_boot(
     guest: &Guest,

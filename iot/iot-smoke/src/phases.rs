@@ -223,6 +223,9 @@ impl Smoke {
         for finding in evidence::examine(&guest, &device, self.args.arch).await? {
             self.found(finding);
         }
+        if self.args.has_built_in_recipe() {
+            self.found(evidence::examine_set_up(&guest).await?);
+        }
         let image = format!(
             "{}/smoke/workload:1",
             as_guest_sees(registry_address, device.default_gateway.as_deref())?

@@ -26,7 +26,7 @@ pub struct SeedInputs {
 }
 
 impl SeedInputs {
-    /// The files of the seed by name.
+    /// cloud-init's files by name.
     pub(super) fn documents(&self) -> [(&'static str, String); 3] {
         [
             ("meta-data", self.meta_data().to_string()),
@@ -84,23 +84,25 @@ impl SeedInputs {
 
     fn network_config(&self) -> Value {
         let cards = self.macs.iter().enumerate().map(|(place, mac)| {
-            let matched = json!({ "macaddress": mac });
-            let card = if place == 0 {
-                json!({ "match": matched, "dhcp4": true })
-            } else {
-                // A metric above systemd-networkd's 100 for an address by DHCP.
-                json!({
-                    "match": matched,
-                    "dhcp4": true,
-                    "dhcp4-overrides": { "route-metric": 200 + place },
-                    "optional": true,
-                })
-            };
+            let mut card = json!({
+                "match": { "macaddress": mac },
+                "dhcp4": true,
+                "dhcp4-overrides": { "route-metric": route_metric(place) },
+            });
+            if place > 0 {
+                card["optional"] = true.into();
+            }
             (format!("nic{place}"), card)
         });
         let ethernets: serde_json::Map<String, Value> = cards.collect();
         json!({ "version": 2, "ethernets": ethernets })
     }
+}
+
+/// Of the card's routes by DHCP: the first card's come before the others'. Which one a guest takes by itself differs:
+/// 100 with netplan, 1024 with systemd-networkd.
+pub(super) fn route_metric(place: usize) -> usize {
+    if place == 0 { 100 } else { 200 + place }
 }
 
 #[cfg(test)]

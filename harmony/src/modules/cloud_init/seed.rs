@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
 
 use super::documents::SeedInputs;
+use super::plain::{DIRECTORY, NETWORK};
 
 /// The image's size in bytes: the smallest round size that holds the documents many times over.
 const SEED_BYTES: u64 = 1024 * 1024;
@@ -31,13 +32,29 @@ pub struct SeedError {
 /// # Errors
 /// [`SeedError`] when the file cannot be written.
 pub fn write_seed(path: &Path, inputs: &SeedInputs) -> Result<(), SeedError> {
-    write(path, inputs).map_err(|source| SeedError {
+    write_files(path, inputs, &inputs.plain_files())
+}
+
+/// The same with nothing in it but what cloud-init reads: what one makes by hand.
+///
+/// # Errors
+/// As [`write_seed`].
+pub fn write_nocloud_seed(path: &Path, inputs: &SeedInputs) -> Result<(), SeedError> {
+    write_files(path, inputs, &[])
+}
+
+fn write_files(
+    path: &Path,
+    inputs: &SeedInputs,
+    plain: &[(String, String)],
+) -> Result<(), SeedError> {
+    write(path, inputs, plain).map_err(|source| SeedError {
         path: path.to_owned(),
         source,
     })
 }
 
-fn write(path: &Path, inputs: &SeedInputs) -> std::io::Result<()> {
+fn write(path: &Path, inputs: &SeedInputs, plain: &[(String, String)]) -> std::io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut image = tempfile::Builder::new()
         .prefix(".seed-")
@@ -47,10 +64,20 @@ fn write(path: &Path, inputs: &SeedInputs) -> std::io::Result<()> {
     let options = FormatVolumeOptions::new().volume_label(LABEL);
     fatfs::format_volume(image.as_file_mut(), options)?;
     let volume = FileSystem::new(image.as_file_mut(), FsOptions::new())?;
-    for (name, text) in inputs.documents() {
-        let mut file = volume.root_dir().create_file(name)?;
+    let put = |path: &str, text: &str| {
+        let mut file = volume.root_dir().create_file(path)?;
         file.truncate()?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(text.as_bytes())
+    };
+    for (name, text) in inputs.documents() {
+        put(name, &text)?;
+    }
+    if !plain.is_empty() {
+        volume.root_dir().create_dir(DIRECTORY)?;
+        volume.root_dir().create_dir(NETWORK)?;
+    }
+    for (path, text) in plain {
+        put(path, text)?;
     }
     volume.unmount()?;
     image.as_file().sync_all()?;
@@ -66,7 +93,7 @@ mod tests {
 
     use fatfs::{FileSystem, FsOptions};
 
-    use super::write_seed;
+    use super::{write_nocloud_seed, write_seed};
     use crate::modules::cloud_init::documents::tests::{host_key, inputs};
 
     #[test]
@@ -80,12 +107,27 @@ mod tests {
         let image = fs::File::options().read(true).write(true).open(&path);
         let volume = FileSystem::new(image.expect("opens"), FsOptions::new()).expect("FAT");
         assert_eq!(volume.volume_label(), "cidata");
-        for (name, expected) in inputs.documents() {
+        let documents = inputs.documents();
+        let documents = documents.map(|(name, text)| (name.to_owned(), text));
+        for (path, expected) in documents.into_iter().chain(inputs.plain_files()) {
             let mut text = String::new();
-            let mut file = volume.root_dir().open_file(name).expect(name);
+            let mut file = volume.root_dir().open_file(&path).expect(&path);
             file.read_to_string(&mut text).expect("reads");
-            assert_eq!(text, expected, "{name}");
+            assert_eq!(text, expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_seed_for_cloud_init_alone_has_its_three_files() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let path = dir.path().join("seed.img");
+        write_nocloud_seed(&path, &inputs(&host_key())).expect("written");
+        let image = fs::File::options().read(true).write(true).open(&path);
+        let volume = FileSystem::new(image.expect("opens"), FsOptions::new()).expect("FAT");
+        let root = volume.root_dir();
+        let names = root.iter().map(|entry| entry.expect("reads").file_name());
+        let names: Vec<String> = names.filter(|name| name != "cidata").collect();
+        assert_eq!(names, ["meta-data", "user-data", "network-config"]);
     }
 
     #[test]

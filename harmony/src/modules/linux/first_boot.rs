@@ -1,4 +1,4 @@
-//! Waiting for cloud-init.
+//! Waiting for the first boot's set-up: cloud-init's, or that of an image of the default recipe.
 
 use serde::Deserialize;
 use tracing::{info, warn};
@@ -15,15 +15,26 @@ const DETAIL_TAIL_BYTES: usize = 2048;
 /// server or the network.
 const ATTEMPTS: u32 = 3;
 
-const HAS_CLOUD_INIT: Script = Script {
-    name: "find-cloud-init",
-    text: "if command -v cloud-init >/dev/null; then echo yes; else echo no; fi",
+/// Who sets the host up. The default recipe's image leaves that file when it was not cloud-init; what it does beside
+/// the boot is waited for here.
+const WHO: Script = Script {
+    name: "find-first-boot",
+    text: "set -e
+if [ -e /run/harmony/first-boot ]; then
+  systemctl start harmony-grow-root.service
+  sync
+  echo recipe
+elif command -v cloud-init >/dev/null; then echo cloud-init; else echo nobody; fi",
 };
 
 pub(super) async fn wait(host: &dyn Shell) -> Result<(), ExecutorError> {
-    if host.expect_script(&HAS_CLOUD_INIT, &[]).await?.trim() == "no" {
-        info!("the host has no cloud-init: nothing to wait for");
-        return Ok(());
+    match host.expect_script(&WHO, &[]).await?.trim() {
+        "recipe" => return Ok(()),
+        "cloud-init" => {}
+        _ => {
+            info!("the host has no cloud-init: nothing to wait for");
+            return Ok(());
+        }
     }
     let mut attempt = 1;
     let output = loop {

@@ -18,10 +18,11 @@ echo
 exec systemctl show --property=Id,InactiveExitTimestampMonotonic,ActiveEnterTimestampMonotonic -- \"$@\"
 ";
 
-/// What takes part in a device's boot: cloud-init's stages under their names before and after 24.3, the network, and
-/// what is waited for.
-const UNITS: [&str; 11] = [
+/// What takes part in a device's boot: what sets it up, with cloud-init's stages under their names before and after
+/// 24.3, the network, and what is waited for.
+const UNITS: [&str; 12] = [
     "systemd-udev-trigger.service",
+    "harmony-first-boot.service",
     "cloud-init-main.service",
     "cloud-init-local.service",
     "systemd-networkd-wait-online.service",

@@ -1,4 +1,5 @@
 use std::path::Path;
+use std::process::Command;
 
 use super::super::{CheckedRecipe, PlannedBase, Recipe};
 use super::parse;
@@ -57,6 +58,43 @@ fn the_default_recipe_has_what_a_device_needs_and_not_the_agent() {
         assert_eq!(plan.fstab.nofail, ["/boot/efi"]);
         assert!(!plan.setup_script.contains("iot-agent"));
         assert_eq!(plan.boot_arguments.len(), 0);
+    }
+}
+
+#[test]
+fn the_default_image_sets_itself_up_and_leaves_the_rest_to_cloud_init() {
+    let recipe = CheckedRecipe::edge_device().expect("valid");
+    let plan = recipe.plan(VmArchitecture::Aarch64, None, Path::new("/nowhere"));
+    let plan = plan.expect("planned");
+    let file = |path: &str| {
+        let found = plan.files.iter().find(|file| file.path == path);
+        let found = found.unwrap_or_else(|| panic!("{path}"));
+        (String::from_utf8_lossy(&found.content), found.mode)
+    };
+    for name in ["first-boot", "grow-root"] {
+        let (script, mode) = file(&format!("/usr/lib/harmony/{name}"));
+        assert_eq!(mode, 0o755);
+        assert!(script.starts_with("#!/bin/sh\n"), "{script}");
+        let checked = Command::new("sh").args(["-n", "-c", &script]).status();
+        assert!(checked.expect("a shell").success(), "{name}");
+        let unit = format!("harmony-{name}.service");
+        assert!(plan.services.enable.contains(&unit), "{unit}");
+        let (unit, _) = file(&format!("/etc/systemd/system/{unit}"));
+        assert!(unit.contains(&format!("\nExecStart=/usr/lib/harmony/{name}\n")));
+    }
+    // Each stage of cloud-init is passed over when the script has come to its end, and only then.
+    let (script, _) = file("/usr/lib/harmony/first-boot");
+    assert!(script.ends_with("\n: >\"$mine/first-boot\"\n"), "{script}");
+    for stage in [
+        "cloud-init-local",
+        "cloud-init",
+        "cloud-config",
+        "cloud-final",
+    ] {
+        let (drop_in, _) = file(&format!(
+            "/etc/systemd/system/{stage}.service.d/50-harmony.conf"
+        ));
+        assert!(drop_in.contains("\nConditionPathExists=!/run/harmony/first-boot\n"));
     }
 }
 
