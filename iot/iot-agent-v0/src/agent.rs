@@ -2,6 +2,7 @@
 
 use iot_contracts::DeviceId;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::Loaded;
 use crate::desired::DesiredState;
@@ -10,7 +11,7 @@ use crate::nats::Nats;
 use crate::reconcile::{self, Executor, Statuses};
 use crate::status::{self, Identity};
 
-/// Runs for ever. Dropping it leaves the containers as they are.
+/// Runs for ever. Dropping it leaves the containers as they are. `nothing_since` is for [`reconcile::run`].
 ///
 /// # Errors
 ///
@@ -19,6 +20,7 @@ pub async fn run<E: Executor>(
     config: &Loaded,
     identity: Identity,
     executor: &E,
+    nothing_since: Option<Instant>,
 ) -> std::io::Result<()> {
     let desired = watch::Sender::new(DesiredState::default());
     let statuses = watch::Sender::new(Statuses::new());
@@ -37,6 +39,6 @@ pub async fn run<E: Executor>(
     // What runs is looked after from the first moment on, also while NATS cannot be reached.
     tokio::select! {
         ended = platform => ended,
-        () = reconcile::run(executor, desired.subscribe(), &statuses) => Ok(()),
+        () = reconcile::run(executor, desired.subscribe(), &statuses, nothing_since) => Ok(()),
     }
 }

@@ -15,6 +15,7 @@
 mod agent;
 mod args;
 mod await_file;
+mod beforehand;
 mod config;
 mod connection;
 mod desired;
@@ -37,6 +38,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::{Purpose, Request};
+use crate::beforehand::NothingThere;
 use crate::error::chain;
 
 /// What `--version` prints.
@@ -58,10 +60,12 @@ fn main() -> ExitCode {
     if purpose != Purpose::Check {
         log_to_stderr();
     }
-    if purpose == Purpose::AwaitAndRun
-        && let Err(error) = await_file::await_file(&config)
-    {
-        return fail(&error, EXIT_CONFIG);
+    let mut nothing = None;
+    if purpose == Purpose::AwaitAndRun {
+        nothing = match beforehand::await_configuration(&config) {
+            Ok(nothing) => nothing,
+            Err(error) => return fail(&error, EXIT_CONFIG),
+        };
     }
     let config = match config::load(&config) {
         Ok(config) => config,
@@ -70,7 +74,7 @@ fn main() -> ExitCode {
     if purpose == Purpose::Check {
         return ExitCode::SUCCESS;
     }
-    match run(config) {
+    match run(config, nothing) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
@@ -95,7 +99,7 @@ fn log_to_stderr() {
 }
 
 /// Runs until SIGTERM or SIGINT; containers are left running.
-fn run(config: config::Loaded) -> std::io::Result<()> {
+fn run(config: config::Loaded, nothing: Option<NothingThere>) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -103,9 +107,11 @@ fn run(config: config::Loaded) -> std::io::Result<()> {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
             let podman = podman::Podman::new(config.podman_socket());
+            let nothing = nothing.filter(|seen| seen.socket == config.podman_socket());
+            let nothing_since = nothing.map(|seen| seen.since);
             let identity = status::Identity::of_this_device(config.device_id().clone())?;
             tokio::select! {
-                ended = agent::run(&config, identity, &podman) => ended?,
+                ended = agent::run(&config, identity, &podman, nothing_since) => ended?,
                 () = received(&mut terminate, "SIGTERM") => {}
                 () = received(&mut interrupt, "SIGINT") => {}
             }

@@ -130,7 +130,7 @@ async fn with_agent(port: u16, podman: &FakePodman, scenario: impl Future<Output
     let config = config(port);
     let identity = Identity::of_this_device(config.device_id().clone()).unwrap();
     tokio::select! {
-        ended = agent::run(&config, identity, podman) => panic!("the agent ended: {ended:?}"),
+        ended = agent::run(&config, identity, podman, None) => panic!("the agent ended: {ended:?}"),
         () = scenario => {}
     }
 }

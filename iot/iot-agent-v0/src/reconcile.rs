@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use iot_contracts::{DeploymentName, DeploymentStatus, Phase, ServiceName};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::desired::{DesiredState, Target};
 use crate::error::{bounded, chain};
@@ -46,16 +47,27 @@ pub trait Executor {
     async fn execute(&self, step: &Step) -> Result<(), Self::Error>;
 }
 
-/// Reconciles until `desired` has no sender any more.
+/// Reconciles until `desired` has no sender any more. `nothing_since` is when it was last seen that no container of the
+/// agent's is there, if it was: until something is desired, the first look can wait as any other.
 pub async fn run<E: Executor>(
     executor: &E,
     mut desired: watch::Receiver<DesiredState>,
     statuses: &watch::Sender<Statuses>,
+    mut nothing_since: Option<Instant>,
 ) {
     let mut failed_passes = 0;
     let mut told = None;
     loop {
         let target = desired.borrow_and_update().clone();
+        if let Some(since) = nothing_since.filter(|_| target.names().next().is_none())
+            && since.elapsed() < IDLE_INTERVAL
+        {
+            tokio::select! {
+                () = tokio::time::sleep_until(since + IDLE_INTERVAL) => {}
+                changed = desired.changed() => if changed.is_err() { return },
+            }
+            continue;
+        }
         let pass = tokio::select! {
             pass = pass(executor, &target, statuses) => pass,
             changed = desired.changed() => match changed {
@@ -67,12 +79,16 @@ pub async fn run<E: Executor>(
             Pass::Idle | Pass::Healthy => 0,
             Pass::Failed | Pass::Blind(_) => failed_passes + 1,
         };
+        nothing_since = (pass == Pass::Idle).then(Instant::now);
         let wait = match &pass {
-            Pass::Idle => IDLE_INTERVAL,
-            Pass::Healthy | Pass::Failed => next_pass_after(failed_passes),
-            Pass::Blind(_) => next_pass_after(failed_passes).min(BLIND_INTERVAL),
+            Pass::Idle => None,
+            Pass::Healthy | Pass::Failed => Some(next_pass_after(failed_passes)),
+            Pass::Blind(_) => Some(next_pass_after(failed_passes).min(BLIND_INTERVAL)),
         };
         tell_blindness(&mut told, pass);
+        let Some(wait) = wait else {
+            continue;
+        };
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             changed = desired.changed() => match changed {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use iot_contracts::Phase;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{
     BLIND_INTERVAL, FIRST_RETRY, IDLE_INTERVAL, PASS_INTERVAL, Statuses, next_pass_after, run,
@@ -48,8 +49,13 @@ impl Bench {
 
     /// Runs the loop for that long.
     async fn run_for(&self, time: Duration) {
+        self.run_knowing(None, time).await;
+    }
+
+    async fn run_knowing(&self, nothing_since: Option<Instant>, time: Duration) {
         let desired = self.desired.subscribe();
-        let ended = tokio::time::timeout(time, run(&self.podman, desired, &self.statuses)).await;
+        let run = run(&self.podman, desired, &self.statuses, nothing_since);
+        let ended = tokio::time::timeout(time, run).await;
         assert!(ended.is_err(), "the loop ended by itself");
     }
 
@@ -138,6 +144,35 @@ async fn with_nothing_to_keep_running_it_looks_seldom_and_still_acts_at_once() {
         assert_eq!(bench.podman.take_looks(), 10);
     };
     tokio::join!(bench.run_for(IDLE_INTERVAL + 11 * PASS_INTERVAL), change);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_before_the_configuration_came_is_not_asked_again_until_something_is_desired()
+{
+    let bench = Bench::new();
+    let second = Duration::from_secs(1);
+    let seen = Instant::now();
+    tokio::time::advance(IDLE_INTERVAL / 2).await;
+    let changes = async {
+        tokio::time::sleep(second).await;
+        bench.known();
+        tokio::time::sleep(second).await;
+        assert_eq!(bench.podman.take_looks(), 0);
+        bench.put("web", &score("1"));
+        tokio::time::sleep(second).await;
+        assert_eq!(bench.podman.running(), ["web.a"]);
+        bench.delete("web");
+        tokio::time::sleep(second).await;
+        assert!(bench.podman.running().is_empty());
+    };
+    tokio::join!(bench.run_knowing(Some(seen), 10 * second), changes);
+    bench.podman.take_looks();
+    // It ages.
+    let later = async {
+        tokio::time::sleep(IDLE_INTERVAL / 2).await;
+        assert_eq!(bench.podman.take_looks(), 1);
+    };
+    tokio::join!(bench.run_knowing(Some(seen), IDLE_INTERVAL), later);
 }
 
 #[tokio::test(start_paused = true)]

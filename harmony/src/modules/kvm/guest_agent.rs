@@ -24,8 +24,11 @@ pub use host::{GuestAgentHost, InputTooLarge};
 /// How long the agent may take for one answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is asked whether a command has ended: it does not tell by itself.
+/// How often it is asked at first whether it is there, or whether a command has ended: it does not tell by itself.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often at last: an emulated guest spends milliseconds on each answer.
+const SLOW_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The status of a command that a signal ended, less the signal's number, as a shell has it.
 const SIGNALLED: u32 = 128;
@@ -146,7 +149,8 @@ impl GuestAgent<'_> {
                 }),
             )
             .await?;
-        let deadline = Instant::now() + bound;
+        let since = Instant::now();
+        let deadline = since + bound;
         loop {
             let asked = json!({ "pid": started.pid });
             let status: Status = self.ask("guest-exec-status", asked).await?;
@@ -161,7 +165,9 @@ impl GuestAgent<'_> {
                     last_seen: "it still runs".to_owned(),
                 });
             }
-            sleep(POLL_INTERVAL).await;
+            // What has taken long may take an eighth longer.
+            let pause = since.elapsed() / 8;
+            sleep(pause.clamp(POLL_INTERVAL, SLOW_POLL_INTERVAL)).await;
         }
     }
 

@@ -72,7 +72,7 @@ fn punch_zeros(file: &mut File) -> std::io::Result<()> {
             return Ok(());
         }
         let length = u64::try_from(read).map_err(std::io::Error::other)?;
-        if block[..read].iter().all(|&byte| byte == 0) {
+        if is_zero(&block[..read]) {
             let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             fallocate(&*file, how, offset, length)?;
         }
@@ -110,6 +110,12 @@ fn sync_directory(target: &Path) -> Result<(), KvmError> {
         .map_err(KvmError::io("write", directory))
 }
 
+/// Of at most a block. Compared as a whole: a byte at a time takes half a second where nothing is optimised.
+fn is_zero(bytes: &[u8]) -> bool {
+    static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
+    *bytes == ZEROS[..bytes.len()]
+}
+
 fn copy_sparsely(source: &mut File, target: &mut File) -> std::io::Result<()> {
     let length = source.metadata()?.len();
     let mut block = vec![0_u8; BLOCK_BYTES];
@@ -118,7 +124,7 @@ fn copy_sparsely(source: &mut File, target: &mut File) -> std::io::Result<()> {
         if read == 0 {
             break;
         }
-        if block[..read].iter().all(|&byte| byte == 0) {
+        if is_zero(&block[..read]) {
             target.seek_relative(i64::try_from(read).map_err(std::io::Error::other)?)?;
         } else {
             target.write_all(&block[..read])?;

@@ -1,18 +1,22 @@
 umask 077
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
-# Fresh entropy, and the kernel's generator seeded with it at once: writing alone waits for the next minute.
+# Fresh entropy, and the kernel's generator seeded with it at once: writing alone waits for the next minute. Whatever
+# the next boot begins with is fresh then, too.
 # 0x5207 is RNDRESEEDCRNG of linux/random.h.
-printf %s "$entropy" | base64 -d | perl -e '
-  local $/; my $seed = <STDIN>;
-  length($seed) >= 32 or die "no entropy arrived";
-  open(my $random, "+>", "/dev/urandom") or die "/dev/urandom: $!";
-  defined(syswrite($random, $seed)) or die "write: $!";
-  defined(ioctl($random, 0x5207, 0)) or die "reseed: $!";
-'
-if [ -e /var/lib/systemd/random-seed ]; then
-  head -c 512 /dev/urandom >/var/lib/systemd/random-seed
-fi
+perl - <<END
+  my \$entropy = pack("H*", "$entropy");
+  length(\$entropy) >= 32 or die "no entropy arrived";
+  open(my \$random, "+<", "/dev/urandom") or die "/dev/urandom: \$!";
+  defined(syswrite(\$random, \$entropy)) or die "write: \$!";
+  defined(ioctl(\$random, 0x5207, 0)) or die "reseed: \$!";
+  my \$kept = "/var/lib/systemd/random-seed";
+  if (-e \$kept) {
+    sysread(\$random, my \$fresh, 512) == 512 or die "read: \$!";
+    open(my \$seed, ">", \$kept) or die "\$kept: \$!";
+    defined(syswrite(\$seed, \$fresh)) or die "\$kept: \$!";
+  }
+END
 
 date -u -s "@$now" >/dev/null
 
@@ -20,9 +24,13 @@ date -u -s "@$now" >/dev/null
 read -r old </proc/sys/kernel/hostname
 echo "$hostname" >/proc/sys/kernel/hostname
 (umask 022 && echo "$hostname" >/etc/hostname)
+hosts=
 if [ -e /etc/hosts ]; then
-  sed -i "s/\(^\|[[:space:]]\)$old\([[:space:]]\|\$\)/\1$hostname\2/g" /etc/hosts
+  while read -r line; do hosts="$hosts $line"; done </etc/hosts
 fi
+case $hosts in
+  *"$old"*) sed -i "s/\(^\|[[:space:]]\)$old\([[:space:]]\|\$\)/\1$hostname\2/g" /etc/hosts ;;
+esac
 
 # The same inode, for those who have it mounted or linked.
 read -r old_machine_id </etc/machine-id || old_machine_id=
@@ -50,9 +58,11 @@ for pair in $macs; do
     read -r address 2>/dev/null <"$card/address" || continue
     if [ "$address" = "$was" ]; then
       # Down and up, so that the addresses that follow from the old one go.
-      ip link set dev "${card##*/}" down
-      ip link set dev "${card##*/}" address "$is"
-      ip link set dev "${card##*/}" up
+      ip -batch - <<END
+link set dev ${card##*/} down
+link set dev ${card##*/} address $is
+link set dev ${card##*/} up
+END
       found=yes
     fi
   done
@@ -64,14 +74,16 @@ for pair in $macs; do
   done
 done
 
-# The SSH server reads its host keys again, which is cheaper than a new start and does as well.
-services="systemd-journald.service systemd-networkd.service NetworkManager.service"
-if [ -s /run/sshd.pid ] && read -r sshd </run/sshd.pid && kill -HUP "$sshd"; then :; else
-  services="$services ssh.service sshd.service"
-fi
-
-# Those of them that run, together.
+# Those that keep any of it in memory, as settled before saving. The SSH server reads its host keys again, which is
+# cheaper than a new start and does as well.
+again=
+while read -r service; do
+  case $service in
+    ssh.service | sshd.service)
+      if [ -s /run/sshd.pid ] && read -r sshd </run/sshd.pid && kill -HUP "$sshd"; then continue; fi
+      ;;
+  esac
+  again="$again $service"
+done </run/harmony-services
 # shellcheck disable=SC2086 # a word for each unit
-running=$(systemctl list-units --plain --no-legend --state=active $services | cut -d ' ' -f 1)
-# shellcheck disable=SC2086 # a word for each unit
-[ -z "$running" ] || systemctl restart $running
+[ -z "$again" ] || systemctl restart $again

@@ -19,7 +19,7 @@ use crate::modules::kvm::types::VmConfig;
 use super::CheckpointError;
 
 /// Changes when what harmony does to a guest before it is saved, or after it was restored, does.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 5;
 
 /// The name that stands for every name.
 const STAND_IN: &str = "checkpoint";

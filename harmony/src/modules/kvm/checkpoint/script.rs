@@ -6,8 +6,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use uuid::Uuid;
 
 use crate::modules::kvm::types::MacAddress;
@@ -66,7 +64,7 @@ impl GuestIdentity {
             ("host_key", host_key.private_openssh().to_owned()),
             ("host_key_public", host_key.public_line()),
             ("macs", macs.join(" ")),
-            ("entropy", STANDARD.encode(entropy)),
+            ("entropy", hexadecimal(entropy)),
             ("now", now.to_string()),
         ];
         let mut script = String::from("set -eu\n");
@@ -76,6 +74,10 @@ impl GuestIdentity {
         script.push_str(STEPS);
         script
     }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As one word of a POSIX shell. None of the values has a NUL, which no shell can hold.

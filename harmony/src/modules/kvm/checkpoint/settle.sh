@@ -14,8 +14,23 @@ if command -v loginctl >/dev/null; then
   done
 fi
 
+# Podman's service ends by itself some seconds after it was last asked.
+if command -v pgrep >/dev/null; then
+  for service in $(pgrep -f 'podman.* system service' || :); do
+    timeout 60 tail --pid="$service" -f /dev/null || :
+  done
+fi
+
 # It has waited; started anew with the network's service, it would do so again in every fork.
 systemctl stop systemd-networkd-wait-online.service 2>/dev/null || :
+
+# What runs now is what a fork has to start anew.
+systemctl list-units --plain --no-legend --state=active systemd-journald.service systemd-networkd.service \
+  NetworkManager.service ssh.service sshd.service | cut -d ' ' -f 1 >/run/harmony-services
+
+# What is in use is moved together: a host gives memory in large pages, and clears the whole of each that has anything
+# in it, for each fork. A kernel that cannot has no such file.
+if [ -e /proc/sys/vm/compact_memory ]; then echo 1 >/proc/sys/vm/compact_memory; fi
 
 # Free memory is full of what it was used for. As zeros it is neither saved nor brought back for each fork. At most
 # 1 GiB, in kB: what is beyond was hardly used.
