@@ -1,16 +1,24 @@
 //! What harmony adds to the making of domains: from specs to domains that run, on libvirt's test driver, which makes
-//! them in memory and starts nothing. Each domain should cost the same, however many there are.
+//! them in memory and starts nothing; and beside it libvirt alone, which is given the same documents ready-made. Each
+//! domain should cost the same, however many there are.
 //!
-//! `cargo bench -p harmony --features kvm --bench creation`
+//! `cargo bench -p harmony --features kvm --bench creation` prints a table, and the figures as JSON to its output.
+
+#![cfg_attr(
+    feature = "kvm",
+    expect(clippy::print_stdout, clippy::print_stderr, reason = "its figures")
+)]
 
 #[cfg(feature = "kvm")]
 mod on_test_driver {
+    use std::hint::black_box;
     use std::path::Path;
+    use std::time::Instant;
 
-    use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
     use harmony::domain::topology::virtualization::{FirstBoot, VirtualMachineSpec};
     use harmony::modules::host::HostFacts;
     use harmony::modules::kvm::preview::preview;
+    use serde_json::{Value, json};
     use uuid::Uuid;
     use virt::connect::Connect;
     use virt::sys::VIR_DOMAIN_DEFINE_VALIDATE;
@@ -19,6 +27,18 @@ mod on_test_driver {
     const TEST_DRIVER: &str = "test:///default";
 
     const COUNTS: [u32; 4] = [1, 10, 100, 1000];
+
+    /// Each is measured so often, in turns.
+    const ROUNDS: usize = 5;
+
+    /// Who makes the documents' domains.
+    #[derive(Clone, Copy)]
+    enum Maker {
+        /// From specs.
+        Harmony,
+        /// From documents that are there.
+        Libvirt,
+    }
 
     fn host() -> HostFacts {
         let file = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -55,55 +75,72 @@ mod on_test_driver {
         domain.create().expect("started");
     }
 
-    pub(super) fn creation(c: &mut Criterion) {
-        let host = host();
-        let connect = || Connect::open(Some(TEST_DRIVER)).expect("libvirt's test driver");
-        let mut group = c.benchmark_group("specs to running domains");
-        for count in COUNTS {
-            group.throughput(Throughput::Elements(count.into()));
-            let id = BenchmarkId::from_parameter(count);
-            group.bench_with_input(id, &count, |b, &count| {
-                b.iter_batched(
-                    connect,
-                    |libvirt| {
-                        for number in 0..count {
-                            make(&libvirt, &document(number, &host));
-                        }
-                        // Closed after the measurement.
-                        libvirt
-                    },
-                    BatchSize::PerIteration,
-                );
-            });
+    /// Milliseconds for each domain.
+    fn time(maker: Maker, count: u32, host: &HostFacts) -> f64 {
+        let ready: Vec<String> = match maker {
+            Maker::Harmony => Vec::new(),
+            Maker::Libvirt => (0..count).map(|n| document(n, host)).collect(),
+        };
+        // The driver's domains end with its last connection.
+        let libvirt = Connect::open(Some(TEST_DRIVER)).expect("libvirt's test driver");
+        let started = Instant::now();
+        match maker {
+            Maker::Harmony => (0..count).for_each(|n| make(&libvirt, &document(n, host))),
+            Maker::Libvirt => ready.iter().for_each(|document| make(&libvirt, document)),
         }
-        group.finish();
+        let milliseconds = started.elapsed().as_secs_f64() * 1e3 / f64::from(count);
+        black_box(&libvirt);
+        milliseconds
+    }
 
-        let mut group = c.benchmark_group("of that, libvirt alone");
-        for count in COUNTS {
-            let documents: Vec<String> = (0..count).map(|n| document(n, &host)).collect();
-            group.throughput(Throughput::Elements(count.into()));
-            let id = BenchmarkId::from_parameter(count);
-            group.bench_with_input(id, &documents, |b, documents| {
-                b.iter_batched(
-                    connect,
-                    |libvirt| {
-                        for document in documents {
-                            make(&libvirt, document);
-                        }
-                        libvirt
-                    },
-                    BatchSize::PerIteration,
-                );
-            });
+    /// Of an odd number of values.
+    fn median(values: &mut [f64]) -> f64 {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    }
+
+    pub(super) fn creation() -> Value {
+        let host = host();
+        let mut measured = vec![[Vec::new(), Vec::new()]; COUNTS.len()];
+        for _ in 0..ROUNDS {
+            for (&count, [harmony, libvirt]) in COUNTS.iter().zip(&mut measured) {
+                harmony.push(time(Maker::Harmony, count, &host));
+                libvirt.push(time(Maker::Libvirt, count, &host));
+            }
         }
-        group.finish();
+        eprintln!("domains  harmony, ms each  libvirt alone  harmony's own");
+        let rows = COUNTS.iter().zip(&measured).map(|(count, each)| {
+            let mut own: Vec<f64> = each[0].iter().zip(&each[1]).map(|(h, l)| h - l).collect();
+            let [harmony, libvirt] = each.clone().map(|mut values| median(&mut values));
+            let own = median(&mut own);
+            eprintln!("{count:>7}  {harmony:>16.2}  {libvirt:>13.2}  {own:>13.2}");
+            json!({
+                "domains": count,
+                "rounds": ROUNDS,
+                "harmony_ms_each": harmony,
+                "libvirt_alone_ms_each": libvirt,
+                "harmony_s_own_ms_each": own,
+            })
+        });
+        let rows: Vec<Value> = rows.collect();
+        // Of the same round.
+        let growth = |maker: usize| {
+            let (ten, thousand) = (&measured[1][maker], &measured[3][maker]);
+            let mut ratios: Vec<f64> = thousand.iter().zip(ten).map(|(t, o)| t / o).collect();
+            median(&mut ratios)
+        };
+        let (harmony, libvirt) = (growth(0), growth(1));
+        eprintln!(
+            "a domain of 1000 by one of 10: harmony {harmony:.3}, libvirt alone {libvirt:.3}"
+        );
+        json!({ "rows": rows, "growth": { "harmony": harmony, "libvirt_alone": libvirt } })
     }
 }
 
 #[cfg(feature = "kvm")]
-criterion::criterion_group!(benches, on_test_driver::creation);
-#[cfg(feature = "kvm")]
-criterion::criterion_main!(benches);
+fn main() {
+    println!("{:#}", on_test_driver::creation());
+}
 
 #[cfg(not(feature = "kvm"))]
 fn main() {}

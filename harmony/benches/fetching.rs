@@ -2,7 +2,8 @@
 //!
 //! `cargo bench -p harmony --bench fetching [-- ROUNDS [MIB]]`; 7 rounds of 600 MB by default. Wanted: at most
 //! 1.1 times as long (medians), and memory that does not grow with the file. Each fetch is a process of its
-//! own, which also makes the file durable; `curl | sha256sum` writes nothing.
+//! own, which also makes the file durable; `curl | sha256sum` writes nothing. The figures go to standard output, as
+//! JSON.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use harmony::modules::image::fetch::Fetcher;
 use harmony::modules::image::progress::Silent;
 use harmony::modules::image::{ImageDigest, PinnedUrl, Sha256Digest};
+use serde_json::json;
 
 /// As this program calls itself for a single fetch.
 const ONE_FETCH: &str = "--one-fetch";
@@ -56,7 +58,7 @@ fn compare(rounds: usize, mib: usize) {
     let digest = ImageDigest::Sha256(Sha256Digest::of_file(&file).expect("readable"));
     let url = serve(file);
     let pinned = format!("{url}#{digest}");
-    say(&format!(
+    tell(&format!(
         "{mib} MiB, {rounds} rounds; seconds, and the fetch's peak resident set in MiB"
     ));
     let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
@@ -66,7 +68,7 @@ fn compare(rounds: usize, mib: usize) {
         let (taken, peak) = fetch(&pinned, &store);
         std::fs::remove_dir_all(&store).expect("removed");
         let (b, t) = (baseline.as_secs_f64(), taken.as_secs_f64());
-        say(&format!(
+        tell(&format!(
             "curl | sha256sum {b:.3}   fetch {t:.3}   peak {peak:.1}"
         ));
         theirs.push(b);
@@ -74,13 +76,23 @@ fn compare(rounds: usize, mib: usize) {
         peaks.push(peak);
     }
     let [theirs, ours, peaks] = [theirs, ours, peaks].map(Spread::of);
-    say(&format!(
+    tell(&format!(
         "curl | sha256sum {theirs}\nfetch            {ours}\npeak             {peaks}"
     ));
-    say(&format!(
-        "ratio of medians {:.3} (wanted: at most 1.1)",
-        ours.median / theirs.median
+    let ratio = ours.median / theirs.median;
+    tell(&format!(
+        "ratio of medians {ratio:.3} (wanted: at most 1.1)"
     ));
+    let figures = json!({
+        "mib": mib,
+        "rounds": rounds,
+        "curl_and_sha256sum_seconds": theirs.median,
+        "fetch_seconds": ours.median,
+        "ratio": ratio,
+        "bound": 1.1,
+        "fetch_peak_resident_mib": peaks.median,
+    });
+    say(&format!("{figures:#}"));
 }
 
 struct Spread {
@@ -183,4 +195,8 @@ fn answer(mut stream: TcpStream, file: &Path) -> io::Result<()> {
 
 fn say(text: &str) {
     writeln!(io::stdout(), "{text}").expect("standard output");
+}
+
+fn tell(text: &str) {
+    writeln!(io::stderr(), "{text}").expect("standard error");
 }

@@ -1,13 +1,20 @@
 //! How long it takes to look into the images that were built on this host; the bound is a second each.
 //!
-//! `cargo bench -p harmony --bench inspection`. Without such images it measures nothing.
+//! `cargo bench -p harmony --bench inspection` prints a table, and the figures as JSON to its output. Without such images
+//! it measures nothing.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its figures")]
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use criterion::{Criterion, criterion_group, criterion_main};
 use harmony::domain::topology::virtualization::VmArchitecture;
 use harmony::modules::image::inspect::{Limits, conformance, inspect};
+use serde_json::{Value, json};
+
+/// How often each image is looked into.
+const ROUNDS: usize = 5;
 
 /// The built images of an architecture, in the cache.
 fn built(architecture: VmArchitecture) -> Vec<PathBuf> {
@@ -26,19 +33,30 @@ fn built(architecture: VmArchitecture) -> Vec<PathBuf> {
     paths.filter(of_architecture).collect()
 }
 
-fn inspection(c: &mut Criterion) {
+/// Seconds, the least first.
+fn inspection(image: &Path, architecture: VmArchitecture) -> [f64; ROUNDS] {
+    let mut seconds = [0.0; ROUNDS].map(|_: f64| {
+        let started = Instant::now();
+        let facts = inspect(black_box(image), &Limits::default()).expect("readable");
+        black_box(conformance(&facts, architecture));
+        started.elapsed().as_secs_f64()
+    });
+    seconds.sort_by(f64::total_cmp);
+    seconds
+}
+
+fn main() {
+    let mut rows: Vec<Value> = Vec::new();
     for architecture in VmArchitecture::ALL {
         for image in built(architecture) {
             let name = image.file_name().unwrap_or_default().to_string_lossy();
-            c.bench_function(&format!("look into {name}"), |b| {
-                b.iter(|| {
-                    let facts = inspect(black_box(&image), &Limits::default()).expect("readable");
-                    conformance(&facts, architecture)
-                });
-            });
+            let seconds = inspection(&image, architecture);
+            let (least, median, most) = (seconds[0], seconds[ROUNDS / 2], seconds[ROUNDS - 1]);
+            eprintln!("{name:<44} {median:.3} s ({least:.3} to {most:.3}; wanted: at most 1)");
+            rows.push(
+                json!({ "image": name, "rounds": ROUNDS, "median_seconds": median, "bound": 1 }),
+            );
         }
     }
+    println!("{:#}", Value::from(rows));
 }
-
-criterion_group!(benches, inspection);
-criterion_main!(benches);

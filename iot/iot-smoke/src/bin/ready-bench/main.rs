@@ -84,6 +84,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
         asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
     };
     destroy_fleet(&host, &Example::all_names(&name)).await?;
+    virt_install::clear(&host, &name).await?;
     let figures = result?;
     say(&figures.to_text());
     if let Some(path) = &args.out {

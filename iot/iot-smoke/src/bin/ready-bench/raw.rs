@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use harmony::domain::topology::virtualization::{FirstBoot, VmArchitecture};
-use harmony::modules::cloud_init::{SeedInputs, write_seed};
+use harmony::modules::cloud_init::{SeedInputs, write_nocloud_seed, write_seed};
 use harmony::modules::host::HostFacts;
 use harmony::modules::kvm::discover_aarch64_firmware;
 use harmony::modules::ssh::{
@@ -60,7 +60,7 @@ impl RawQemu {
         let scratch = TempDir::with_prefix_in("raw-", dir)?;
         let keys = ensure_key_pair(scratch.path(), "id_ed25519")?;
         let port = free_address(Ipv4Addr::LOCALHOST)?.port();
-        let guest = guest(scratch.path(), &keys, port)?;
+        let guest = guest(scratch.path(), &keys, port, boot.harmony_seed)?;
         let overlay = scratch.path().join("disk.qcow2");
         make_overlay(image, &overlay).await?;
         let mut qemu = self.command(scratch.path(), &overlay, port, boot)?;
@@ -131,8 +131,13 @@ pub(crate) async fn make_overlay(image: &Path, overlay: &Path) -> Result<(), Fai
     Err(format!("no overlay on {}", image.display()).into())
 }
 
-/// The seed, and the way to the guest that it makes.
-pub(crate) fn guest(scratch: &Path, keys: &SshKeyPair, port: u16) -> Result<SshLinuxHost, Failure> {
+/// The seed, harmony's or one for cloud-init alone, and the way to the guest that it makes.
+pub(crate) fn guest(
+    scratch: &Path,
+    keys: &SshKeyPair,
+    port: u16,
+    harmony_seed: bool,
+) -> Result<SshLinuxHost, Failure> {
     let host_key = generate_host_key()?;
     let inputs = SeedInputs {
         instance_id: uuid::Uuid::new_v4(),
@@ -145,7 +150,12 @@ pub(crate) fn guest(scratch: &Path, keys: &SshKeyPair, port: u16) -> Result<SshL
         },
         host_key: host_key.clone(),
     };
-    write_seed(&scratch.join("seed.img"), &inputs)?;
+    let seed = scratch.join("seed.img");
+    if harmony_seed {
+        write_seed(&seed, &inputs)?;
+    } else {
+        write_nocloud_seed(&seed, &inputs)?;
+    }
     Ok(SshLinuxHost::new(SshTarget {
         address: Ipv4Addr::LOCALHOST.into(),
         port,

@@ -8,7 +8,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Subject {
-    /// `qemu-system-* -cpu max` on its default machine, the recipe's image, to a login over SSH.
+    /// `qemu-system-* -cpu max` on its default machine, the recipe's image and a seed for cloud-init, to a login over
+    /// SSH.
     Raw,
     /// The same again: what lies between the two is noise.
     RawAgain,
@@ -16,6 +17,8 @@ pub(crate) enum Subject {
     #[value(name = "raw-9.2")]
     #[serde(rename = "raw-9.2")]
     RawQarma5,
+    /// The same with harmony's own seed, by which the recipe's image sets itself up without cloud-init.
+    RawSeeded,
     /// `virt-install --import`, the recipe's image, to a login over SSH.
     VirtInstall,
     /// Raw QEMU with the plain image.
@@ -37,6 +40,8 @@ pub(crate) enum Subject {
 pub(crate) struct RawBoot {
     /// The machine type on arm64; none for the default one.
     pub(crate) machine: Option<&'static str>,
+    /// Whether the seed is one of harmony's, and not one for cloud-init alone.
+    pub(crate) harmony_seed: bool,
 }
 
 /// One measurement.
@@ -48,9 +53,10 @@ pub(crate) struct Measured {
 }
 
 impl Subject {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Raw,
         Self::RawQarma5,
+        Self::RawSeeded,
         Self::VirtInstall,
         Self::Cold,
         Self::Warm,
@@ -71,10 +77,19 @@ impl Subject {
 
     /// How raw QEMU boots for it; none when harmony does.
     pub(crate) fn raw(self) -> Option<RawBoot> {
+        let plain = RawBoot {
+            machine: None,
+            harmony_seed: false,
+        };
         match self {
-            Self::Raw | Self::RawAgain | Self::RawPlain => Some(RawBoot { machine: None }),
+            Self::Raw | Self::RawAgain | Self::RawPlain => Some(plain),
+            Self::RawSeeded => Some(RawBoot {
+                harmony_seed: true,
+                ..plain
+            }),
             Self::RawQarma5 => Some(RawBoot {
                 machine: Some("virt-9.2"),
+                ..plain
             }),
             _ => None,
         }
@@ -125,6 +140,7 @@ impl Subject {
             Self::Raw => "raw QEMU, -cpu max, to SSH",
             Self::RawAgain => "the same again (noise)",
             Self::RawQarma5 => "raw QEMU, machine virt-9.2, to SSH",
+            Self::RawSeeded => "raw QEMU, harmony's seed, to SSH",
             Self::VirtInstall => "virt-install, to SSH",
             Self::RawPlain => "raw QEMU, plain image, to SSH",
             Self::Cold => "harmony cold, to SSH",

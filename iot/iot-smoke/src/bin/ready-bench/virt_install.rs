@@ -42,7 +42,7 @@ impl<'a> VirtInstall<'a> {
             architecture,
             host,
             firmware: raw.firmware.clone(),
-            name: format!("{name}-virt-install"),
+            name: vm_name(name),
         })
     }
 
@@ -58,7 +58,7 @@ impl<'a> VirtInstall<'a> {
         make_overlay(&base, &overlay).await?;
         let keys = ensure_key_pair(scratch.path(), "id_ed25519")?;
         let port = free_address(Ipv4Addr::LOCALHOST)?.port();
-        let guest = guest(scratch.path(), &keys, port)?;
+        let guest = guest(scratch.path(), &keys, port, false)?;
 
         let started = Instant::now();
         // What fails it removes by itself.
@@ -69,7 +69,7 @@ impl<'a> VirtInstall<'a> {
         }
         let reached = guest.wait_reachable(BOUND).await;
         let seconds = started.elapsed().as_secs_f64();
-        self.remove().await?;
+        remove(self.host, &self.name).await?;
         reached?;
         Ok(seconds)
     }
@@ -103,20 +103,41 @@ impl<'a> VirtInstall<'a> {
         command.stdin(Stdio::null()).kill_on_drop(true);
         command
     }
+}
 
-    async fn remove(&self) -> Result<(), Failure> {
-        for action in [
-            ["destroy", &self.name].as_slice(),
-            &["undefine", &self.name, "--nvram"],
-        ] {
-            let virsh = Command::new("virsh")
-                .args(["-q", "-c", self.host.uri().as_str()])
-                .args(action)
-                .status();
-            if !virsh.await?.success() {
-                return Err(format!("virsh {} failed", action.join(" ")).into());
-            }
-        }
-        Ok(())
+/// The name of the VM that it makes in a run.
+fn vm_name(run: &str) -> String {
+    format!("{run}-virt-install")
+}
+
+/// Removes what an interrupted run has left.
+pub(crate) async fn clear(host: &KvmVirtualMachineHost, run: &str) -> Result<(), Failure> {
+    let name = vm_name(run);
+    let there = virsh(host, &["list", "--all", "--name"]).await?;
+    if there.lines().any(|line| line == name) {
+        remove(host, &name).await?;
     }
+    Ok(())
+}
+
+async fn remove(host: &KvmVirtualMachineHost, name: &str) -> Result<(), Failure> {
+    let running = virsh(host, &["list", "--name"]).await?;
+    if running.lines().any(|line| line == name) {
+        virsh(host, &["destroy", name]).await?;
+    }
+    virsh(host, &["undefine", name, "--nvram"]).await?;
+    Ok(())
+}
+
+async fn virsh(host: &KvmVirtualMachineHost, action: &[&str]) -> Result<String, Failure> {
+    let output = Command::new("virsh")
+        .args(["-q", "-c", host.uri().as_str()])
+        .args(action)
+        .output();
+    let output = output.await?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(format!("virsh {} failed: {said}", action.join(" ")).into());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
