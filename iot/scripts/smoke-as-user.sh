@@ -41,6 +41,6 @@ chown -R "$user:$user" "$home"
 
 runuser -u "$user" -- env -i PATH=/usr/bin:/bin HOME="$home" XDG_RUNTIME_DIR="$runtime" \
   HARMONY_DATA_DIR="$home/data" \
-  "$home/bin/iot-smoke" --arch aarch64 --name harmony-smoke-session --connect qemu:///session \
+  "$home/bin/iot-smoke" --arch aarch64 --name harmony-smoke-session --connect qemu:///session --warm \
   --example "$home/bin/example_iot_vm_setup" \
   --agent-binary "$home/bin/iot-agent-v0" --workload-binary "$home/bin/smoke-workload"

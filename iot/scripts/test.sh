@@ -28,11 +28,7 @@ step() {
 }
 skip() { report+=("skip           $1: $2"); }
 
-PATH=$PATH:$HOME/.cargo/bin
-command -v cargo >/dev/null || {
-  echo "test.sh: cargo is not on PATH: install rustup (Debian 13, Ubuntu 24.04: apt-get install rustup)" >&2
-  exit 1
-}
+source iot/scripts/cargo-on-path.sh test.sh
 target=$(readlink -m "${CARGO_TARGET_DIR:-target}")
 step "set up the host" ./iot/scripts/setup-host.sh
 step "format" cargo fmt --all --check
@@ -100,9 +96,9 @@ fi
 
 if [ "$(id -u)" -eq 0 ]; then
   # The private network has no way out: the image is the one that the first smoke left.
-  step "smoke: arm64, NAT network in a namespace" ./iot/scripts/in-private-libvirt.sh \
-    ./iot/scripts/smoke-a3-arm.sh --connect qemu:///system --network nat --listen 192.168.122.1
-  step "smoke: arm64, an ordinary user, qemu:///session" ./iot/scripts/smoke-as-user.sh "$target"
+  step "smoke: arm64, from a checkpoint, NAT network in a namespace" ./iot/scripts/in-private-libvirt.sh \
+    ./iot/scripts/smoke-a3-arm.sh --connect qemu:///system --network nat --listen 192.168.122.1 --warm
+  step "smoke: arm64, from a checkpoint, an ordinary user, qemu:///session" ./iot/scripts/smoke-as-user.sh "$target"
 else
   skip "smoke: NAT network in a namespace" "needs root"
   skip "smoke: as another user" "needs root"
