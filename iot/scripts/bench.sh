@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Prints the tables of docs/performance.md, and writes the figures as JSON.
+# Prints the tables of docs/performance.md, and writes the figures as JSON, into ./figures by default.
 #
 # Usage: bench.sh [--out DIR] [option of ready-bench, like --rounds N or --only SUBJECT …]
 #
 # Needs an idle machine: raw QEMU, virt-install and harmony are compared in turns, round by round, about 10 minutes each
 # on two cores without KVM.
 set -euo pipefail
-cd "$(dirname "$(readlink -f "$0")")/../.."
-
-out=figures
+out=$PWD/figures
 if [ "${1-}" = --out ]; then
-  out=${2:?--out needs a directory}
+  out=$(readlink -m "${2:?--out needs a directory}")
   shift 2
 fi
+cd "$(dirname "$(readlink -f "$0")")/../.."
+
 source iot/scripts/cargo-on-path.sh bench
 ./iot/scripts/setup-host.sh
 agent=$(./iot/scripts/build-agent.sh --arch aarch64)

@@ -68,6 +68,8 @@ pub async fn run<E: Executor>(
             }
             continue;
         }
+        // From here on something may be there, also when the pass is dropped.
+        nothing_since = None;
         let pass = tokio::select! {
             pass = pass(executor, &target, statuses) => pass,
             changed = desired.changed() => match changed {

@@ -176,6 +176,27 @@ async fn what_was_seen_before_the_configuration_came_is_not_asked_again_until_so
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_a_dropped_pass_has_left_is_removed_at_once() {
+    let bench = Bench::new();
+    bench.known();
+    let second = Duration::from_secs(1);
+    let changes = async {
+        tokio::time::sleep(second).await;
+        let two = r#"{"type":"PodmanV0","data":{"services":[
+            {"name":"a","image":"host/x:1"},{"name":"b","image":"host/y:1"}]}}"#;
+        bench.podman.hang("create web.b");
+        bench.put("web", two);
+        tokio::time::sleep(second).await;
+        assert_eq!(bench.podman.running(), ["web.a"]);
+        bench.delete("web");
+        tokio::time::sleep(second).await;
+        assert!(bench.podman.running().is_empty());
+        assert!(bench.statuses.borrow().is_empty());
+    };
+    tokio::join!(bench.run_for(10 * second), changes);
+}
+
+#[tokio::test(start_paused = true)]
 async fn containers_of_an_unknown_state_are_kept_and_started() {
     let bench = Bench::new();
     bench.known();

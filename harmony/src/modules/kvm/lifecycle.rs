@@ -115,11 +115,13 @@ impl KvmVirtualMachineHost {
         let libvirt = self.libvirt().await?;
         let layout = self.layout(name);
         if layout.is_unfinished() {
-            // A fork that was interrupted may run as another device, without a network. Its own seed and disk
-            // make it itself when it boots.
-            warn!(vm = %name, "was being made from a checkpoint; cutting its power and booting it");
-            libvirt.power_off(name.as_str()).await?;
-            layout.finish_fork()?;
+            // A fork that was interrupted is still another device, down to the machine id on its disk, and nobody has
+            // used it yet.
+            warn!(vm = %name, "was being made from a checkpoint; making it anew from its image");
+            let config = VmConfig::try_from(&record.spec)?;
+            self.remove(name).await?;
+            self.create(config, Some(record)).await?;
+            return Ok(true);
         }
         match self.status(name).await? {
             VmStatus::Running => return Ok(false),

@@ -214,7 +214,7 @@ pub enum ConsoleLog {
     Discarded,
 }
 
-/// What cloud-init sets up at the first boot.
+/// What is set up at the first boot: by cloud-init, or by an image that sets itself up, like the default recipe's.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FirstBoot {

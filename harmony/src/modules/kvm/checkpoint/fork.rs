@@ -5,7 +5,7 @@
 //!      --> agent answers --> identity script --> link up --> running
 //! ```
 //! Whatever fails, the domain and its files are removed: what is left is either a device of its own or nothing. A
-//! process that is killed half-way leaves a note, by which the device is booted when it is wanted again.
+//! process that is killed half-way leaves a note, by which the device is made anew from its image when it is wanted again.
 
 use std::time::{Duration, SystemTime};
 

@@ -26,7 +26,7 @@ echo "$hostname" >/proc/sys/kernel/hostname
 (umask 022 && echo "$hostname" >/etc/hostname)
 hosts=
 if [ -e /etc/hosts ]; then
-  while read -r line; do hosts="$hosts $line"; done </etc/hosts
+  while read -r line || [ -n "$line" ]; do hosts="$hosts $line"; done </etc/hosts
 fi
 case $hosts in
   *"$old"*) sed -i "s/\(^\|[[:space:]]\)$old\([[:space:]]\|\$\)/\1$hostname\2/g" /etc/hosts ;;
@@ -77,6 +77,11 @@ done
 # Those that keep any of it in memory, as settled before saving. The SSH server reads its host keys again, which is
 # cheaper than a new start and does as well.
 again=
+# A device that is reset may be of a checkpoint that was saved without the list.
+if [ ! -e /run/harmony-services ]; then
+  systemctl list-units --plain --no-legend --state=active systemd-journald.service systemd-networkd.service \
+    NetworkManager.service ssh.service sshd.service | cut -d ' ' -f 1 >/run/harmony-services
+fi
 while read -r service; do
   case $service in
     ssh.service | sshd.service)

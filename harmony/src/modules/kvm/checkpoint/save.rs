@@ -22,6 +22,9 @@ use super::{AGENT_TIMEOUT, CheckpointError, CheckpointKey, StoredCheckpoint, key
 const KEPT_FOR: Duration = Duration::from_secs(14 * 24 * 3600);
 const KEPT_BYTES: u64 = 8 << 30;
 
+/// How long a guest may take to come to rest: it waits for what ends by itself, and writes all its free memory.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// What a guest does last before it is saved.
 const SETTLE: &str = include_str!("settle.sh");
 
@@ -103,7 +106,7 @@ impl KvmVirtualMachineHost {
         };
         agent.wait(AGENT_TIMEOUT).await?;
         let action = "come to rest";
-        agent.run_script(SETTLE, action, AGENT_TIMEOUT).await?;
+        agent.run_script(SETTLE, action, SETTLE_TIMEOUT).await?;
         libvirt.set_links(name.as_str(), LinkState::Down).await?;
 
         let store = self.checkpoints();

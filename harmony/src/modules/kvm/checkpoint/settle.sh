@@ -14,10 +14,10 @@ if command -v loginctl >/dev/null; then
   done
 fi
 
-# Podman's service ends by itself some seconds after it was last asked.
+# Podman's service ends by itself 5 s after it was last asked, unless somebody else has started it.
 if command -v pgrep >/dev/null; then
   for service in $(pgrep -f 'podman.* system service' || :); do
-    timeout 60 tail --pid="$service" -f /dev/null || :
+    timeout 15 tail --pid="$service" -f /dev/null || :
   done
 fi
 

@@ -84,13 +84,13 @@ async fn run(args: &Args) -> Result<(), Failure> {
         asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
     };
     destroy_fleet(&host, &Example::all_names(&name)).await?;
-    virt_install::clear(&host, &name).await?;
+    let cleared = virt_install::clear(&host, &name).await;
     let figures = result?;
     say(&figures.to_text());
     if let Some(path) = &args.out {
         std::fs::write(path, format!("{:#}\n", serde_json::to_value(&figures)?))?;
     }
-    Ok(())
+    cleared
 }
 
 async fn measure(
