@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
-use harmony::domain::topology::virtualization::VmArchitecture;
+use harmony::domain::topology::virtualization::{VirtualMachineHost, VmArchitecture, VmStatus};
 use harmony::modules::host::find_program;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::ssh::ensure_key_pair;
@@ -16,8 +16,6 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::raw::{BOUND, MAC, RawQemu, guest, make_overlay};
-
-const PROGRAM: &str = "virt-install";
 
 /// A slot that libvirt puts nothing into.
 const FREE_SLOT: &str = "0x1e";
@@ -40,7 +38,7 @@ impl<'a> VirtInstall<'a> {
         name: &str,
     ) -> Option<Self> {
         Some(Self {
-            program: find_program(PROGRAM)?,
+            program: find_program("virt-install")?,
             architecture,
             host,
             firmware: raw.firmware.clone(),
@@ -114,35 +112,28 @@ fn vm_name(run: &str) -> String {
 
 /// Removes what an interrupted run has left.
 pub(crate) async fn clear(host: &KvmVirtualMachineHost, run: &str) -> Result<(), Failure> {
-    if find_program(PROGRAM).is_none() {
-        return Ok(());
-    }
-    let name = vm_name(run);
-    let there = virsh(host, &["list", "--all", "--name"]).await?;
-    if there.lines().any(|line| line == name) {
-        remove(host, &name).await?;
-    }
-    Ok(())
+    remove(host, &vm_name(run)).await
 }
 
+/// Removes the VM where it is there.
 async fn remove(host: &KvmVirtualMachineHost, name: &str) -> Result<(), Failure> {
-    let running = virsh(host, &["list", "--name"]).await?;
-    if running.lines().any(|line| line == name) {
-        virsh(host, &["destroy", name]).await?;
+    match host.vm_status(name).await? {
+        VmStatus::Absent => return Ok(()),
+        VmStatus::Off => {}
+        _ => virsh(host, &["destroy", name]).await?,
     }
-    virsh(host, &["undefine", name, "--nvram"]).await?;
-    Ok(())
+    virsh(host, &["undefine", name, "--nvram"]).await
 }
 
-async fn virsh(host: &KvmVirtualMachineHost, action: &[&str]) -> Result<String, Failure> {
-    let output = Command::new("virsh")
+async fn virsh(host: &KvmVirtualMachineHost, action: &[&str]) -> Result<(), Failure> {
+    let virsh = Command::new("virsh")
         .args(["-q", "-c", host.uri().as_str()])
         .args(action)
         .output();
-    let output = output.await?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(format!("virsh {} failed: {said}", action.join(" ")).into());
+    let output = virsh.await?;
+    if output.status.success() {
+        return Ok(());
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("virsh {} failed: {said}", action.join(" ")).into())
 }
