@@ -10,6 +10,9 @@
 )]
 
 #[cfg(feature = "kvm")]
+mod spread;
+
+#[cfg(feature = "kvm")]
 mod on_test_driver {
     use std::hint::black_box;
     use std::path::Path;
@@ -22,6 +25,8 @@ mod on_test_driver {
     use uuid::Uuid;
     use virt::connect::Connect;
     use virt::sys::VIR_DOMAIN_DEFINE_VALIDATE;
+
+    use crate::spread::Spread;
 
     /// Its domains are those of this process, and are gone with its last connection.
     const TEST_DRIVER: &str = "test:///default";
@@ -93,12 +98,6 @@ mod on_test_driver {
         milliseconds
     }
 
-    /// Of an odd number of values.
-    fn median(values: &mut [f64]) -> f64 {
-        values.sort_by(f64::total_cmp);
-        values[values.len() / 2]
-    }
-
     pub(super) fn creation() -> Value {
         let host = host();
         let mut measured = vec![[Vec::new(), Vec::new()]; COUNTS.len()];
@@ -110,9 +109,9 @@ mod on_test_driver {
         }
         eprintln!("domains  harmony, ms each  libvirt alone  harmony's own");
         let rows = COUNTS.iter().zip(&measured).map(|(count, each)| {
-            let mut own: Vec<f64> = each[0].iter().zip(&each[1]).map(|(h, l)| h - l).collect();
-            let [harmony, libvirt] = each.clone().map(|mut values| median(&mut values));
-            let own = median(&mut own);
+            let median = |values: &[f64]| Spread::of(values.iter().copied()).median;
+            let (harmony, libvirt) = (median(&each[0]), median(&each[1]));
+            let own = Spread::of(each[0].iter().zip(&each[1]).map(|(h, l)| h - l)).median;
             eprintln!("{count:>7}  {harmony:>16.2}  {libvirt:>13.2}  {own:>13.2}");
             json!({
                 "domains": count,
@@ -126,8 +125,7 @@ mod on_test_driver {
         // Of the same round.
         let growth = |maker: usize| {
             let (ten, thousand) = (&measured[1][maker], &measured[3][maker]);
-            let mut ratios: Vec<f64> = thousand.iter().zip(ten).map(|(t, o)| t / o).collect();
-            median(&mut ratios)
+            Spread::of(thousand.iter().zip(ten).map(|(t, o)| t / o)).median
         };
         let (harmony, libvirt) = (growth(0), growth(1));
         eprintln!(

@@ -5,6 +5,10 @@
 //! own, which also makes the file durable; `curl | sha256sum` writes nothing. The figures go to standard output, as
 //! JSON.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "its figures")]
+
+mod spread;
+
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
@@ -16,6 +20,8 @@ use harmony::modules::image::fetch::Fetcher;
 use harmony::modules::image::progress::Silent;
 use harmony::modules::image::{ImageDigest, PinnedUrl, Sha256Digest};
 use serde_json::json;
+
+use crate::spread::Spread;
 
 /// As this program calls itself for a single fetch.
 const ONE_FETCH: &str = "--one-fetch";
@@ -48,7 +54,7 @@ fn one_fetch(pinned: &str, dir: &Path) {
     let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
-    say(peak.expect("a number of kB"));
+    println!("{}", peak.expect("a number of kB"));
 }
 
 fn compare(rounds: usize, mib: usize) {
@@ -58,9 +64,7 @@ fn compare(rounds: usize, mib: usize) {
     let digest = ImageDigest::Sha256(Sha256Digest::of_file(&file).expect("readable"));
     let url = serve(file);
     let pinned = format!("{url}#{digest}");
-    tell(&format!(
-        "{mib} MiB, {rounds} rounds; seconds, and the fetch's peak resident set in MiB"
-    ));
+    eprintln!("{mib} MiB, {rounds} rounds; seconds, and the fetch's peak resident set in MiB");
     let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
         let baseline = curl(&url, &digest);
@@ -68,21 +72,15 @@ fn compare(rounds: usize, mib: usize) {
         let (taken, peak) = fetch(&pinned, &store);
         std::fs::remove_dir_all(&store).expect("removed");
         let (b, t) = (baseline.as_secs_f64(), taken.as_secs_f64());
-        tell(&format!(
-            "curl | sha256sum {b:.3}   fetch {t:.3}   peak {peak:.1}"
-        ));
+        eprintln!("curl | sha256sum {b:.3}   fetch {t:.3}   peak {peak:.1}");
         theirs.push(b);
         ours.push(t);
         peaks.push(peak);
     }
     let [theirs, ours, peaks] = [theirs, ours, peaks].map(Spread::of);
-    tell(&format!(
-        "curl | sha256sum {theirs}\nfetch            {ours}\npeak             {peaks}"
-    ));
+    eprintln!("curl | sha256sum {theirs}\nfetch            {ours}\npeak             {peaks}");
     let ratio = ours.median / theirs.median;
-    tell(&format!(
-        "ratio of medians {ratio:.3} (wanted: at most 1.1)"
-    ));
+    eprintln!("ratio of medians {ratio:.3} (wanted: at most 1.1)");
     let figures = json!({
         "mib": mib,
         "rounds": rounds,
@@ -92,36 +90,7 @@ fn compare(rounds: usize, mib: usize) {
         "bound": 1.1,
         "fetch_peak_resident_mib": peaks.median,
     });
-    say(&format!("{figures:#}"));
-}
-
-struct Spread {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Spread {
-    fn of(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        let at = |n: usize| values.get(n).copied().unwrap_or(f64::NAN);
-        Self {
-            least: at(0),
-            median: at(values.len() / 2),
-            most: at(values.len().saturating_sub(1)),
-        }
-    }
-}
-
-impl std::fmt::Display for Spread {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            least,
-            median,
-            most,
-        } = self;
-        write!(f, "median {median:.3} ({least:.3} to {most:.3})")
-    }
+    println!("{figures:#}");
 }
 
 fn fetch(pinned: &str, store: &Path) -> (Duration, f64) {
@@ -191,12 +160,4 @@ fn answer(mut stream: TcpStream, file: &Path) -> io::Result<()> {
     )?;
     // The kernel copies from file to socket.
     io::copy(&mut file, &mut stream).map(drop)
-}
-
-fn say(text: &str) {
-    writeln!(io::stdout(), "{text}").expect("standard output");
-}
-
-fn tell(text: &str) {
-    writeln!(io::stderr(), "{text}").expect("standard error");
 }

@@ -5,6 +5,8 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "its figures")]
 
+mod spread;
+
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -12,6 +14,8 @@ use std::time::Instant;
 use harmony::domain::topology::virtualization::VmArchitecture;
 use harmony::modules::image::inspect::{Limits, conformance, inspect};
 use serde_json::{Value, json};
+
+use crate::spread::Spread;
 
 /// How often each image is looked into.
 const ROUNDS: usize = 5;
@@ -33,16 +37,14 @@ fn built(architecture: VmArchitecture) -> Vec<PathBuf> {
     paths.filter(of_architecture).collect()
 }
 
-/// Seconds, the least first.
-fn inspection(image: &Path, architecture: VmArchitecture) -> [f64; ROUNDS] {
-    let mut seconds = [0.0; ROUNDS].map(|_: f64| {
+/// Seconds.
+fn inspection(image: &Path, architecture: VmArchitecture) -> Spread {
+    Spread::of([0.0; ROUNDS].map(|_: f64| {
         let started = Instant::now();
         let facts = inspect(black_box(image), &Limits::default()).expect("readable");
         black_box(conformance(&facts, architecture));
         started.elapsed().as_secs_f64()
-    });
-    seconds.sort_by(f64::total_cmp);
-    seconds
+    }))
 }
 
 fn main() {
@@ -51,10 +53,9 @@ fn main() {
         for image in built(architecture) {
             let name = image.file_name().unwrap_or_default().to_string_lossy();
             let seconds = inspection(&image, architecture);
-            let (least, median, most) = (seconds[0], seconds[ROUNDS / 2], seconds[ROUNDS - 1]);
-            eprintln!("{name:<44} {median:.3} s ({least:.3} to {most:.3}; wanted: at most 1)");
+            eprintln!("{name:<44} {seconds} s; wanted: at most 1");
             rows.push(
-                json!({ "image": name, "rounds": ROUNDS, "median_seconds": median, "bound": 1 }),
+                json!({ "image": name, "rounds": ROUNDS, "median_seconds": seconds.median, "bound": 1 }),
             );
         }
     }

@@ -1,6 +1,7 @@
 //! Fetching from a server that misbehaves in one way at a time.
 
 mod misbehaviour;
+mod replies;
 mod resuming;
 mod server;
 

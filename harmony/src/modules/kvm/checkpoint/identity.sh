@@ -77,11 +77,6 @@ done
 # Those that keep any of it in memory, as settled before saving. The SSH server reads its host keys again, which is
 # cheaper than a new start and does as well.
 again=
-# A device that is reset may be of a checkpoint that was saved without the list.
-if [ ! -e /run/harmony-services ]; then
-  systemctl list-units --plain --no-legend --state=active systemd-journald.service systemd-networkd.service \
-    NetworkManager.service ssh.service sshd.service | cut -d ' ' -f 1 >/run/harmony-services
-fi
 while read -r service; do
   case $service in
     ssh.service | sshd.service)
