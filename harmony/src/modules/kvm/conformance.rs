@@ -8,6 +8,7 @@ use crate::modules::image::inspect::{
     BootPath, ConformanceReport, ImageFacts, InspectError, Limits, conformance_for, inspect,
 };
 
+use super::blocking::blocking;
 use super::error::KvmError;
 use super::params::{DomainXmlParams, Firmware};
 use super::types::VmConfig;
@@ -47,10 +48,10 @@ pub(super) async fn check_image(config: &VmConfig, boot: BootPath) -> Result<(),
 
 async fn look_into(path: &Path) -> Result<Result<ImageFacts, InspectError>, KvmError> {
     let file = path.to_owned();
-    let looked = tokio::task::spawn_blocking(move || inspect(&file, &Limits::default()));
-    looked.await.map_err(|error| KvmError::Internal {
-        what: format!("looking into the image did not end: {error}"),
+    blocking("looking into the image", move || {
+        Ok(inspect(&file, &Limits::default()))
     })
+    .await
 }
 
 fn judged(config: &VmConfig, report: &ConformanceReport) -> Result<(), KvmError> {

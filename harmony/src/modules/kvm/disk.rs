@@ -14,6 +14,7 @@ use crate::modules::image::inspect::BootPath;
 use crate::modules::image::store::place::reflink_or_copy;
 use crate::modules::image::{Sha256Digest, known_digest};
 
+use super::blocking::blocking;
 use super::conformance;
 use super::error::KvmError;
 use super::files::VmFiles;
@@ -163,14 +164,10 @@ pub(super) async fn backing_file(overlay: &Path) -> Result<Option<PathBuf>, KvmE
 /// The image's SHA-256.
 pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError> {
     let image = image.to_owned();
-    let digest = tokio::task::spawn_blocking(move || {
+    blocking("reading the image", move || {
         known_digest(&image).map_err(KvmError::io("read", image))
-    });
-    digest.await.unwrap_or_else(|error| {
-        Err(KvmError::Internal {
-            what: format!("reading the image did not end: {error}"),
-        })
     })
+    .await
 }
 
 /// Makes an empty data disk. It appears whole or not at all.
@@ -317,13 +314,10 @@ pub(super) async fn publish_image(
         return Ok(published);
     }
     let (image, pool) = (image.to_owned(), pool.to_owned());
-    tokio::task::spawn_blocking(move || copy_into(&image, &pool, published))
-        .await
-        .unwrap_or_else(|error| {
-            Err(KvmError::Internal {
-                what: format!("copying the image did not end: {error}"),
-            })
-        })
+    blocking("copying the image", move || {
+        copy_into(&image, &pool, published)
+    })
+    .await
 }
 
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {

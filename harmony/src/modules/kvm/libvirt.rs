@@ -16,6 +16,7 @@ use crate::domain::error::error_chain;
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
 use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion, find_program};
 
+use super::blocking::blocking;
 use super::checkpoint::{LinkState, cards_with_link};
 use super::connection::ConnectionUri;
 use super::error::{KvmError, LibvirtFault};
@@ -58,6 +59,9 @@ impl From<Error> for LibvirtFault {
     }
 }
 
+/// What blocks here.
+const CALL: &str = "a call of libvirt";
+
 fn failed(action: &'static str, subject: &str) -> impl FnOnce(Error) -> KvmError + use<> {
     let subject = subject.to_owned();
     move |error| KvmError::Libvirt {
@@ -72,7 +76,7 @@ impl Libvirt {
     pub(super) async fn open(uri: ConnectionUri) -> Result<Self, KvmError> {
         // Errors are returned; libvirt's default handler would print them as well.
         virt::error::clear_error_callback();
-        let connection = blocking(move || {
+        let connection = blocking(CALL, move || {
             Connect::open(Some(uri.as_str())).map_err(|error| KvmError::Connect {
                 uri: uri.as_str().to_owned(),
                 source: error.into(),
@@ -87,7 +91,7 @@ impl Libvirt {
         call: impl FnOnce(&Connect) -> Result<T, KvmError> + Send + 'static,
     ) -> Result<T, KvmError> {
         let connection = self.connection.clone();
-        blocking(move || call(&connection)).await
+        blocking(CALL, move || call(&connection)).await
     }
 
     async fn with_domain<T: Send + 'static>(
@@ -394,19 +398,6 @@ impl Libvirt {
         })
         .await
     }
-}
-
-/// Runs a blocking call on the runtime's threads for such calls.
-async fn blocking<T: Send + 'static>(
-    call: impl FnOnce() -> Result<T, KvmError> + Send + 'static,
-) -> Result<T, KvmError> {
-    tokio::task::spawn_blocking(call)
-        .await
-        .unwrap_or_else(|error| {
-            Err(KvmError::Internal {
-                what: format!("a call of libvirt did not return: {error}"),
-            })
-        })
 }
 
 fn lookup(connection: &Connect, name: &str) -> Result<Option<Domain>, KvmError> {

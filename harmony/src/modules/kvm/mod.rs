@@ -22,6 +22,8 @@ pub mod types;
 pub mod xml;
 
 #[cfg(feature = "kvm")]
+mod blocking;
+#[cfg(feature = "kvm")]
 mod bringup;
 #[cfg(feature = "kvm")]
 pub mod checkpoint;

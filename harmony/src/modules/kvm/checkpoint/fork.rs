@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::virtualization::VirtualMachineSpec;
+use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::bringup::{Defined, Origin, Planned};
 use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
@@ -194,20 +195,14 @@ impl Fork<'_> {
         }
         // Nobody writes while the guest stands still.
         self.libvirt.suspend(&self.name).await?;
-        let released = tokio::task::spawn_blocking(move || release_zeros(&nvram)).await;
+        let released = blocking("releasing zeros", move || {
+            Ok::<_, CheckpointError>(release_zeros(&nvram))
+        });
+        let released = released.await;
         self.libvirt.resume(&self.name).await?;
-        match released {
-            Ok(Ok(())) => {}
+        if let Err(error) = released? {
             // It costs space, and nothing else.
-            Ok(Err(error)) => {
-                warn!(vm = %self.name, %error, "the variable store takes all its space")
-            }
-            Err(error) => {
-                return Err(KvmError::Internal {
-                    what: format!("releasing zeros did not end: {error}"),
-                }
-                .into());
-            }
+            warn!(vm = %self.name, %error, "the variable store takes all its space");
         }
         Ok(())
     }
@@ -220,10 +215,12 @@ impl Fork<'_> {
             .map_err(CheckpointError::io("make a directory in", directory))?;
         let file = scratch.path().join(MEMORY);
         let (memory, document, target) = (self.memory.clone(), self.document.clone(), file.clone());
-        let written = tokio::task::spawn_blocking(move || memory.write_as(&document, &target));
-        written.await.map_err(|error| KvmError::Internal {
-            what: format!("copying a memory image did not end: {error}"),
-        })??;
+        blocking("copying a memory image", move || {
+            memory
+                .write_as(&document, &target)
+                .map_err(CheckpointError::from)
+        })
+        .await?;
         self.libvirt.restore(&self.name, &file).await?;
         scratch
             .close()

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::virtualization::{VirtualMachineSpec, VmStatus};
+use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
 use crate::modules::kvm::topology::{KvmVirtualMachineHost, checked};
@@ -47,10 +48,8 @@ impl KvmVirtualMachineHost {
     ) -> Result<CheckpointKey, ExecutorError> {
         let (spec, facts, content) = (spec.clone(), self.facts().await.clone(), content.to_owned());
         // Hashes an image and a program.
-        let made = tokio::task::spawn_blocking(move || key::key(&spec, &facts, &content)).await;
-        Ok(made.map_err(|error| KvmError::Internal {
-            what: format!("making a key did not end: {error}"),
-        })??)
+        let made = blocking("making a key", move || key::key(&spec, &facts, &content)).await;
+        Ok(made?)
     }
 
     /// Saves a running VM of harmony's as the checkpoint `key`, and removes the VM. Its guest must be provisioned
@@ -122,18 +121,14 @@ impl KvmVirtualMachineHost {
             take(&placement.nvram, NVRAM)?;
         }
         let name = name.to_string();
-        let published = tokio::task::spawn_blocking(move || {
+        blocking("keeping a checkpoint", move || {
             let checkpoint = store.publish(key, &name, placement, begun)?;
             // What is old takes its leave when something new comes.
             if let Err(error) = store.prune(KEPT_FOR, KEPT_BYTES) {
                 warn!(%error, "old checkpoints cannot be removed");
             }
             Ok(checkpoint)
-        });
-        published.await.map_err(|error| {
-            CheckpointError::from(KvmError::Internal {
-                what: format!("keeping a checkpoint did not end: {error}"),
-            })
-        })?
+        })
+        .await
     }
 }

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::modules::image::Sha256Digest;
 use crate::modules::image::store::Overlays;
-use crate::modules::kvm::KvmError;
+use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::placement::Placement;
 
 use super::{CheckpointError, CheckpointKey};
@@ -253,7 +253,7 @@ impl CheckpointStore {
     pub async fn lock(&self, key: CheckpointKey) -> Result<KeyLock, CheckpointError> {
         self.make_root()?;
         let path = self.root.join(format!(".{}.lock", key.short()));
-        let locked = tokio::task::spawn_blocking(move || {
+        blocking("waiting for a checkpoint", move || {
             let file = File::options()
                 .create(true)
                 .truncate(false)
@@ -263,13 +263,8 @@ impl CheckpointStore {
                 .map_err(CheckpointError::io("lock", &path))?;
             file.lock().map_err(CheckpointError::io("lock", path))?;
             Ok(KeyLock { _file: file })
-        });
-        locked.await.unwrap_or_else(|error| {
-            Err(KvmError::Internal {
-                what: format!("waiting for a checkpoint did not end: {error}"),
-            }
-            .into())
         })
+        .await
     }
 
     fn make_root(&self) -> Result<(), CheckpointError> {

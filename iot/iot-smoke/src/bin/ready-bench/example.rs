@@ -11,6 +11,7 @@ use iot_smoke::example::{self, Device};
 use tokio::process::Command;
 
 use crate::footprint::Footprint;
+use crate::plain;
 use crate::subject::Subject;
 
 /// The most devices that any subject makes.
@@ -71,9 +72,7 @@ impl Example {
             self.remove(host).await?;
         }
         if subjects.iter().any(|subject| subject.is_plain()) {
-            let (_, made) = self.run(Subject::ColdPlain).await?;
-            images.plain = made.into_iter().next().map(|device| device.image);
-            self.remove(host).await?;
+            images.plain = Some(plain::image(self.architecture).await?);
         }
         Ok(images)
     }
@@ -119,9 +118,6 @@ impl Example {
             .arg(&self.credentials)
             .arg("--agent-binary")
             .arg(&self.agent_binary);
-        if subject.is_plain() {
-            command.args(["--recipe", "none", "--image", "auto"]);
-        }
         command.arg(if subject.is_warm() {
             "--warm"
         } else {
@@ -136,7 +132,8 @@ impl Example {
         Ok((seconds, devices))
     }
 
-    async fn remove(&self, host: &KvmVirtualMachineHost) -> Result<(), Failure> {
+    /// Removes what a run has made.
+    pub(crate) async fn remove(&self, host: &KvmVirtualMachineHost) -> Result<(), Failure> {
         destroy_fleet(host, &Self::all_names(&self.name)).await?;
         Ok(())
     }

@@ -6,6 +6,7 @@
 mod example;
 mod figures;
 mod footprint;
+mod plain;
 mod raw;
 mod subject;
 mod virt_install;
@@ -129,6 +130,12 @@ async fn measure(
                 (Some(boot), _) => (raw.time_to_ssh(dir.path(), image, boot).await?, None),
                 (None, Some(peer)) if subject == Subject::VirtInstall => {
                     (peer.time_to_ssh(image).await?, None)
+                }
+                _ if subject == Subject::ColdPlain => {
+                    let (dir, arch) = (dir.path(), args.arch);
+                    let seconds = plain::time_to_ssh(host, dir, arch, name, image).await?;
+                    example.remove(host).await?;
+                    (seconds, None)
                 }
                 _ => example.time(host, subject).await?,
             };

@@ -23,7 +23,7 @@ use crate::subject::RawBoot;
 pub(crate) const BOUND: Duration = Duration::from_secs(900);
 
 /// The guest's login and its card: the address is any locally administered one.
-const USER: &str = "harmony";
+pub(crate) const USER: &str = "harmony";
 pub(crate) const MAC: &str = "52:54:00:be:9c:01";
 
 /// The emulator, and for arm64 its firmware.
