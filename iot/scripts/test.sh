@@ -96,11 +96,12 @@ fi
 
 if [ "$(id -u)" -eq 0 ]; then
   # The private network has no way out: the image is the one that the first smoke left.
-  step "smoke: arm64, from a checkpoint, NAT network in a namespace" ./iot/scripts/in-private-libvirt.sh \
-    ./iot/scripts/smoke-a3-arm.sh --connect qemu:///system --network nat --listen 192.168.122.1 --warm
+  nat=(--connect qemu:///system --network nat --listen 192.168.122.1)
+  step "smoke, and two devices of one checkpoint: arm64, NAT network in a namespace" ./iot/scripts/in-private-libvirt.sh \
+    sh -euc './iot/scripts/smoke-a3-arm.sh --warm "$@"; ./iot/scripts/fleet-check.sh --count 2 "$@"' sh "${nat[@]}"
   step "smoke: arm64, from a checkpoint, an ordinary user, qemu:///session" ./iot/scripts/smoke-as-user.sh "$target"
 else
-  skip "smoke: NAT network in a namespace" "needs root"
+  skip "smoke and two devices: NAT network in a namespace" "needs root"
   skip "smoke: as another user" "needs root"
 fi
 printf '%s\n' "${report[@]}"

@@ -9,7 +9,8 @@
 //! 5. a hard power cycle: a newer heartbeat of another boot, the container back, then gone
 //! 6. with `--warm`: back to the checkpoint
 //!
-//! Whatever happens, what was made is removed; on failure the console, the addresses and the agent's
+//! Whatever happens, what was made is removed (but a VM that was being saved as a checkpoint, which the next run that
+//! needs the checkpoint removes); on failure the console, the addresses and the agent's
 //! journal are printed and kept.
 
 mod args;

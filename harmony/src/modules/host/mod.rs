@@ -16,4 +16,6 @@ pub(crate) use facts::older_than_mttcg;
 pub use facts::{FreeSpace, HostCpu, HostDistribution, HostFacts, HostPrograms, LibvirtFacts};
 pub use kvm_probe::{KvmProof, prove_kvm};
 pub use qemu::{Emulator, EmulatorFact, QemuVersion, find_program};
+#[cfg(feature = "kvm")]
+pub(crate) use read::cpu_features;
 pub use version::{LibvirtVersion, NotAVersion};

@@ -107,14 +107,24 @@ fn read_cpu() -> HostCpu {
     }
 }
 
+/// The features of this host's first processor, as the kernel lists them; empty where it does not.
+#[cfg(feature = "kvm")]
+pub(crate) fn cpu_features() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let listed = cpuinfo_value(&text, "flags").or_else(|| cpuinfo_value(&text, "Features"));
+    listed.unwrap_or_default()
+}
+
+fn cpuinfo_value(cpuinfo: &str, key: &str) -> Option<String> {
+    let mut pairs = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+    pairs
+        .find(|(k, _)| k.trim() == key)
+        .map(|(_, v)| v.trim().to_owned())
+}
+
 /// What `/proc/cpuinfo` calls the first processor.
 fn cpu_model(cpuinfo: &str) -> String {
-    let value = |key: &str| {
-        let mut pairs = cpuinfo.lines().filter_map(|line| line.split_once(':'));
-        pairs
-            .find(|(k, _)| k.trim() == key)
-            .map(|(_, v)| v.trim().to_owned())
-    };
+    let value = |key| cpuinfo_value(cpuinfo, key);
     match (value("CPU implementer"), value("CPU part")) {
         (Some(implementer), Some(part)) => format!("arm implementer {implementer} part {part}"),
         _ => value("model name").unwrap_or_else(|| "unknown".to_owned()),

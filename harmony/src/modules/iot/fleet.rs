@@ -90,7 +90,7 @@ impl HintedError for FleetError {
         Some(match self {
             Self::Duplicate { .. } => {
                 "a device id is the machine's name in lower case, with '-' for '_' and '.'; a port of the host leads to one \
-                 guest"
+                 guest; UUIDs and Ethernet addresses are made for each device that is given none"
                     .to_owned()
             }
             Self::Memory {
@@ -270,6 +270,7 @@ fn check_distinct(devices: &[VirtualDevice]) -> Result<(), FleetError> {
     let mut names = BTreeSet::new();
     let mut ids = BTreeSet::new();
     let mut ports = BTreeSet::new();
+    let mut machines = BTreeSet::new();
     for device in devices {
         let name = device.spec.name.as_str();
         let id = device.agent.device_id.to_string();
@@ -284,6 +285,15 @@ fn check_distinct(devices: &[VirtualDevice]) -> Result<(), FleetError> {
                 what: "device id",
                 value: id,
             });
+        }
+        let spec = &device.spec;
+        let uuid = spec.uuid.map(|uuid| ("UUID", uuid.to_string()));
+        let macs = spec.networks.iter().filter_map(|card| card.mac.as_ref());
+        let macs = macs.map(|mac| ("Ethernet address", mac.to_lowercase()));
+        for (what, value) in uuid.into_iter().chain(macs) {
+            if !machines.insert((what, value.clone())) {
+                return Err(FleetError::Duplicate { what, value });
+            }
         }
         for forward in device.spec.networks.iter().flat_map(forwards) {
             let port = format!("{} ({:?})", forward.host, forward.protocol).to_lowercase();

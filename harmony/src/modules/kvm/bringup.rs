@@ -114,6 +114,9 @@ impl Planned {
             .mode(0o700)
             .create(&layout.state_dir)
             .map_err(KvmError::io("make", &layout.state_dir))?;
+        if matches!(origin, Origin::Checkpoint { .. }) {
+            layout.begin_fork()?;
+        }
         if let (Some(first_boot), Some(host_key)) = (config.first_boot(), host_key) {
             std::fs::write(layout.host_key(), format!("{}\n", host_key.public_line()))
                 .map_err(KvmError::io("write", layout.host_key()))?;

@@ -51,6 +51,14 @@ pub enum CheckpointError {
         /// The VM.
         name: String,
     },
+    /// The VM would be another machine here than the one that was saved.
+    #[error(
+        "checkpoint {key} is of another machine, image, emulator, firmware, libvirt or CPU than there is now"
+    )]
+    OtherMachine {
+        /// Which checkpoint.
+        key: CheckpointKey,
+    },
     /// A file of the checkpoint is not what was saved.
     #[error("checkpoint {key}: {} has {found} (expected {expected})", path.display())]
     Altered {
@@ -119,7 +127,7 @@ impl HintedError for CheckpointError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Kvm(error) => error.kind(),
-            Self::NotFromCheckpoint { .. } => ErrorKind::Conflict,
+            Self::NotFromCheckpoint { .. } | Self::OtherMachine { .. } => ErrorKind::Conflict,
             _ => ErrorKind::Failed,
         }
     }
@@ -131,7 +139,7 @@ impl HintedError for CheckpointError {
                 "the checkpoint is made anew when it is needed; remove {} when no device's disk is backed by it",
                 path.parent().unwrap_or(path).display()
             )),
-            Self::NotFromCheckpoint { .. } => {
+            Self::NotFromCheckpoint { .. } | Self::OtherMachine { .. } => {
                 Some("destroy it and make it anew, from a checkpoint (--warm)".to_owned())
             }
             Self::InGuest { .. } => Some(

@@ -1,5 +1,6 @@
 //! Where what belongs to a VM is, and removing it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::connection::ConnectionUri;
@@ -44,11 +45,14 @@ impl Layout {
         self.state_dir.join("unfinished")
     }
 
-    /// Notes that the VM, which is defined, goes on under another one's identity until
+    /// Notes, for good, that the VM, which is not defined yet, goes on under another one's identity until
     /// [`finish_fork`](Self::finish_fork).
     pub(super) fn begin_fork(&self) -> Result<(), KvmError> {
         let path = self.unfinished();
-        std::fs::write(&path, "").map_err(KvmError::io("write", path))
+        File::create(&path)
+            .and_then(|note| note.sync_all())
+            .and_then(|()| File::open(&self.state_dir)?.sync_all())
+            .map_err(KvmError::io("write", path))
     }
 
     /// Whether a fork was begun and not finished.

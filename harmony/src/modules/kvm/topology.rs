@@ -303,10 +303,13 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
         let name = checked(name)?;
         let _lock = self.lock(&name)?;
         let record = self.existing(&name).await?;
+        if self.layout(&name).is_unfinished() {
+            self.start_existing(&name, &record).await?;
+            return Ok(());
+        }
         check_recorded_firmware(&record)?;
         let libvirt = self.libvirt().await?;
         libvirt.power_off(name.as_str()).await?;
-        self.layout(&name).finish_fork()?;
         libvirt.start(name.as_str()).await?;
         info!(vm = %name, "power-cycled");
         Ok(())

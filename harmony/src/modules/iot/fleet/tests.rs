@@ -1,10 +1,13 @@
 use std::path::PathBuf;
 
 use iot_contracts::{AgentConfig, NatsConfig, NatsUrls};
+use uuid::Uuid;
 
 use super::{FailedDevice, FleetError, check_distinct};
 use crate::domain::error::{ErrorKind, HintedError};
-use crate::domain::topology::virtualization::{OnChange, VirtualMachineSpec, VmNetwork};
+use crate::domain::topology::virtualization::{
+    NetworkCard, OnChange, VirtualMachineSpec, VmNetwork,
+};
 use crate::modules::iot::virtual_device::VirtualDevice;
 use crate::modules::ssh::SshKeyPair;
 
@@ -52,6 +55,30 @@ fn no_two_devices_are_one() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn a_machine_has_what_it_is_known_by_to_itself() {
+    let mut edge = device("edge-1", "edge-1");
+    edge.spec.networks = vec![NetworkCard {
+        mac: Some("52:54:00:AB:00:01".to_owned()),
+        ..NetworkCard::default()
+    }];
+    edge.spec.uuid = Some(Uuid::from_u128(1));
+    let mut other = device("edge-2", "edge-2");
+    check_distinct(&[edge.clone(), other.clone()]).expect("distinct");
+    other.spec.uuid = edge.spec.uuid;
+    let error = check_distinct(&[edge.clone(), other.clone()]).expect_err("one UUID");
+    assert!(error.to_string().contains("the UUID '00000000"), "{error}");
+    other.spec.uuid = None;
+    other.spec.networks = edge.spec.networks.clone();
+    other.spec.networks[0].mac = Some("52:54:00:ab:00:01".to_owned());
+    let error = check_distinct(&[edge, other]).expect_err("one address");
+    let text = error.to_string();
+    assert!(
+        text.contains("Ethernet address '52:54:00:ab:00:01'"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -34,7 +34,7 @@ use super::link::LinkState;
 use super::save_image::SaveImage;
 use super::script::{ENTROPY_BYTES, GuestIdentity};
 use super::store::{DISK, MEMORY, NVRAM};
-use super::{AGENT_TIMEOUT, CheckpointError, StoredCheckpoint};
+use super::{AGENT_TIMEOUT, CheckpointError, StoredCheckpoint, key};
 
 /// What is needed to make a restored guest a device of its own.
 pub(super) struct Fork<'a> {
@@ -60,7 +60,8 @@ impl KvmVirtualMachineHost {
     /// After a failure nothing of the VM is left.
     ///
     /// # Errors
-    /// A VM of that name is there; a checkpoint that was altered; whatever keeps the VM from being made or
+    /// A VM of that name is there; a checkpoint that was altered, or saved by another machine than the spec's would be
+    /// here; whatever keeps the VM from being made or
     /// restored, or its guest from taking its identity.
     pub async fn fork(
         &self,
@@ -68,15 +69,15 @@ impl KvmVirtualMachineHost {
         checkpoint: &StoredCheckpoint,
     ) -> Result<(), ExecutorError> {
         let started = Instant::now();
-        let config = VmConfig::try_from(spec)?;
-        let _lock = self.lock(config.name())?;
-        if self.recorded(config.name()).await?.is_some() {
+        let name = VmConfig::try_from(spec)?.name().clone();
+        let _lock = self.lock(&name)?;
+        if self.recorded(&name).await?.is_some() {
             return Err(KvmError::NameTaken {
-                name: config.name().to_string(),
+                name: name.to_string(),
             }
             .into());
         }
-        let (planned, fork) = self.plan_fork(config, checkpoint, None).await?;
+        let (planned, fork) = self.plan_fork(spec, checkpoint, None).await?;
         fork.make(planned, started).await?;
         Ok(())
     }
@@ -84,10 +85,18 @@ impl KvmVirtualMachineHost {
     /// Everything of a fork that can be refused. One that takes the place of `old` is the same machine.
     pub(super) async fn plan_fork<'a>(
         &'a self,
-        config: VmConfig,
+        spec: &VirtualMachineSpec,
         checkpoint: &'a StoredCheckpoint,
         old: Option<&DomainRecord>,
     ) -> Result<(Planned, Fork<'a>), CheckpointError> {
+        let (same, facts) = (spec.clone(), self.facts().await.clone());
+        let machine = blocking("comparing machines", move || key::machine(&same, &facts)).await?;
+        if machine != checkpoint.machine {
+            return Err(CheckpointError::OtherMachine {
+                key: checkpoint.key,
+            });
+        }
+        let config = VmConfig::try_from(spec)?;
         let hostname = config.name().hostname();
         let mut planned = self.planner().await?.plan(config, old).await?;
         let host_key = planned
@@ -166,7 +175,6 @@ impl Fork<'_> {
     }
 
     async fn bring_up(&self) -> Result<(), CheckpointError> {
-        self.layout.begin_fork()?;
         let started = Instant::now();
         let reached =
             |step: &str| debug!(vm = %self.name, step, after = ?started.elapsed(), "fork");
@@ -208,11 +216,7 @@ impl Fork<'_> {
     }
 
     async fn restore(&self) -> Result<(), CheckpointError> {
-        let directory = self.placement.overlay.parent().unwrap_or("/".as_ref());
-        let scratch = tempfile::Builder::new()
-            .prefix(".memory-")
-            .tempdir_in(directory)
-            .map_err(CheckpointError::io("make a directory in", directory))?;
+        let scratch = self.checkpoint.scratch()?;
         let file = scratch.path().join(MEMORY);
         let (memory, document, target) = (self.memory.clone(), self.document.clone(), file.clone());
         blocking("copying a memory image", move || {

@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 use crate::domain::topology::virtualization::{
     Accelerator, DiskSource, NetworkCard, VirtualMachineSpec,
 };
-use crate::modules::host::{HostFacts, LibvirtFacts};
+use crate::modules::host::{HostFacts, LibvirtFacts, cpu_features};
 use crate::modules::image::{Sha256Digest, known_digest};
 use crate::modules::kvm::KvmError;
-use crate::modules::kvm::params::DomainXmlParams;
+use crate::modules::kvm::params::{DomainXmlParams, Firmware};
 use crate::modules::kvm::preview::preview;
 use crate::modules::kvm::types::VmConfig;
 
 use super::CheckpointError;
 
 /// Changes when what harmony does to a guest before it is saved, or after it was restored, does.
-const LAYOUT: u32 = 5;
+const LAYOUT: u32 = 6;
 
 /// The name that stands for every name.
 const STAND_IN: &str = "checkpoint";
@@ -50,49 +50,71 @@ impl FromStr for CheckpointKey {
     }
 }
 
-/// What a key is the digest of, as JSON.
+/// What a saved guest's machine depends on, as JSON.
 #[derive(Serialize)]
-struct Inputs<'a> {
+struct Machine<'a> {
     layout: u32,
     harmony: &'static str,
     /// The document without identity: machine, CPU, devices, firmware, files of the host.
     document: &'a str,
     image: Sha256Digest,
     emulator: Sha256Digest,
+    firmware: Option<Sha256Digest>,
+    /// Read-only disks of the caller's: the guest may have read them.
+    disks: Vec<Sha256Digest>,
     libvirt: Option<String>,
-    /// Under KVM the guest sees the host's CPU.
-    host_cpu: Option<String>,
-    /// What the caller has done in the guest.
-    content: &'a str,
+    /// Under KVM the guest sees the host's CPU: its model, and its features.
+    host_cpu: Option<(String, String)>,
 }
 
-/// The key of a checkpoint from which a VM of this spec could be made on this host. Reads the image and the emulator.
+/// The key of a checkpoint from which a VM of this spec could be made on this host. `content` is what the caller has
+/// done in the guest.
 pub(super) fn key(
     spec: &VirtualMachineSpec,
     host: &HostFacts,
     content: &str,
 ) -> Result<CheckpointKey, CheckpointError> {
+    let machine = machine(spec, host)?;
+    let key = Sha256Digest::of(format!("{machine} {content}").as_bytes());
+    Ok(CheckpointKey(key))
+}
+
+/// The digest of everything that a saved guest's memory depends on, but for what was done in it. Reads the image, the
+/// emulator and the firmware.
+pub(super) fn machine(
+    spec: &VirtualMachineSpec,
+    host: &HostFacts,
+) -> Result<Sha256Digest, CheckpointError> {
     let spec = without_identity(spec)?;
     let params = DomainXmlParams::resolve(&VmConfig::try_from(&spec)?, host)?;
     let document = preview(&spec, host)?.xml;
     let image = spec.image.clone().unwrap_or_default();
-    let inputs = Inputs {
+    let disks = spec.disks.iter().filter_map(|disk| match &disk.source {
+        DiskSource::File { path } => Some(digest(path)),
+        DiskSource::Blank { .. } => None,
+    });
+    let machine = Machine {
         layout: LAYOUT,
         harmony: env!("CARGO_PKG_VERSION"),
         document: &document,
         image: digest(&image)?,
         emulator: digest(&params.emulator)?,
+        firmware: match &params.firmware {
+            Firmware::Uefi(firmware) => Some(digest(&firmware.code)?),
+            Firmware::Bios => None,
+        },
+        disks: disks.collect::<Result<_, _>>()?,
         libvirt: match &host.libvirt {
             LibvirtFacts::Answers { version, .. } => Some(version.to_string()),
             LibvirtFacts::Unasked | LibvirtFacts::Silent { .. } => None,
         },
-        host_cpu: (params.accelerator == Accelerator::Kvm).then(|| host.cpu.model.clone()),
-        content,
+        host_cpu: (params.accelerator == Accelerator::Kvm)
+            .then(|| (host.cpu.model.clone(), cpu_features())),
     };
-    let json = serde_json::to_vec(&inputs).map_err(|error| KvmError::Internal {
+    let json = serde_json::to_vec(&machine).map_err(|error| KvmError::Internal {
         what: error.to_string(),
     })?;
-    Ok(CheckpointKey(Sha256Digest::of(&json)))
+    Ok(Sha256Digest::of(&json))
 }
 
 fn digest(file: &Path) -> Result<Sha256Digest, CheckpointError> {

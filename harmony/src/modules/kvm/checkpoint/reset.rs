@@ -6,7 +6,7 @@ use tracing::info;
 use crate::domain::error::ExecutorError;
 use crate::modules::kvm::disk;
 use crate::modules::kvm::topology::{KvmVirtualMachineHost, checked};
-use crate::modules::kvm::types::{VmConfig, VmName};
+use crate::modules::kvm::types::VmName;
 
 use super::store::DISK;
 use super::{CheckpointError, CheckpointKey, StoredCheckpoint};
@@ -21,14 +21,15 @@ impl KvmVirtualMachineHost {
         let name = checked(name)?;
         let _lock = self.lock(&name)?;
         let record = self.existing(&name).await?;
-        let config = VmConfig::try_from(&record.spec)?;
         let checkpoint = self.origin(&name).await?;
         let checkpoint = checkpoint.ok_or_else(|| CheckpointError::NotFromCheckpoint {
             name: name.to_string(),
         })?;
         checkpoint.claim()?;
         // Whatever can be refused is, before the device is given up.
-        let (planned, fork) = self.plan_fork(config, &checkpoint, Some(&record)).await?;
+        let (planned, fork) = self
+            .plan_fork(&record.spec, &checkpoint, Some(&record))
+            .await?;
         self.remove(&name).await?;
         fork.make(planned, started).await?;
         info!(vm = %name, checkpoint = %checkpoint.key, "reset");

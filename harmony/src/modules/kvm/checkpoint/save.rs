@@ -81,7 +81,8 @@ impl KvmVirtualMachineHost {
         key: CheckpointKey,
     ) -> Result<StoredCheckpoint, CheckpointError> {
         let record = self.existing(name).await?;
-        key::without_identity(&record.spec)?;
+        let (spec, facts) = (record.spec.clone(), self.facts().await.clone());
+        let machine = blocking("making a key", move || key::machine(&spec, &facts)).await?;
         let status = self.status(name).await?;
         if status != VmStatus::Running {
             return Err(KvmError::NotRunning {
@@ -122,7 +123,7 @@ impl KvmVirtualMachineHost {
         }
         let name = name.to_string();
         blocking("keeping a checkpoint", move || {
-            let checkpoint = store.publish(key, &name, placement, begun)?;
+            let checkpoint = store.publish(key, machine, &name, placement, begun)?;
             // What is old takes its leave when something new comes.
             if let Err(error) = store.prune(KEPT_FOR, KEPT_BYTES) {
                 warn!(%error, "old checkpoints cannot be removed");

@@ -2,20 +2,20 @@
 //! broken keeps its place, since disks of devices may be backed by it, until it is pruned.
 //!
 //! A directory gets its name when everything in it is whole and on the disk. Each use compares size and
-//! modification time with what was saved, and hashes a file in which they differ.
+//! time stamps with what was saved, and hashes a file in which they differ.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::modules::image::Sha256Digest;
 use crate::modules::image::store::Overlays;
-use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::placement::Placement;
 
 use super::{CheckpointError, CheckpointKey};
@@ -31,8 +31,16 @@ pub(super) const MEMORY: &str = "memory.save";
 /// The description, written last.
 const DESCRIPTION: &str = "checkpoint.json";
 
+/// What a directory's name begins with in which a checkpoint is put together.
+const UNFINISHED: &str = ".unfinished-";
+/// And one with a copy of the memory.
+const SCRATCH: &str = ".memory-";
+
 /// For so long a checkpoint that was used may still be on its way to a fork's disk.
 const BEING_FORKED: Duration = Duration::from_secs(3600);
+
+/// Between two tries to be the one who makes a checkpoint, which takes a minute.
+const LOCK_PAUSE: Duration = Duration::from_millis(250);
 
 /// The checkpoints of one pool.
 #[derive(Debug, Clone)]
@@ -46,6 +54,8 @@ pub struct CheckpointStore {
 pub struct StoredCheckpoint {
     /// What it is known by.
     pub key: CheckpointKey,
+    /// The digest of what its machine depends on.
+    pub(super) machine: Sha256Digest,
     /// The VM that was saved.
     pub name: String,
     /// What was particular to that VM.
@@ -70,6 +80,9 @@ pub(super) struct StoredFile {
     bytes: u64,
     modified_seconds: i64,
     modified_nanoseconds: i64,
+    /// When anything of it changed, which no program can set. None for the disk: libvirt gives that to the user whom
+    /// QEMU runs as, which is a change.
+    changed: Option<(i64, i64)>,
     sha256: Sha256Digest,
 }
 
@@ -83,6 +96,7 @@ impl StoredFile {
             bytes: metadata.len(),
             modified_seconds: metadata.mtime(),
             modified_nanoseconds: metadata.mtime_nsec(),
+            changed: (name != DISK).then(|| (metadata.ctime(), metadata.ctime_nsec())),
             sha256: Sha256Digest::of_file(&path).map_err(CheckpointError::io("read", &path))?,
         })
     }
@@ -101,7 +115,10 @@ impl StoredFile {
             let bytes = |n: u64| format!("{n} bytes");
             return Err(altered(bytes(metadata.len()), bytes(self.bytes)));
         }
-        if modified == (self.modified_seconds, self.modified_nanoseconds) {
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        if modified == (self.modified_seconds, self.modified_nanoseconds)
+            && self.changed.is_none_or(|then| then == changed)
+        {
             return Ok(());
         }
         let digest = Sha256Digest::of_file(&path).map_err(CheckpointError::io("read", &path))?;
@@ -119,17 +136,32 @@ impl StoredCheckpoint {
         self.directory.join(name)
     }
 
-    /// Notes that it is used, so that it is not pruned, and checks its files.
+    /// Notes that it is used, so that it is not pruned, and checks its files. One that is broken was not used.
     ///
     /// # Errors
     /// [`CheckpointError::Altered`].
     pub(super) fn claim(&self) -> Result<(), CheckpointError> {
         let description = self.file(DESCRIPTION);
-        File::open(&description)
-            .and_then(|file| file.set_modified(SystemTime::now()))
-            .map_err(CheckpointError::io("touch", description))?;
+        let failed = |error| CheckpointError::io("touch", &description)(error);
+        let file = File::open(&description).map_err(failed)?;
+        let used = file.metadata().and_then(|data| data.modified());
+        let used = used.map_err(failed)?;
+        file.set_modified(SystemTime::now()).map_err(failed)?;
         let mut files = self.files.iter();
-        files.try_for_each(|file| file.verify(self.key, &self.directory))
+        let whole = files.try_for_each(|file| file.verify(self.key, &self.directory));
+        if whole.is_err() {
+            file.set_modified(used).map_err(failed)?;
+        }
+        whole
+    }
+
+    /// A directory for a copy of the memory, beside the checkpoint; removed when it is dropped.
+    pub(super) fn scratch(&self) -> Result<tempfile::TempDir, CheckpointError> {
+        let root = self.directory.parent().unwrap_or(&self.directory);
+        tempfile::Builder::new()
+            .prefix(SCRATCH)
+            .tempdir_in(root)
+            .map_err(CheckpointError::io("make a directory in", root))
     }
 
     /// The bytes of all its files.
@@ -162,7 +194,7 @@ impl CheckpointStore {
         broken.map_or(Ok(None), Err)
     }
 
-    /// The directories of finished checkpoints whose names begin so.
+    /// The directories whose names begin so; hidden ones only where that does.
     fn directories(&self, prefix: &str) -> Result<Vec<PathBuf>, CheckpointError> {
         let failed = |error| CheckpointError::io("list", &self.root)(error);
         let entries = match fs::read_dir(&self.root) {
@@ -174,7 +206,8 @@ impl CheckpointStore {
         for entry in entries {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name();
-            let wanted = |name: &str| name.starts_with(prefix) && !name.starts_with('.');
+            let hidden = prefix.starts_with('.');
+            let wanted = |name: &str| name.starts_with(prefix) && name.starts_with('.') == hidden;
             if name.to_str().is_some_and(wanted) {
                 found.push(entry.path());
             }
@@ -204,7 +237,7 @@ impl CheckpointStore {
 
     /// Removes checkpoints that were not used for `age`, and then the least recently used ones until all take at
     /// most `bytes`. One that was used within the hour stays, and so does one whose disk backs a disk in the pool;
-    /// where what backs some disk cannot be told, all stay.
+    /// where what backs some disk cannot be told, all stay. What interrupted runs left an hour ago goes, too.
     pub fn prune(&self, age: Duration, bytes: u64) -> Result<Vec<CheckpointKey>, CheckpointError> {
         let pool = self.root.parent().unwrap_or(&self.root).to_owned();
         let overlays = Overlays::in_dirs(&[pool]);
@@ -212,6 +245,7 @@ impl CheckpointStore {
             warn!(path = %path.display(), reason, "no checkpoint is removed: it may be backed by one");
             return Ok(Vec::new());
         }
+        self.remove_leftovers(&overlays)?;
         let in_use = |checkpoint: &StoredCheckpoint| {
             let users = overlays.users_of(&checkpoint.file(DISK));
             !users.is_empty()
@@ -236,6 +270,27 @@ impl CheckpointStore {
         Ok(removed)
     }
 
+    /// Removes directories that are no checkpoints, unless they are new or back a disk.
+    fn remove_leftovers(&self, overlays: &Overlays) -> Result<(), CheckpointError> {
+        let mut left = self.directories(UNFINISHED)?;
+        left.extend(self.directories(SCRATCH)?);
+        let named = self.directories("")?.into_iter();
+        let nothing = |found| matches!(found, Ok(None) | Err(CheckpointError::Description { .. }));
+        left.extend(named.filter(|path| nothing(read(path))));
+        for directory in left {
+            let is_old = fs::metadata(&directory).is_ok_and(|data| {
+                let age = data.modified().ok().and_then(|then| then.elapsed().ok());
+                data.is_dir() && age.is_some_and(|age| age >= BEING_FORKED)
+            });
+            if is_old && overlays.users_of(&directory.join(DISK)).is_empty() {
+                fs::remove_dir_all(&directory)
+                    .map_err(CheckpointError::io("remove", &directory))?;
+                info!(path = %directory.display(), "an interrupted run's, removed");
+            }
+        }
+        Ok(())
+    }
+
     fn remove(&self, checkpoint: &StoredCheckpoint) -> Result<(), CheckpointError> {
         let directory = &checkpoint.directory;
         // Without its description it is no checkpoint, whatever else is still there.
@@ -253,18 +308,23 @@ impl CheckpointStore {
     pub async fn lock(&self, key: CheckpointKey) -> Result<KeyLock, CheckpointError> {
         self.make_root()?;
         let path = self.root.join(format!(".{}.lock", key.short()));
-        blocking("waiting for a checkpoint", move || {
-            let file = File::options()
-                .create(true)
-                .truncate(false)
-                .write(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(CheckpointError::io("lock", &path))?;
-            file.lock().map_err(CheckpointError::io("lock", path))?;
-            Ok(KeyLock { _file: file })
-        })
-        .await
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(CheckpointError::io("lock", &path))?;
+        // Not on a thread that waits in the kernel: a program that was asked to stop would wait for that thread.
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(KeyLock { _file: file }),
+                Err(TryLockError::WouldBlock) => sleep(LOCK_PAUSE).await,
+                Err(TryLockError::Error(error)) => {
+                    return Err(CheckpointError::io("lock", path)(error));
+                }
+            }
+        }
     }
 
     fn make_root(&self) -> Result<(), CheckpointError> {
@@ -286,7 +346,7 @@ impl CheckpointStore {
     pub(super) fn begin(&self) -> Result<tempfile::TempDir, CheckpointError> {
         self.make_root()?;
         tempfile::Builder::new()
-            .prefix(".unfinished-")
+            .prefix(UNFINISHED)
             .permissions(fs::Permissions::from_mode(0o711))
             .tempdir_in(&self.root)
             .map_err(CheckpointError::io("make a directory in", &self.root))
@@ -296,6 +356,7 @@ impl CheckpointStore {
     pub(super) fn publish(
         &self,
         key: CheckpointKey,
+        machine: Sha256Digest,
         name: &str,
         placement: Placement,
         begun: tempfile::TempDir,
@@ -314,6 +375,7 @@ impl CheckpointStore {
         let directory = self.free_name(key);
         let checkpoint = StoredCheckpoint {
             key,
+            machine,
             name: name.to_owned(),
             placement,
             files,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use harmony::domain::topology::virtualization::{VirtualMachineHost, while_running};
+use harmony::domain::topology::virtualization::{VirtualMachineHost, VmNetwork, while_running};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::{AgentStatus, DeploymentName, DeviceId};
@@ -42,7 +42,7 @@ struct Setting<'a> {
 }
 
 pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<String, Failure> {
-    let listen = [127, 0, 0, 1].into();
+    let listen = args.listen;
     let dir = TempDir::with_prefix("harmony-fleet-")?;
     let (nats, credentials) = start_nats(dir.path(), listen).await?;
     let nats_url = format!("nats://{}", nats.address);
@@ -65,6 +65,7 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
     let mut command = Command::new(&args.example);
     command
         .args(["--arch", args.arch.as_str(), "--warm"])
+        .args(["--network", &args.network.to_string()])
         .args(["--name", &args.name, "--count", &args.count.to_string()])
         .args(["--nats-url", &nats_url])
         .arg("--nats-credentials")
@@ -80,13 +81,15 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
     expect("the devices made", &made, &args.count.to_string())?;
     report.end("made, and seen in NATS");
 
+    // With user networking every guest has this host's.
+    let has_addresses = !matches!(args.network, VmNetwork::User { .. });
     let members = each(devices, |device| setting.meet(device)).await?;
-    all_distinct(&identities(&members), false)?;
+    all_distinct(&identities(&members), false, has_addresses)?;
     report.end("all distinct, from inside and in NATS");
     let members = each(members, |member| setting.give_container(member, args)).await?;
     report.end("each runs its own container");
     let members = each(members, |member| setting.cut_power(member)).await?;
-    all_distinct(&identities(&members), true)?;
+    all_distinct(&identities(&members), true, has_addresses)?;
     report.end("each is who it was after a power cut, with its container");
 
     registry.stop().await?;

@@ -11,6 +11,7 @@ const SCRIPT: &str = r#"set -eu
 cat /proc/sys/kernel/hostname /etc/machine-id
 card=$(ip route show default | sed -n '1s/.* dev \([^ ]*\).*/\1/p')
 cat "/sys/class/net/$card/address"
+ip -o -4 address show dev "$card" scope global | sed 's/.* inet \([^ ]*\).*/\1/'
 cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub
 od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
 echo
@@ -23,6 +24,8 @@ pub(crate) struct Identity {
     pub(crate) host_name: String,
     pub(crate) machine_id: String,
     pub(crate) ethernet_address: String,
+    /// The one IPv4 address of that card.
+    pub(crate) address: String,
     pub(crate) host_key: String,
     pub(crate) random: String,
     pub(crate) boot_id: String,
@@ -37,6 +40,7 @@ impl Identity {
             host_name,
             machine_id,
             ethernet_address,
+            address,
             host_key,
             random,
             boot_id,
@@ -48,6 +52,7 @@ impl Identity {
             host_name: host_name.to_owned(),
             machine_id: machine_id.to_owned(),
             ethernet_address: ethernet_address.to_owned(),
+            address: address.to_owned(),
             host_key: host_key.to_owned(),
             random: random.to_owned(),
             boot_id: boot_id.to_owned(),
@@ -65,8 +70,13 @@ impl Identity {
     }
 }
 
-/// Fails when two devices share anything that is one's own.
-pub(crate) fn all_distinct(identities: &[Identity], after_boot: bool) -> Result<(), Failure> {
+/// Fails when two devices share anything that is one's own: the boot's id only `after_boot`, and their address where
+/// the network gives each one of its own.
+pub(crate) fn all_distinct(
+    identities: &[Identity],
+    after_boot: bool,
+    has_addresses: bool,
+) -> Result<(), Failure> {
     let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for identity in identities {
         let random = [("randomness", identity.random.as_str())];
@@ -74,7 +84,10 @@ pub(crate) fn all_distinct(identities: &[Identity], after_boot: bool) -> Result<
         let lasting = identity.lasting();
         // Forks share the boot that they go on from.
         let boot = boot.into_iter().filter(|_| after_boot);
-        for (what, value) in lasting.into_iter().chain(random).chain(boot) {
+        let address = [("IPv4 address", identity.address.as_str())];
+        let address = address.into_iter().filter(|_| has_addresses);
+        let all = lasting.into_iter().chain(random).chain(boot).chain(address);
+        for (what, value) in all {
             let name = identity.host_name.as_str();
             if value.is_empty() {
                 return Err(format!("{name} has no {what}").into());
@@ -97,6 +110,7 @@ mod tests {
             host_name: value("edge"),
             machine_id: value("id"),
             ethernet_address: value("mac"),
+            address: "10.0.2.15/24".to_owned(),
             host_key: value("key"),
             random: value("random"),
             boot_id: "boot".to_owned(),
@@ -106,7 +120,7 @@ mod tests {
     #[test]
     fn whatever_two_devices_share_is_found() {
         let [a, b] = [identity(1), identity(2)];
-        all_distinct(&[a.clone(), b.clone()], false).expect("two devices");
+        all_distinct(&[a.clone(), b.clone()], false, false).expect("two devices");
         let change: [fn(&mut Identity); 5] = [
             |i| i.host_name = "edge-1".to_owned(),
             |i| i.machine_id = "id-1".to_owned(),
@@ -117,11 +131,12 @@ mod tests {
         for change in change {
             let mut b = b.clone();
             change(&mut b);
-            all_distinct(&[a.clone(), b], false).expect_err("one identity");
+            all_distinct(&[a.clone(), b], false, false).expect_err("one identity");
         }
-        all_distinct(&[a.clone(), b], true).expect_err("one boot");
+        all_distinct(&[a.clone(), b.clone()], true, false).expect_err("one boot");
+        all_distinct(&[a.clone(), b], false, true).expect_err("one address");
         let mut nobody = identity(3);
         nobody.host_key.clear();
-        all_distinct(&[a, nobody], false).expect_err("no key");
+        all_distinct(&[a, nobody], false, false).expect_err("no key");
     }
 }

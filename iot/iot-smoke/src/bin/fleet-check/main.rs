@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use harmony::domain::error::error_chain;
-use harmony::domain::topology::virtualization::VmArchitecture;
+use harmony::domain::topology::virtualization::{VmArchitecture, VmNetwork};
 use harmony::modules::iot::assets;
 use harmony::modules::iot::fleet::destroy_fleet;
 use harmony::modules::kvm::connection::ConnectionUri;
@@ -41,6 +41,15 @@ struct Args {
     /// qemu:///system or qemu:///session
     #[arg(long, value_name = "URI")]
     connect: Option<ConnectionUri>,
+
+    /// user, nat[:NETWORK] or bridge:NAME
+    #[arg(long, default_value = "user")]
+    network: VmNetwork,
+
+    /// The address on which NATS and the registry listen. With user networking the guest reaches this
+    /// host's loopback; on a NAT network it must be the bridge's address
+    #[arg(long, default_value = "127.0.0.1")]
+    listen: std::net::Ipv4Addr,
 
     /// Removes what a run of that name and count that was killed has left, and nothing else
     #[arg(long)]

@@ -93,7 +93,7 @@ impl Example {
         let footprints = devices
             .iter()
             .filter(|_| subject.is_warm())
-            .map(|device| Footprint::of(&device.nvram, &host.disk(&device.name)?));
+            .map(|device| Footprint::of(&device.name, &device.nvram, &host.disk(&device.name)?));
         let footprints = footprints.collect::<Result<Vec<_>, Failure>>()?;
         let to_ssh = || {
             let stages = devices.iter().flat_map(|device| &device.stages);

@@ -9,7 +9,7 @@ use crate::footprint::Footprint;
 use crate::subject::{Measured, Subject};
 
 /// All figures of a run.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Figures {
     architecture: VmArchitecture,
     rows: Vec<Row>,
@@ -33,11 +33,11 @@ struct Row {
 impl Figures {
     pub(crate) fn new(
         architecture: VmArchitecture,
-        measured: Vec<Measured>,
+        measured: &[Measured],
         footprint: Option<Footprint>,
     ) -> Self {
         let mut by_subject: BTreeMap<Subject, BTreeMap<usize, f64>> = BTreeMap::new();
-        for one in &measured {
+        for one in measured {
             let rounds = by_subject.entry(one.subject).or_default();
             rounds.insert(one.round, one.seconds);
         }
@@ -62,7 +62,7 @@ impl Figures {
             architecture,
             rows: rows.collect(),
             footprint,
-            measured,
+            measured: measured.to_vec(),
         }
     }
 
@@ -128,7 +128,7 @@ mod tests {
             subject,
             seconds,
         });
-        let figures = Figures::new(VmArchitecture::Aarch64, measured.into(), None);
+        let figures = Figures::new(VmArchitecture::Aarch64, &measured, None);
         let warm = &figures.rows[1];
         assert_eq!((warm.subject, warm.rounds), (Subject::Warm, 4));
         assert_eq!(warm.ratio, Some(0.1));

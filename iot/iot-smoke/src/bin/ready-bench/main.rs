@@ -11,6 +11,7 @@ mod raw;
 mod subject;
 mod virt_install;
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -51,14 +52,14 @@ struct Args {
     agent_binary: PathBuf,
 
     /// How often each subject is measured
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
+    #[arg(long, default_value = "5")]
+    rounds: NonZeroUsize,
 
     /// What is measured; may be repeated [default: all]
     #[arg(long, value_enum)]
     only: Vec<Subject>,
 
-    /// Where the figures go, as JSON
+    /// Where the figures go, as JSON, after each round
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -86,11 +87,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
     };
     destroy_fleet(&host, &Example::all_names(&name)).await?;
     let cleared = virt_install::clear(&host, &name).await;
-    let figures = result?;
-    say(&figures.to_text());
-    if let Some(path) = &args.out {
-        std::fs::write(path, format!("{:#}\n", serde_json::to_value(&figures)?))?;
-    }
+    say(&result?.to_text());
     cleared
 }
 
@@ -123,7 +120,8 @@ async fn measure(
     let images = example.prepare(host, &subjects).await?;
     let mut measured = Vec::new();
     let mut footprints = Vec::new();
-    for round in 0..args.rounds {
+    let mut figures = Figures::default();
+    for round in 0..args.rounds.get() {
         for &subject in &subjects {
             let image = images.of(subject)?;
             let (seconds, footprint) = match (subject.raw(), &virt_install) {
@@ -152,11 +150,11 @@ async fn measure(
             });
             footprints.extend(footprint);
         }
+        figures = Figures::new(args.arch, &measured, Footprint::largest(&footprints));
+        if let Some(path) = &args.out {
+            std::fs::write(path, format!("{:#}\n", serde_json::to_value(&figures)?))?;
+        }
     }
     nats.stop().await?;
-    Ok(Figures::new(
-        args.arch,
-        measured,
-        Footprint::largest(&footprints),
-    ))
+    Ok(figures)
 }

@@ -47,10 +47,13 @@ impl Bench {
 
     fn save(&self, of: &str) -> StoredCheckpoint {
         let begun = self.store.begin().expect("a directory");
+        let machine = Sha256Digest::of(b"machine");
         for name in [DISK, NVRAM, MEMORY] {
             fs::write(begun.path().join(name), format!("{name} of {of}")).expect("written");
         }
-        let saved = self.store.publish(key(of), "builder", placement(), begun);
+        let saved = self
+            .store
+            .publish(key(of), machine, "builder", placement(), begun);
         saved.expect("published")
     }
 
@@ -102,6 +105,63 @@ fn an_altered_file_is_never_used() {
         let saved = bench.save("a");
         assert_eq!(bench.store.open(key("a")).expect("whole"), Some(saved));
     }
+}
+
+#[test]
+fn what_was_altered_and_dated_back_is_found() {
+    let bench = Bench::new();
+    let saved = bench.save("a");
+    bench.set_used(&saved, Duration::from_secs(7200));
+    let memory = saved.file(MEMORY);
+    let then = fs::metadata(&memory).and_then(|data| data.modified());
+    let text = fs::read_to_string(&memory).expect("there");
+    fs::write(&memory, text.to_uppercase()).expect("written");
+    let file = fs::File::open(&memory).expect("there");
+    file.set_modified(then.expect("read")).expect("dated back");
+    match bench.store.open(key("a")) {
+        Err(CheckpointError::Altered { path, .. }) => assert_eq!(path, memory),
+        other => panic!("{other:?}"),
+    }
+    // It was not used, and goes when it is its turn.
+    let removed = bench.store.prune(Duration::from_secs(3600), u64::MAX);
+    assert_eq!(removed.expect("pruned"), [key("a")]);
+}
+
+#[test]
+fn what_interrupted_runs_left_goes_after_an_hour() {
+    let bench = Bench::new();
+    let hours = Duration::from_secs(2 * 3600);
+    let kept = bench.save("kept");
+    let torn = bench.save("torn");
+    fs::remove_file(torn.file(DESCRIPTION)).expect("removed");
+    let backing = bench.save("backing");
+    fs::write(backing.file(DESCRIPTION), "{").expect("written");
+    let disk = backing.file(DISK).display().to_string();
+    fs::write(bench.pool.path().join("device.qcow2"), qcow2(&disk)).expect("written");
+    let unfinished = bench.store.begin().expect("a directory").keep();
+    let scratch = kept.scratch().expect("a directory").keep();
+    fs::write(scratch.join(MEMORY), "half").expect("written");
+    let prune = || bench.store.prune(hours, u64::MAX).expect("pruned");
+
+    assert_eq!(prune(), []);
+    assert_eq!(bench.names().len(), 5, "they are new");
+    for directory in [&torn.directory, &backing.directory, &unfinished, &scratch] {
+        let then = SystemTime::now() - hours;
+        let directory = fs::File::open(directory).expect("there");
+        directory.set_modified(then).expect("changed");
+    }
+    assert_eq!(prune(), []);
+    let mut left = bench.names();
+    left.sort();
+    let name = |path: &Path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    let mut expected: Vec<_> = [&kept.directory, &backing.directory]
+        .map(|path| name(path))
+        .into();
+    expected.sort();
+    assert_eq!(left.into_iter().map(Some).collect::<Vec<_>>(), expected);
 }
 
 #[test]
