@@ -10,7 +10,7 @@
 //! 6. with `--warm`: back to the checkpoint
 //!
 //! Whatever happens, what was made is removed (but a VM that was being saved as a checkpoint, which the next run that
-//! needs the checkpoint removes); on failure the console, the addresses and the agent's
+//! makes one removes); on failure the console, the addresses and the agent's
 //! journal are printed and kept.
 
 mod args;

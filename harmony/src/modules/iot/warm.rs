@@ -16,11 +16,16 @@ use crate::domain::topology::Topology;
 use crate::domain::topology::virtualization::{
     NetworkCard, OnChange, VirtualMachineHost, VirtualMachineSpec, while_running,
 };
-use crate::modules::kvm::checkpoint::{CheckpointError, CheckpointKey, StoredCheckpoint};
+use crate::modules::kvm::checkpoint::{
+    CheckpointError, CheckpointKey, CheckpointStore, StoredCheckpoint,
+};
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 
 use super::device::InstallIotAgentScore;
 use super::login::Login;
+
+/// What the names of VMs that are saved begin with; the first digits of the key follow.
+const BUILDER: &str = "harmony-checkpoint-";
 
 /// How a device came about, or should.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +98,10 @@ async fn ready(
             warn!(%key, reason, "the checkpoint cannot be used and is made anew");
         }
     }
+    if let Err(error) = remove_abandoned(host, &store).await {
+        let reason = error_chain(&error);
+        warn!(reason, "what an interrupted run was saving is left");
+    }
     let builder = builder(spec, key);
     let name = builder.name.clone();
     let built = build(host, &builder, install, login).await;
@@ -108,6 +117,24 @@ async fn ready(
     Ok((saved?, true))
 }
 
+/// Removes VMs that were being saved by processes that are gone.
+async fn remove_abandoned(
+    host: &KvmVirtualMachineHost,
+    store: &CheckpointStore,
+) -> Result<(), ExecutorError> {
+    for name in host.vm_names().await? {
+        let Some(short_key) = name.strip_prefix(BUILDER) else {
+            continue;
+        };
+        // Held until it is gone, so that nobody begins to build it anew.
+        if let Some(_lock) = store.try_lock(short_key)? {
+            host.destroy_vm(&name).await?;
+            info!(vm = name, "an interrupted run's, removed");
+        }
+    }
+    Ok(())
+}
+
 /// The VM whose guest is saved.
 fn builder(spec: &VirtualMachineSpec, key: CheckpointKey) -> VirtualMachineSpec {
     let networks = spec.networks.iter().map(|card| NetworkCard {
@@ -115,7 +142,7 @@ fn builder(spec: &VirtualMachineSpec, key: CheckpointKey) -> VirtualMachineSpec 
         ..card.clone()
     });
     VirtualMachineSpec {
-        name: format!("harmony-checkpoint-{}", key.short()),
+        name: format!("{BUILDER}{}", key.short()),
         uuid: None,
         networks: networks.collect(),
         ..spec.clone()

@@ -24,7 +24,7 @@ use super::lifecycle::check_recorded_firmware;
 use super::planning::Planner;
 use super::preview::{Preview, preview};
 use super::reach;
-use super::record::FieldChange;
+use super::record::{DomainRecord, FieldChange};
 use super::types::{VmConfig, VmName};
 
 /// How long a guest may take to boot under KVM, and emulated. An emulated first boot was measured at 50
@@ -129,6 +129,19 @@ impl KvmVirtualMachineHost {
     ) -> Result<Option<VirtualMachineSpec>, ExecutorError> {
         let record = self.recorded(&checked(name)?).await?;
         Ok(record.map(|record| record.spec))
+    }
+
+    /// The names of harmony's VMs on this connection, running or off.
+    ///
+    /// # Errors
+    /// When libvirt does not list them.
+    pub async fn vm_names(&self) -> Result<Vec<String>, ExecutorError> {
+        let documents = self.libvirt().await?.all_metadata().await?;
+        let records = documents.iter().map(|xml| DomainRecord::from_metadata(xml));
+        Ok(records
+            .filter_map(Result::ok)
+            .map(|record| record.spec.name)
+            .collect())
     }
 
     /// What of a VM that is there differs from this spec; nothing when there is none.

@@ -306,8 +306,22 @@ impl CheckpointStore {
     /// # Errors
     /// A store that cannot be written.
     pub async fn lock(&self, key: CheckpointKey) -> Result<KeyLock, CheckpointError> {
+        // Not on a thread that waits in the kernel: a program that was asked to stop would wait for that thread.
+        loop {
+            match self.try_lock(&key.short())? {
+                Some(lock) => return Ok(lock),
+                None => sleep(LOCK_PAUSE).await,
+            }
+        }
+    }
+
+    /// The lock of the checkpoint whose key begins so, unless a process makes that one.
+    ///
+    /// # Errors
+    /// A store that cannot be written.
+    pub fn try_lock(&self, short_key: &str) -> Result<Option<KeyLock>, CheckpointError> {
         self.make_root()?;
-        let path = self.root.join(format!(".{}.lock", key.short()));
+        let path = self.root.join(format!(".{short_key}.lock"));
         let file = File::options()
             .create(true)
             .truncate(false)
@@ -315,15 +329,10 @@ impl CheckpointStore {
             .mode(0o600)
             .open(&path)
             .map_err(CheckpointError::io("lock", &path))?;
-        // Not on a thread that waits in the kernel: a program that was asked to stop would wait for that thread.
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(KeyLock { _file: file }),
-                Err(TryLockError::WouldBlock) => sleep(LOCK_PAUSE).await,
-                Err(TryLockError::Error(error)) => {
-                    return Err(CheckpointError::io("lock", path)(error));
-                }
-            }
+        match file.try_lock() {
+            Ok(()) => Ok(Some(KeyLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(CheckpointError::io("lock", path)(error)),
         }
     }
 
