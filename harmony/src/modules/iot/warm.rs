@@ -126,6 +126,10 @@ async fn remove_abandoned(
         let Some(short_key) = name.strip_prefix(BUILDER) else {
             continue;
         };
+        // The lock lies beside the disk. One whose disk is in another pool is not ours to judge.
+        if !CheckpointKey::is_short(short_key) || !host.disk(&name)?.exists() {
+            continue;
+        }
         // Held until it is gone, so that nobody begins to build it anew.
         if let Some(_lock) = store.try_lock(short_key)? {
             host.destroy_vm(&name).await?;

@@ -17,6 +17,8 @@ pub(super) struct Layout {
     pub(super) state_dir: PathBuf,
     /// Held while the VM is being changed.
     pub(super) lock: PathBuf,
+    /// There while a fork has no identity of its own yet: beside its disk, as that is everybody's who sees the domain.
+    unfinished: PathBuf,
 }
 
 impl Layout {
@@ -27,6 +29,7 @@ impl Layout {
             state_dir: data_dir.join("vms").join(uri.scope()).join(name.as_str()),
             // Beside the disk, so that users with different data directories exclude each other.
             lock: pool.join(format!(".{name}.lock")),
+            unfinished: pool.join(format!(".{name}.unfinished")),
         }
     }
 
@@ -40,35 +43,33 @@ impl Layout {
         self.state_dir.join("host_key.pub")
     }
 
-    /// There while a fork has no identity of its own yet.
-    fn unfinished(&self) -> PathBuf {
-        self.state_dir.join("unfinished")
-    }
-
     /// Notes, for good, that the VM, which is not defined yet, goes on under another one's identity until
     /// [`finish_fork`](Self::finish_fork).
     pub(super) fn begin_fork(&self) -> Result<(), KvmError> {
-        let path = self.unfinished();
-        File::create(&path)
+        let path = &self.unfinished;
+        File::create(path)
             .and_then(|note| note.sync_all())
-            .and_then(|()| File::open(&self.state_dir)?.sync_all())
-            .map_err(KvmError::io("write", path))
+            .map_err(KvmError::io("write", path))?;
+        self.sync_pool()
     }
 
     /// Whether a fork was begun and not finished.
     pub(super) fn is_unfinished(&self) -> bool {
-        self.unfinished().exists()
+        self.unfinished.exists()
     }
 
-    /// Notes that the VM is nobody but itself, also when it already was.
+    /// Notes, for good, that the VM is nobody but itself.
     pub(super) fn finish_fork(&self) -> Result<(), KvmError> {
-        let path = self.unfinished();
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(KvmError::io("remove", path)(error))
-            }
-            _ => Ok(()),
-        }
+        let path = &self.unfinished;
+        std::fs::remove_file(path).map_err(KvmError::io("remove", path))?;
+        self.sync_pool()
+    }
+
+    fn sync_pool(&self) -> Result<(), KvmError> {
+        let pool = self.unfinished.parent().unwrap_or(Path::new("/"));
+        File::open(pool)
+            .and_then(|pool| pool.sync_all())
+            .map_err(KvmError::io("write out", pool))
     }
 
     /// The files in the pool, whether they are there or not, and the data disks that are.
@@ -112,7 +113,8 @@ impl Layout {
             log.push(format!(".{n}"));
             PathBuf::from(log)
         });
-        for path in self.pool_files()?.into_iter().chain(logs) {
+        let note = std::iter::once(self.unfinished.clone());
+        for path in self.pool_files()?.into_iter().chain(logs).chain(note) {
             match std::fs::remove_file(&path) {
                 Ok(()) => removed = true,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

@@ -119,6 +119,9 @@ impl KvmVirtualMachineHost {
             // used it yet.
             warn!(vm = %name, "was being made from a checkpoint; making it anew from its image");
             let config = VmConfig::try_from(&record.spec)?;
+            // Whatever can be refused is, before it is given up.
+            let planner = self.planner().await?;
+            planner.plan(config.clone(), Some(record)).await?;
             self.remove(name).await?;
             self.create(config, Some(record)).await?;
             return Ok(true);

@@ -75,7 +75,7 @@ END
 done
 
 # From here on a power cut leaves this device, and not the checkpoint's.
-sync /etc/machine-id /etc/hostname ${hosts:+/etc/hosts} /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_ed25519_key.pub
+sync -f /etc /var/lib
 
 # Those that keep any of it in memory, as settled before saving. The SSH server reads its host keys again, which is
 # cheaper than a new start and does as well.

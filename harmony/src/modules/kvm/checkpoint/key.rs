@@ -21,6 +21,9 @@ use super::CheckpointError;
 /// Changes when what harmony does to a guest before it is saved, or after it was restored, does.
 const LAYOUT: u32 = 6;
 
+/// How many digits name a key's files.
+const SHORT: usize = 16;
+
 /// The name that stands for every name.
 const STAND_IN: &str = "checkpoint";
 
@@ -32,7 +35,12 @@ pub struct CheckpointKey(Sha256Digest);
 impl CheckpointKey {
     /// Its first 16 hexadecimal digits, for names.
     pub fn short(&self) -> String {
-        self.0.to_string().chars().take(16).collect()
+        self.0.to_string().chars().take(SHORT).collect()
+    }
+
+    /// Whether a text is what [`short`](Self::short) makes of some key.
+    pub fn is_short(text: &str) -> bool {
+        text.len() == SHORT && text.bytes().all(|byte| byte.is_ascii_hexdigit())
     }
 }
 
@@ -59,6 +67,8 @@ struct Machine<'a> {
     document: &'a str,
     image: Sha256Digest,
     emulator: Sha256Digest,
+    /// A kernel from outside, and its initrd.
+    kernel: Vec<Sha256Digest>,
     firmware: Option<Sha256Digest>,
     /// Read-only disks of the caller's: the guest may have read them.
     disks: Vec<Sha256Digest>,
@@ -93,12 +103,15 @@ pub(super) fn machine(
         DiskSource::File { path } => Some(digest(path)),
         DiskSource::Blank { .. } => None,
     });
+    let kernel = spec.kernel.iter();
+    let kernel = kernel.flat_map(|kernel| std::iter::once(&kernel.image).chain(&kernel.initrd));
     let machine = Machine {
         layout: LAYOUT,
         harmony: env!("CARGO_PKG_VERSION"),
         document: &document,
         image: digest(&image)?,
         emulator: digest(&params.emulator)?,
+        kernel: kernel.map(|file| digest(file)).collect::<Result<_, _>>()?,
         firmware: match &params.firmware {
             Firmware::Uefi(firmware) => Some(digest(&firmware.code)?),
             Firmware::Bios => None,

@@ -245,7 +245,7 @@ impl CheckpointStore {
             warn!(path = %path.display(), reason, "no checkpoint is removed: it may be backed by one");
             return Ok(Vec::new());
         }
-        self.remove_leftovers(&overlays)?;
+        self.remove_leftovers(&overlays, age)?;
         let in_use = |checkpoint: &StoredCheckpoint| {
             let users = overlays.users_of(&checkpoint.file(DISK));
             !users.is_empty()
@@ -270,22 +270,39 @@ impl CheckpointStore {
         Ok(removed)
     }
 
-    /// Removes directories that are no checkpoints, unless they are new or back a disk.
-    fn remove_leftovers(&self, overlays: &Overlays) -> Result<(), CheckpointError> {
+    /// Removes directories that are no checkpoints, when they are older than an hour and back no disk; one whose
+    /// description is not understood, another version's perhaps, when it was not used for `age`.
+    fn remove_leftovers(&self, overlays: &Overlays, age: Duration) -> Result<(), CheckpointError> {
+        let older = |path: &Path, age: Duration| {
+            let changed = fs::metadata(path).and_then(|data| data.modified());
+            changed.is_ok_and(|then| then.elapsed().is_ok_and(|idle| idle >= age))
+        };
         let mut left = self.directories(UNFINISHED)?;
         left.extend(self.directories(SCRATCH)?);
-        let named = self.directories("")?.into_iter();
-        let nothing = |found| matches!(found, Ok(None) | Err(CheckpointError::Description { .. }));
-        left.extend(named.filter(|path| nothing(read(path))));
+        left.retain(|path| older(path, BEING_FORKED));
+        for path in self
+            .directories("")?
+            .into_iter()
+            .filter(|path| is_named(path))
+        {
+            let goes = match read(&path) {
+                Ok(None) => older(&path, BEING_FORKED),
+                Err(CheckpointError::Description { path, .. }) => {
+                    older(&path, age.max(BEING_FORKED))
+                }
+                Ok(Some(_)) | Err(_) => false,
+            };
+            if goes {
+                left.push(path);
+            }
+        }
         for directory in left {
-            let is_old = fs::metadata(&directory).is_ok_and(|data| {
-                let age = data.modified().ok().and_then(|then| then.elapsed().ok());
-                data.is_dir() && age.is_some_and(|age| age >= BEING_FORKED)
-            });
-            if is_old && overlays.users_of(&directory.join(DISK)).is_empty() {
-                fs::remove_dir_all(&directory)
-                    .map_err(CheckpointError::io("remove", &directory))?;
-                info!(path = %directory.display(), "an interrupted run's, removed");
+            if !overlays.users_of(&directory.join(DISK)).is_empty() {
+                continue;
+            }
+            match fs::remove_dir_all(&directory) {
+                Ok(()) => info!(path = %directory.display(), "an interrupted run's, removed"),
+                Err(error) => warn!(path = %directory.display(), %error, "cannot be removed"),
             }
         }
         Ok(())
@@ -408,6 +425,13 @@ impl CheckpointStore {
             .map_err(CheckpointError::io("write out", &self.root))?;
         Ok(checkpoint)
     }
+}
+
+/// Whether a directory is called as a checkpoint is: the first digits of a key, a dot, a number.
+fn is_named(directory: &Path) -> bool {
+    let name = directory.file_name().and_then(|name| name.to_str());
+    name.and_then(|name| name.split_once('.'))
+        .is_some_and(|(key, number)| CheckpointKey::is_short(key) && number.parse::<u64>().is_ok())
 }
 
 fn open_in(

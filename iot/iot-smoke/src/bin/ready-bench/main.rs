@@ -118,6 +118,11 @@ async fn measure(
     }
     // Images and the checkpoint are there before anything counts.
     let images = example.prepare(host, &subjects).await?;
+    if subjects.contains(&Subject::ColdPlain) {
+        let image = images.of(Subject::ColdPlain)?;
+        plain::time_to_ssh(host, dir.path(), args.arch, name, image).await?;
+        example.remove(host).await?;
+    }
     let mut measured = Vec::new();
     let mut footprints = Vec::new();
     let mut figures = Figures::default();

@@ -135,7 +135,15 @@ fn what_interrupted_runs_left_goes_after_an_hour() {
     let torn = bench.save("torn");
     fs::remove_file(torn.file(DESCRIPTION)).expect("removed");
     let backing = bench.save("backing");
-    fs::write(backing.file(DESCRIPTION), "{").expect("written");
+    let newer = bench.save("newer");
+    let old = bench.save("old");
+    for checkpoint in [&backing, &newer, &old] {
+        fs::write(checkpoint.file(DESCRIPTION), "{").expect("written");
+    }
+    bench.set_used(&backing, hours);
+    bench.set_used(&old, hours);
+    let foreign = newer.directory.with_file_name("lost+found");
+    fs::create_dir(&foreign).expect("made");
     let disk = backing.file(DISK).display().to_string();
     fs::write(bench.pool.path().join("device.qcow2"), qcow2(&disk)).expect("written");
     let unfinished = bench.store.begin().expect("a directory").keep();
@@ -144,8 +152,14 @@ fn what_interrupted_runs_left_goes_after_an_hour() {
     let prune = || bench.store.prune(hours, u64::MAX).expect("pruned");
 
     assert_eq!(prune(), []);
-    assert_eq!(bench.names().len(), 5, "they are new");
-    for directory in [&torn.directory, &backing.directory, &unfinished, &scratch] {
+    assert_eq!(bench.names().len(), 7, "they are new, but for one");
+    for directory in [
+        &torn.directory,
+        &newer.directory,
+        &foreign,
+        &unfinished,
+        &scratch,
+    ] {
         let then = SystemTime::now() - hours;
         let directory = fs::File::open(directory).expect("there");
         directory.set_modified(then).expect("changed");
@@ -157,9 +171,13 @@ fn what_interrupted_runs_left_goes_after_an_hour() {
         path.file_name()
             .map(|name| name.to_string_lossy().into_owned())
     };
-    let mut expected: Vec<_> = [&kept.directory, &backing.directory]
-        .map(|path| name(path))
-        .into();
+    let stay = [
+        &kept.directory,
+        &backing.directory,
+        &newer.directory,
+        &foreign,
+    ];
+    let mut expected: Vec<_> = stay.map(|path| name(path)).into();
     expected.sort();
     assert_eq!(left.into_iter().map(Some).collect::<Vec<_>>(), expected);
 }
