@@ -42,7 +42,7 @@ struct Args {
     #[arg(long, value_name = "URI")]
     connect: Option<ConnectionUri>,
 
-    /// user, nat[:NETWORK] or bridge:NAME
+    /// user, nat, nat:NETWORK or bridge:NAME
     #[arg(long, default_value = "user")]
     network: VmNetwork,
 
