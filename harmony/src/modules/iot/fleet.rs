@@ -267,45 +267,32 @@ async fn try_device(
 }
 
 fn check_distinct(devices: &[VirtualDevice]) -> Result<(), FleetError> {
-    let mut names = BTreeSet::new();
-    let mut ids = BTreeSet::new();
-    let mut ports = BTreeSet::new();
-    let mut machines = BTreeSet::new();
-    for device in devices {
-        let name = device.spec.name.as_str();
-        let id = device.agent.device_id.to_string();
-        if !names.insert(name) {
-            return Err(FleetError::Duplicate {
-                what: "name",
-                value: name.to_owned(),
-            });
-        }
-        if !ids.insert(id.clone()) {
-            return Err(FleetError::Duplicate {
-                what: "device id",
-                value: id,
-            });
-        }
-        let spec = &device.spec;
-        let uuid = spec.uuid.map(|uuid| ("UUID", uuid.to_string()));
-        let macs = spec.networks.iter().filter_map(|card| card.mac.as_ref());
-        let macs = macs.map(|mac| ("Ethernet address", mac.to_lowercase()));
-        for (what, value) in uuid.into_iter().chain(macs) {
-            if !machines.insert((what, value.clone())) {
-                return Err(FleetError::Duplicate { what, value });
-            }
-        }
-        for forward in device.spec.networks.iter().flat_map(forwards) {
-            let port = format!("{} ({:?})", forward.host, forward.protocol).to_lowercase();
-            if !ports.insert(port.clone()) {
-                return Err(FleetError::Duplicate {
-                    what: "forwarded port",
-                    value: port,
-                });
-            }
+    let mut seen = BTreeSet::new();
+    for (what, value) in devices.iter().flat_map(its_own) {
+        if !seen.insert((what, value.clone())) {
+            return Err(FleetError::Duplicate { what, value });
         }
     }
     Ok(())
+}
+
+/// What no other device may have.
+fn its_own(device: &VirtualDevice) -> Vec<(&'static str, String)> {
+    let spec = &device.spec;
+    let mut own = vec![
+        ("name", spec.name.clone()),
+        ("device id", device.agent.device_id.to_string()),
+    ];
+    own.extend(spec.uuid.map(|uuid| ("UUID", uuid.to_string())));
+    for card in &spec.networks {
+        let mac = card.mac.as_ref();
+        own.extend(mac.map(|mac| ("Ethernet address", mac.to_lowercase())));
+        own.extend(forwards(card).iter().map(|forward| {
+            let port = format!("{} ({:?})", forward.host, forward.protocol).to_lowercase();
+            ("forwarded port", port)
+        }));
+    }
+    own
 }
 
 fn forwards(card: &NetworkCard) -> &[PortForward] {

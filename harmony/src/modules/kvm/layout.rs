@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::connection::ConnectionUri;
 use super::error::KvmError;
 use super::files::VmFiles;
+use super::nvram::sync_directory;
 use super::types::VmName;
 
 /// The files and directories of one VM.
@@ -50,7 +51,7 @@ impl Layout {
         File::create(path)
             .and_then(|note| note.sync_all())
             .map_err(KvmError::io("write", path))?;
-        self.sync_pool()
+        sync_directory(path)
     }
 
     /// Whether a fork was begun and not finished.
@@ -62,14 +63,7 @@ impl Layout {
     pub(super) fn finish_fork(&self) -> Result<(), KvmError> {
         let path = &self.unfinished;
         std::fs::remove_file(path).map_err(KvmError::io("remove", path))?;
-        self.sync_pool()
-    }
-
-    fn sync_pool(&self) -> Result<(), KvmError> {
-        let pool = self.unfinished.parent().unwrap_or(Path::new("/"));
-        File::open(pool)
-            .and_then(|pool| pool.sync_all())
-            .map_err(KvmError::io("write out", pool))
+        sync_directory(path)
     }
 
     /// The files in the pool, whether they are there or not, and the data disks that are.

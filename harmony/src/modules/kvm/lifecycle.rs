@@ -106,6 +106,22 @@ impl KvmVirtualMachineHost {
         planned.define(libvirt).await?.start(libvirt).await
     }
 
+    /// Makes a VM in the place of the one that is there, as the same machine. Whatever can refuse the new one does so
+    /// before the old one is touched.
+    pub(super) async fn replace(
+        &self,
+        config: VmConfig,
+        old: &DomainRecord,
+    ) -> Result<(), KvmError> {
+        let planner = self.planner().await?;
+        let planned = planner.plan(config.clone(), Some(old)).await?;
+        let name = config.name();
+        let libvirt = self.libvirt().await?;
+        libvirt.check_document(name.as_str(), planned.xml).await?;
+        self.remove(name).await?;
+        self.create(config, Some(old)).await
+    }
+
     /// Powers a VM on that was made before. Returns whether it was off.
     pub(super) async fn start_existing(
         &self,
@@ -119,11 +135,7 @@ impl KvmVirtualMachineHost {
             // used it yet.
             warn!(vm = %name, "was being made from a checkpoint; making it anew from its image");
             let config = VmConfig::try_from(&record.spec)?;
-            // Whatever can be refused is, before it is given up.
-            let planner = self.planner().await?;
-            planner.plan(config.clone(), Some(record)).await?;
-            self.remove(name).await?;
-            self.create(config, Some(record)).await?;
+            self.replace(config, record).await?;
             return Ok(true);
         }
         match self.status(name).await? {

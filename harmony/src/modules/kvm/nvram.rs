@@ -103,7 +103,7 @@ fn private_copy(template: &Path, target: &Path) -> Result<NamedTempFile, KvmErro
 }
 
 /// Puts the file's name on the disk.
-fn sync_directory(target: &Path) -> Result<(), KvmError> {
+pub(super) fn sync_directory(target: &Path) -> Result<(), KvmError> {
     let directory = directory_of(target);
     File::open(directory)
         .and_then(|opened| opened.sync_all())

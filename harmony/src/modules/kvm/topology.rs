@@ -270,18 +270,7 @@ impl VirtualMachineHost for KvmVirtualMachineHost {
             }
             .into());
         }
-        // Whatever can refuse the new VM does so before the old one is touched.
-        let planned = self
-            .planner()
-            .await?
-            .plan(config.clone(), Some(&record))
-            .await?;
-        self.libvirt()
-            .await?
-            .check_document(config.name().as_str(), planned.xml)
-            .await?;
-        self.remove(config.name()).await?;
-        self.create(config, Some(&record)).await?;
+        self.replace(config, &record).await?;
         Ok(Ensured::Replaced)
     }
 

@@ -34,7 +34,7 @@ use super::link::LinkState;
 use super::save_image::SaveImage;
 use super::script::{ENTROPY_BYTES, GuestIdentity};
 use super::store::{DISK, MEMORY, NVRAM};
-use super::{AGENT_TIMEOUT, CheckpointError, StoredCheckpoint, key};
+use super::{AGENT_TIMEOUT, CheckpointError, StoredCheckpoint};
 
 /// What is needed to make a restored guest a device of its own.
 pub(super) struct Fork<'a> {
@@ -61,8 +61,7 @@ impl KvmVirtualMachineHost {
     ///
     /// # Errors
     /// A VM of that name is there; a checkpoint that was altered, or saved by another machine than the spec's would be
-    /// here; whatever keeps the VM from being made or
-    /// restored, or its guest from taking its identity.
+    /// here; whatever keeps the VM from being made or restored, or its guest from taking its identity.
     pub async fn fork(
         &self,
         spec: &VirtualMachineSpec,
@@ -89,9 +88,7 @@ impl KvmVirtualMachineHost {
         checkpoint: &'a StoredCheckpoint,
         old: Option<&DomainRecord>,
     ) -> Result<(Planned, Fork<'a>), CheckpointError> {
-        let (same, facts) = (spec.clone(), self.facts().await.clone());
-        let machine = blocking("comparing machines", move || key::machine(&same, &facts)).await?;
-        if machine != checkpoint.machine {
+        if self.machine(spec).await? != checkpoint.machine {
             return Err(CheckpointError::OtherMachine {
                 key: checkpoint.key,
             });

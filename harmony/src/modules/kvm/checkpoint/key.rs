@@ -33,6 +33,11 @@ const STAND_IN: &str = "checkpoint";
 pub struct CheckpointKey(Sha256Digest);
 
 impl CheckpointKey {
+    /// Of a machine, and what the caller has done in its guest.
+    pub(super) fn of(machine: Sha256Digest, content: &str) -> Self {
+        Self(Sha256Digest::of(format!("{machine} {content}").as_bytes()))
+    }
+
     /// Its first 16 hexadecimal digits, for names.
     pub fn short(&self) -> String {
         self.0.to_string().chars().take(SHORT).collect()
@@ -75,18 +80,6 @@ struct Machine<'a> {
     libvirt: Option<String>,
     /// Under KVM the guest sees the host's CPU: its model, and its features.
     host_cpu: Option<(String, String)>,
-}
-
-/// The key of a checkpoint from which a VM of this spec could be made on this host. `content` is what the caller has
-/// done in the guest.
-pub(super) fn key(
-    spec: &VirtualMachineSpec,
-    host: &HostFacts,
-    content: &str,
-) -> Result<CheckpointKey, CheckpointError> {
-    let machine = machine(spec, host)?;
-    let key = Sha256Digest::of(format!("{machine} {content}").as_bytes());
-    Ok(CheckpointKey(key))
 }
 
 /// The digest of everything that a saved guest's memory depends on, but for what was done in it. Reads the image, the

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::virtualization::{VirtualMachineSpec, VmStatus};
+use crate::modules::image::Sha256Digest;
 use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
@@ -46,10 +47,17 @@ impl KvmVirtualMachineHost {
         spec: &VirtualMachineSpec,
         content: &str,
     ) -> Result<CheckpointKey, ExecutorError> {
-        let (spec, facts, content) = (spec.clone(), self.facts().await.clone(), content.to_owned());
+        Ok(CheckpointKey::of(self.machine(spec).await?, content))
+    }
+
+    /// What a checkpoint of a VM of this spec would depend on here, but for what is done in its guest.
+    pub(super) async fn machine(
+        &self,
+        spec: &VirtualMachineSpec,
+    ) -> Result<Sha256Digest, CheckpointError> {
+        let (spec, facts) = (spec.clone(), self.facts().await.clone());
         // Hashes an image and a program.
-        let made = blocking("making a key", move || key::key(&spec, &facts, &content)).await;
-        Ok(made?)
+        blocking("making a key", move || key::machine(&spec, &facts)).await
     }
 
     /// Saves a running VM of harmony's as the checkpoint `key`, and removes the VM. Its guest must be provisioned
@@ -81,8 +89,7 @@ impl KvmVirtualMachineHost {
         key: CheckpointKey,
     ) -> Result<StoredCheckpoint, CheckpointError> {
         let record = self.existing(name).await?;
-        let (spec, facts) = (record.spec.clone(), self.facts().await.clone());
-        let machine = blocking("making a key", move || key::machine(&spec, &facts)).await?;
+        let machine = self.machine(&record.spec).await?;
         let status = self.status(name).await?;
         if status != VmStatus::Running {
             return Err(KvmError::NotRunning {

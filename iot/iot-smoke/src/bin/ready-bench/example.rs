@@ -132,8 +132,7 @@ impl Example {
         Ok((seconds, devices))
     }
 
-    /// Removes what a run has made.
-    pub(crate) async fn remove(&self, host: &KvmVirtualMachineHost) -> Result<(), Failure> {
+    async fn remove(&self, host: &KvmVirtualMachineHost) -> Result<(), Failure> {
         destroy_fleet(host, &Self::all_names(&self.name)).await?;
         Ok(())
     }

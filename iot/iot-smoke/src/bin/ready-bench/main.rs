@@ -121,7 +121,6 @@ async fn measure(
     if subjects.contains(&Subject::ColdPlain) {
         let image = images.of(Subject::ColdPlain)?;
         plain::time_to_ssh(host, dir.path(), args.arch, name, image).await?;
-        example.remove(host).await?;
     }
     let mut measured = Vec::new();
     let mut footprints = Vec::new();
@@ -137,7 +136,6 @@ async fn measure(
                 _ if subject == Subject::ColdPlain => {
                     let (dir, arch) = (dir.path(), args.arch);
                     let seconds = plain::time_to_ssh(host, dir, arch, name, image).await?;
-                    example.remove(host).await?;
                     (seconds, None)
                 }
                 _ => example.time(host, subject).await?,

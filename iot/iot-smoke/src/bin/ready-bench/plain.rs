@@ -23,7 +23,7 @@ pub(crate) async fn image(architecture: VmArchitecture) -> Result<PathBuf, Failu
     Ok(image.await?.path)
 }
 
-/// From the making of the VM to a login. An emulated guest, as raw QEMU's is; the caller removes it.
+/// From the making of the VM to a login. An emulated guest, as raw QEMU's is.
 pub(crate) async fn time_to_ssh(
     host: &KvmVirtualMachineHost,
     dir: &Path,
@@ -60,5 +60,7 @@ pub(crate) async fn time_to_ssh(
     })?;
     let login = async { Ok(guest.wait_reachable(BOUND).await?) };
     while_running(host, name, "a login over SSH", login).await?;
-    Ok(started.elapsed().as_secs_f64())
+    let seconds = started.elapsed().as_secs_f64();
+    host.destroy_vm(name).await?;
+    Ok(seconds)
 }
