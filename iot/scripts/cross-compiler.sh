@@ -4,7 +4,7 @@
 #   cross-compiler.sh [DIR]   make DIR (default: ${XDG_CACHE_HOME:-~/.cache}/harmony/cross) and print it
 #
 # DIR/bin/rustc then compiles for x86_64 and aarch64. Needs no root and leaves dpkg, apt's own state and rustup alone;
-# about 130 MB are downloaded from the host's own Debian mirror and checked by apt. DIR is a link that is set last, so
+# about 150 MB are downloaded from the host's own Debian mirror and checked by apt. DIR is a link that is set last, so
 # a DIR that exists is complete; it is kept as it is. Linking for arm64 needs gcc-aarch64-linux-gnu besides.
 set -euo pipefail
 
@@ -42,10 +42,8 @@ signed=''
 if [ -r "$keyring" ]; then signed="[signed-by=$keyring] "; fi
 # shellcheck disable=SC2016 # the fields are apt's
 suites=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME)' 'Created-By: Packages' 'Origin: Debian' | sort -u)
-# The compiler that browsers are built with is in the security archive, whose index is small.
-security=$(grep -- '-security$' <<<"$suites" || true)
-sed "s|^|deb $signed|; s|\$| main|" <<<"${security:-$suites}" >"$scratch/sources.list"
-grep -q '^deb .*://' "$scratch/sources.list" || die "apt knows no Debian archive; run 'apt-get update' as root first"
+[ -n "$suites" ] || die "apt knows no Debian archive; run 'apt-get update' as root first"
+sed "s|^|deb $signed|; s|\$| main|" <<<"$suites" >"$scratch/sources.list"
 # The host's own hooks (container images have one that empties apt's cache) are not for this apt.
 printf '#clear %s;\n' APT::Update::Pre-Invoke APT::Update::Post-Invoke APT::Update::Post-Invoke-Success >"$scratch/apt.conf"
 options=(-c "$scratch/apt.conf" -o "Dir::State=$scratch" -o "Dir::State::status=$scratch/status" -o "Dir::State::lists=$scratch/lists"
@@ -61,18 +59,21 @@ depends() {
 
 say "reading the package index"
 apt-get "${options[@]}" -qq update >&2
-version=$(apt-cache "${options[@]}" policy rustc-web:amd64 | awk '$1 == "Candidate:" { print $2 }')
-case "$version" in
-  '' | '(none)') die "no package rustc-web in: $(tr '\n' ' ' <"$scratch/sources.list")" ;;
-esac
+# The compiler that browsers are built with: an older release has it in its security archive.
+version=$(apt-cache "${options[@]}" policy rustc-web:amd64 | awk '$1 == "Candidate:" && $2 != "(none)" { print $2 }')
+[ -n "$version" ] || die "no package rustc-web in: $(tr '\n' ' ' <"$scratch/sources.list")"
 runtime=$(depends libstd-rust-web-dev:amd64 'libstd-rust-web-[0-9.]+')
 [ -n "$runtime" ] || die "libstd-rust-web-dev $version names no libstd-rust-web-VERSION"
 llvm=$(depends "$runtime:amd64" 'libllvm[0-9]+')
 [ -n "$llvm" ] || die "$runtime $version names no libllvmVERSION"
+# What LLVM needs besides: a minimal system has not all of it. The C library is the host's.
+mapfile -t libraries < <(apt-get "${options[@]}" -qq --no-install-recommends --print-uris install "$llvm:amd64" |
+  awk '{ sub(/_.*/, "", $2); print $2 }' | grep -vxE 'libc6|gcc-[0-9]+-base')
+[ ${#libraries[@]} -gt 0 ] || die "apt names nothing to install for $llvm"
 
 say "downloading rustc-web $version for amd64 with the arm64 standard library"
 (cd "$scratch/debs" && apt-get "${options[@]}" -qq download "rustc-web:amd64=$version" "$runtime:amd64=$version" \
-  "libstd-rust-web-dev:amd64=$version" "libstd-rust-web-dev:arm64=$version" "$llvm:amd64" >&2)
+  "libstd-rust-web-dev:amd64=$version" "libstd-rust-web-dev:arm64=$version" "${libraries[@]/%/:amd64}" >&2)
 for package in "$scratch"/debs/*.deb; do dpkg-deb -x "$package" "$new"; done
 mkdir "$new/bin"
 for tool in rustc rustdoc; do
