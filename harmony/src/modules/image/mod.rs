@@ -19,6 +19,8 @@ pub mod progress;
 pub mod recipe;
 pub mod source;
 pub mod store;
+#[cfg(test)]
+mod test_images;
 pub mod tool;
 mod transfer;
 

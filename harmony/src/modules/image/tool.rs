@@ -75,6 +75,14 @@ impl Tool {
         self
     }
 
+    /// Has it, and what it starts, look for programs in `dirs` first: directories with `:` between them.
+    pub(super) fn first_on_path(self, dirs: &str) -> Self {
+        let mut path = OsString::from(dirs);
+        path.push(":");
+        path.push(search_path());
+        self.env("PATH", path)
+    }
+
     /// Runs it to its end and returns its standard output.
     pub(super) async fn run(self) -> Result<String, ImageError> {
         self.run_watched(&mut |_| {}).await

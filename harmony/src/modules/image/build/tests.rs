@@ -2,13 +2,14 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{BuildError, BuilderKind, FromPackages, ImageBuilder, Products, copied_out};
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::format::{DiskFormat, sniff_file};
 use crate::modules::image::recipe::{BuildPlan, CheckedRecipe, Recipe};
+use crate::modules::image::test_images::{TestImages, architecture};
 
 /// The plan of a recipe on `base` with a kernel out of the image.
 fn plan(base: &str, kernel: bool) -> BuildPlan {
@@ -92,34 +93,25 @@ fn only_releases_of_the_catalog_are_built_from_packages() {
     assert!(!FromPackages::builds(&plan(&url, false)));
 }
 
-/// Where tests that build put images: `HARMONY_TEST_IMAGES_DIR`, or else a temporary directory.
-fn images_dir(temporary: &tempfile::TempDir) -> PathBuf {
-    let given = std::env::var_os("HARMONY_TEST_IMAGES_DIR");
-    given.map_or_else(|| temporary.path().to_owned(), PathBuf::from)
-}
-
-/// `HARMONY_TEST_ARCHITECTURE`, or else the host's own.
-fn architecture() -> VmArchitecture {
-    std::env::var("HARMONY_TEST_ARCHITECTURE").map_or_else(
-        |_| VmArchitecture::of_host().expect("a known host"),
-        |name| name.parse().expect("an architecture"),
-    )
-}
-
 #[tokio::test]
-#[ignore = "needs root or subordinate ids, mmdebstrap and a Debian mirror: builds the edge device, 2 to 15 min"]
+#[ignore = "needs root or subordinate ids, mmdebstrap and a Debian mirror: builds the edge device, 1 to 5 min"]
 async fn the_edge_device_is_built_from_packages() {
-    let temporary = tempfile::tempdir().expect("a temporary directory");
-    let dir = images_dir(&temporary);
+    let images = TestImages::new();
     let recipe = CheckedRecipe::edge_device().expect("valid");
     let plan = recipe.plan(architecture(), Some("slow-guest"), Path::new("/"));
     let plan = plan.expect("a plan");
-    let image = FromPackages.build(&plan, &dir).await.expect("built");
+    let image = FromPackages
+        .build(&plan, images.dir())
+        .await
+        .expect("built");
     assert_eq!(
         sniff_file(&image.path).expect("an image"),
         DiskFormat::Qcow2
     );
-    let again = FromPackages.build(&plan, &dir).await.expect("cached");
+    let again = FromPackages
+        .build(&plan, images.dir())
+        .await
+        .expect("cached");
     assert!(!again.built_now);
     assert_eq!(again.path, image.path);
 }

@@ -9,7 +9,7 @@ use crate::modules::image::digest::Sha256Digest;
 use crate::modules::image::recipe::BuildPlan;
 
 /// Raised when the builder makes another image of the same composition.
-const LAYOUT_VERSION: u32 = 2;
+const LAYOUT_VERSION: u32 = 3;
 
 /// Everything that decides what is in the image, but for the versions of the packages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -238,6 +238,10 @@ fn early_files() -> Vec<TreeFile> {
             "etc/initramfs-tools/modules",
             "virtio_pci\nvirtio_blk\nvirtio_scsi\nvirtio_net\next4\n",
         ),
+        // No keys are made where there are files; these are removed at last.
+        file("etc/ssh/ssh_host_rsa_key", ""),
+        file("etc/ssh/ssh_host_ecdsa_key", ""),
+        file("etc/ssh/ssh_host_ed25519_key", ""),
     ]
 }
 

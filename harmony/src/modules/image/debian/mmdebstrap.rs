@@ -8,11 +8,17 @@ use std::path::Path;
 
 use super::Privileges;
 use super::composition::{Composition, TreeFile, TreeLink};
+use super::native::{self, NativePrograms};
+use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::build::{BuildError, Progress};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::recipe::SCRIPT_ENVIRONMENT;
 use crate::modules::image::store::io_error;
 use crate::modules::image::tool::Tool;
+
+/// `mmdebstrap`'s own way to a tree whose `/bin` and `/lib` are links into `/usr` from the beginning, for releases
+/// that have a package for it.
+const MAYBE_MERGED_USR: &str = "/usr/share/mmdebstrap/hooks/maybe-merged-usr";
 
 /// Where the set-up script is while it runs.
 const SETUP_SCRIPT: &str = "/harmony-setup";
@@ -25,16 +31,27 @@ pub(super) async fn bootstrap(
     tar: &Path,
 ) -> Result<(), BuildError> {
     let sources = composition.suite.host_sources().await;
-    tracing::info!(?sources, "installing the packages");
+    let native = NativePrograms::for_tree(composition, privileges, dir, &sources).await?;
+    let usually = usual_time(composition.architecture, native.as_ref());
+    tracing::info!(?sources, usually, "installing the packages");
     // A root file system is too large for a /tmp in memory.
     let tmp = std::env::var_os("TMPDIR").unwrap_or_else(|| OsString::from("/var/tmp"));
-    let mut tool = Tool::new("mmdebstrap")
-        .env("TMPDIR", tmp)
-        .args(options(composition, privileges)?);
+    let mut tool = Tool::new("mmdebstrap").env("TMPDIR", tmp).args(options(
+        composition,
+        privileges,
+        native.as_ref(),
+    )?);
+    if native.is_some() {
+        let (name, value) = native::NO_INITRAMFS;
+        tool = tool.first_on_path(native::PATH).env(name, value);
+    }
     if let Some(script) = &composition.setup_script {
         let path = dir.join("setup.sh");
         write_private(&path, script)?;
         tool = tool.args(script_hooks(&path)?);
+    }
+    if let Some(native) = &native {
+        tool = tool.args(native.leave_hooks()?);
     }
     let mut progress = Progress::default();
     let run = tool
@@ -43,9 +60,28 @@ pub(super) async fn bootstrap(
         .args(sources)
         .run_watched(&mut |line| {
             progress.take(line);
+            tell_stage(line);
         })
         .await;
     outcome(run, &progress, composition.setup_script.is_some())
+}
+
+/// How long it takes on two cores, for who waits.
+fn usual_time(architecture: VmArchitecture, native: Option<&NativePrograms>) -> &'static str {
+    match native {
+        _ if VmArchitecture::of_host() == Some(architecture) => "1 min",
+        Some(_) => "3 min, in part emulated",
+        None => "10 min, emulated",
+    }
+}
+
+/// Passes on what `mmdebstrap` says of its longer stages.
+fn tell_stage(line: &str) {
+    const STAGES: [&str; 4] = ["downloading", "extracting", "installing", "creating"];
+    let stage = line.strip_prefix("I: ").unwrap_or_default();
+    if STAGES.iter().any(|known| stage.starts_with(known)) {
+        tracing::info!("{}", stage.trim_end_matches('.'));
+    }
 }
 
 /// The script may have secrets in it.
@@ -78,17 +114,24 @@ fn outcome(
     }
 }
 
-fn options(composition: &Composition, privileges: Privileges) -> Result<Vec<String>, ImageError> {
-    let mode = match privileges {
-        Privileges::Root => "root",
-        Privileges::User => "unshare",
-    };
+fn options(
+    composition: &Composition,
+    privileges: Privileges,
+    native: Option<&NativePrograms>,
+) -> Result<Vec<String>, ImageError> {
     let mut options = vec![
-        format!("--mode={mode}"),
+        format!("--mode={}", privileges.mmdebstrap_mode()),
         format!("--architectures={}", composition.architecture.debian_name()),
         "--variant=minbase".to_owned(),
         "--format=tar".to_owned(),
     ];
+    // A tree that is merged from the beginning needs no package, and no perl, that merges it.
+    if Path::new(MAYBE_MERGED_USR).exists() {
+        options.push(format!("--hook-dir={MAYBE_MERGED_USR}"));
+    }
+    if let Some(native) = native {
+        options.extend(native.enter_hooks()?);
+    }
     let each = |name: &str, values: &[&str]| -> Vec<String> {
         values.iter().map(|v| format!("--{name}={v}")).collect()
     };
@@ -96,6 +139,9 @@ fn options(composition: &Composition, privileges: Privileges) -> Result<Vec<Stri
     options.extend(each("dpkgopt", &composition.dpkg_options));
     for file in &composition.early_files {
         options.push(format!("--essential-hook={}", write_file_hook(file)?));
+    }
+    if let Some(native) = native {
+        options.extend(native.take_hooks());
     }
     options.push(format!("--include={}", composition.packages.join(",")));
     for file in &composition.files {
@@ -139,7 +185,7 @@ fn link_hook(link: &TreeLink) -> Result<String, ImageError> {
     ))
 }
 
-fn quote(text: &str) -> Result<String, ImageError> {
+pub(super) fn quote(text: &str) -> Result<String, ImageError> {
     shlex::try_quote(text)
         .map(std::borrow::Cow::into_owned)
         .map_err(|source| ImageError::Layout {
@@ -162,8 +208,8 @@ mod tests {
     #[test]
     fn options_follow_the_composition_and_the_privileges() {
         let composition = Composition::plain(Suite::DEBIAN_12, VmArchitecture::Aarch64);
-        let root = options(&composition, Privileges::Root).expect("quotable");
-        let user = options(&composition, Privileges::User).expect("quotable");
+        let root = options(&composition, Privileges::Root, None).expect("quotable");
+        let user = options(&composition, Privileges::User, None).expect("quotable");
         assert_eq!(root[0], "--mode=root");
         assert_eq!(user[0], "--mode=unshare");
         assert_eq!(root[1..], user[1..]);

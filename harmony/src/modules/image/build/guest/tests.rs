@@ -1,14 +1,15 @@
 //! The builder in a guest.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{InGuest, disk_gib, products, vm_name};
-use crate::domain::topology::virtualization::{AcceleratorChoice, VmArchitecture};
+use crate::domain::topology::virtualization::AcceleratorChoice;
 use crate::modules::image::build::{BuildError, ImageBuilder};
 use crate::modules::image::digest::Sha256Digest;
 use crate::modules::image::recipe::{BuildPlan, Recipe};
+use crate::modules::image::test_images::{TestImages, architecture};
 use crate::modules::kvm::connection::ConnectionUri;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 
@@ -38,19 +39,12 @@ fn builds_for_two_stores_have_two_machines() {
     assert!(names.iter().all(|name| name.len() < 64));
 }
 
-/// `HARMONY_TEST_ARCHITECTURE`, or else the host's own.
-fn architecture() -> VmArchitecture {
-    std::env::var("HARMONY_TEST_ARCHITECTURE").map_or_else(
-        |_| VmArchitecture::of_host().expect("a known host"),
-        |name| name.parse().expect("an architecture"),
-    )
-}
-
-/// The plan of a recipe on the image in `HARMONY_TEST_BASE`.
-fn plan(text: &str) -> BuildPlan {
-    let base = std::env::var("HARMONY_TEST_BASE").expect("HARMONY_TEST_BASE is a base image");
-    let digest = Sha256Digest::of_file(Path::new(&base)).expect("readable");
+/// The plan of a recipe on a plain Debian 12.
+async fn plan(images: &TestImages, text: &str) -> BuildPlan {
     let arch = architecture();
+    let base = images.debian_12(arch).await;
+    let digest = Sha256Digest::of_file(&base).expect("readable");
+    let base = base.display();
     let text = format!("[base.{arch}]\nurl = 'file://{base}'\ndigest = 'sha256={digest}'\n{text}");
     let recipe = Recipe::parse(&text, Path::new("test.toml")).expect("a recipe");
     recipe.plan(arch, None, Path::new("/")).expect("a plan")
@@ -62,16 +56,17 @@ async fn host(dir: &Path) -> KvmVirtualMachineHost {
 }
 
 #[tokio::test]
-#[ignore = "needs libvirt, a Debian mirror, and a base image in HARMONY_TEST_BASE: builds in a guest, 3 to 20 min"]
+#[ignore = "needs libvirt, the image builder and a Debian mirror: builds in a guest, 3 to 20 min"]
 async fn an_image_is_built_in_a_guest_with_its_kernel() {
-    let temporary = tempfile::tempdir().expect("a temporary directory");
-    let store = std::env::var_os("HARMONY_TEST_IMAGES_DIR")
-        .map_or_else(|| temporary.path().join("store"), PathBuf::from);
+    let temporary = tempfile::tempdir_in("/var/tmp").expect("a temporary directory");
+    let store = temporary.path().join("store");
+    let images = TestImages::new();
     let arch = architecture();
-    let plan = plan(&format!(
+    let text = format!(
         "[packages]\na = ['jq']\n[kernel.{arch}]\nkernel = {{ path = '/vmlinuz' }}\n\
          initrd = {{ path = '/initrd.img' }}\narguments = ['root=LABEL=root']\n"
-    ));
+    );
+    let plan = plan(&images, &text).await;
     let host = host(temporary.path()).await;
     let builder = InGuest::new(
         &host,
@@ -97,11 +92,13 @@ async fn an_image_is_built_in_a_guest_with_its_kernel() {
 }
 
 #[tokio::test]
-#[ignore = "needs libvirt and a base image in HARMONY_TEST_BASE: a set-up that fails in a guest, 1 to 5 min"]
+#[ignore = "needs libvirt, the image builder and a Debian mirror: a set-up that fails in a guest, 1 to 5 min"]
 async fn a_failed_step_in_a_guest_is_reported_and_leaves_nothing() {
-    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let temporary = tempfile::tempdir_in("/var/tmp").expect("a temporary directory");
     let store = temporary.path().join("store");
-    let plan = plan("[services]\nenable = ['no-such.service']\n");
+    let text = "[services]\nenable = ['no-such.service']\n";
+    let images = TestImages::new();
+    let plan = plan(&images, text).await;
     let host = host(temporary.path()).await;
     let builder = InGuest::new(
         &host,
@@ -131,11 +128,12 @@ async fn a_failed_step_in_a_guest_is_reported_and_leaves_nothing() {
 }
 
 #[tokio::test]
-#[ignore = "needs libvirt and a base image in HARMONY_TEST_BASE: a build that is given up, 10 s"]
+#[ignore = "needs libvirt, the image builder and a Debian mirror: a build that is given up, 10 s"]
 async fn a_build_that_is_given_up_leaves_no_machine() {
-    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let temporary = tempfile::tempdir_in("/var/tmp").expect("a temporary directory");
     let store = temporary.path().join("store");
-    let plan = plan("[packages]\na = ['jq']\n");
+    let images = TestImages::new();
+    let plan = plan(&images, "[packages]\na = ['jq']\n").await;
     let host = host(temporary.path()).await;
     let builder = InGuest::new(
         &host,
