@@ -165,6 +165,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "IMAGE", conflicts_with_all = ["preflight", "destroy", "dry_run", "print_facts", "reset_nvram"])]
     pub(crate) inspect: Option<PathBuf>,
 
+    /// Fetch or build the device's image, print where it is, and make no device
+    #[arg(long, conflicts_with_all = ["preflight", "destroy", "dry_run", "print_facts", "reset_nvram", "inspect", "reset"])]
+    pub(crate) image_only: bool,
+
     /// Power the VM off and remove everything that was made for it
     #[arg(long)]
     pub(crate) destroy: bool,

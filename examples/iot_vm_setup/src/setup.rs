@@ -13,6 +13,7 @@ use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::preview::{Preview, preview};
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::ssh::SshKeyPair;
+use serde_json::json;
 
 use crate::args::Args;
 use crate::devices;
@@ -59,10 +60,21 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
         let preview = host.preview(&spec).await?;
         return print_preview(args, &preview);
     }
+    if args.image_only {
+        let image = image::ensure(args, &name, &host, &images_dir(&data_dir)).await?;
+        return print_image(args, &image);
+    }
     match args.count {
         None => devices::set_up(args, &name, &host, &data_dir).await,
         Some(_) => devices::set_up_fleet(args, &names, &host, &data_dir).await,
     }
+}
+
+fn print_image(args: &Args, image: &DeviceImage) -> Result<ExitCode, ExecutorError> {
+    if args.json {
+        return print_json(&json!({"image": image.path, "origin": image.origin}));
+    }
+    print(&format!("{}\n", image.path.display()))
 }
 
 fn invalid_name(violation: harmony::modules::kvm::types::Violation) -> ExecutorError {

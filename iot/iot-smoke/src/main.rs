@@ -3,7 +3,7 @@
 //! Five phases, as in the plan, and one more with `--warm`, each timed:
 //!
 //! 1. preflight, a private `nats-server -js` and a private container registry
-//! 2. the agent and the container's program, built for the guest
+//! 2. the agent and the container's program, built for the guest, and meanwhile the device's image
 //! 3. the VM with the agent, through `example_iot_vm_setup` as a user runs it
 //! 4. the heartbeat in NATS, the guest examined from inside, a container reconciled
 //! 5. a hard power cycle: a newer heartbeat of another boot, the container back, then gone

@@ -74,16 +74,10 @@ impl Smoke {
         let (credentials, nats_url, registry_address) = self.phase_1().await?;
         let start = self.end_phase("1 preflight, NATS, registry", start);
 
-        let built = match (&self.args.agent_binary, &self.args.workload_binary) {
-            (Some(agent), Some(workload)) => Built {
-                agent: agent.clone(),
-                workload: workload.clone(),
-            },
-            _ => workload::build(self.args.arch).await?,
-        };
+        let (built, ()) = tokio::try_join!(self.programs(), self.prepare_image())?;
         let program = &built.workload;
         registry::push(&self.servers[1], "smoke/workload", self.args.arch, program).await?;
-        let start = self.end_phase("2 agent and workload built", start);
+        let start = self.end_phase("2 agent, workload and image", start);
 
         let setting = Setting {
             agent: built.agent,
@@ -139,6 +133,29 @@ impl Smoke {
             command.args(["--connect", uri.as_str()]);
         }
         command
+    }
+
+    /// The agent and the container's program.
+    async fn programs(&self) -> Result<Built, Failure> {
+        match (&self.args.agent_binary, &self.args.workload_binary) {
+            (Some(agent), Some(workload)) => Ok(Built {
+                agent: agent.clone(),
+                workload: workload.clone(),
+            }),
+            _ => workload::build(self.args.arch).await,
+        }
+    }
+
+    /// Has the example bring the image to this host: it takes one core and minutes, while a compiler runs.
+    async fn prepare_image(&self) -> Result<(), Failure> {
+        let mut command = self.example();
+        command.args(self.args.image_options()).arg("--image-only");
+        let status = command.stdout(Stdio::null()).status().await?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(format!("the image cannot be had: {status}").into())
+        }
     }
 
     async fn phase_1(&mut self) -> Result<(PathBuf, String, String), Failure> {
