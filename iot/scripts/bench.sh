@@ -16,7 +16,7 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 source iot/scripts/cargo-on-path.sh bench
 ./iot/scripts/setup-host.sh
 agent=$(./iot/scripts/build-agent.sh --arch aarch64)
-cargo build --locked -p iot-smoke --bin ready-bench -p example_iot_vm_setup
+cargo build --locked -p iot-smoke --bin ready-bench -p example_iot_vm_setup --bin example_iot_vm_setup
 target=${CARGO_TARGET_DIR:-target}/debug
 mkdir -p "$out"
 for bench in creation fetching inspection; do

@@ -11,7 +11,7 @@ cd "$(dirname "$(readlink -f "$0")")/../.."
 
 source iot/scripts/cargo-on-path.sh fleet-check
 ./iot/scripts/setup-host.sh
-cargo build --locked -p iot-smoke --bin fleet-check -p example_iot_vm_setup
+cargo build --locked -p iot-smoke --bin fleet-check -p example_iot_vm_setup --bin example_iot_vm_setup
 target=${CARGO_TARGET_DIR:-target}/debug
 name=harmony-fleet-$$
 # fleet-check cleans up after itself; this is for the case that it is killed.

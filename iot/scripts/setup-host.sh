@@ -33,12 +33,18 @@ others=(qemu-efi-aarch64 ovmf passt dnsmasq-base iproute2 nftables
   debian-archive-keyring nats-server docker-registry
   shellcheck build-essential pkg-config gcc-aarch64-linux-gnu libc6-dev-arm64-cross libxml2-utils ca-certificates)
 
+# Tests of the SSH client run a private sshd. The package would start a public one where systemd runs.
+if [ ! -d /run/systemd/system ] && [ "$(id -u)" -eq 0 ]; then others+=(openssh-server); fi
+
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 missing_virtualisation=() missing_others=()
 for package in "${virtualisation[@]}"; do installed "$package" || missing_virtualisation+=("$package"); done
 for package in "${others[@]}"; do installed "$package" || missing_others+=("$package"); done
 missing=("${missing_virtualisation[@]}" "${missing_others[@]}")
 binfmt=/proc/sys/fs/binfmt_misc/qemu-aarch64
+if [ "$check_only" = no ] && [ "$(id -u)" -eq 0 ] && [ -d "${binfmt%/*}" ] && ! mountpoint -q "${binfmt%/*}"; then
+  mount -t binfmt_misc binfmt_misc "${binfmt%/*}" || die "this kernel has no binfmt_misc, by which arm64 programs run"
+fi
 needs_binfmt=no
 if [ "$(dpkg --print-architecture)" != arm64 ] && [ ! -e "$binfmt" ]; then needs_binfmt=yes; fi
 systemd=no
@@ -59,7 +65,11 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 export DEBIAN_FRONTEND=noninteractive
-apt_install() { apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >&2; }
+apt_install() {
+  local since=$SECONDS
+  apt-get install -y -qq --no-install-recommends -o Dpkg::Use-Pty=0 "$@" >&2
+  say "installed in $((SECONDS - since)) s"
+}
 
 if [ ${#missing[@]} -gt 0 ]; then
   say "installing: ${missing[*]}"
@@ -84,6 +94,16 @@ if [ ${#missing[@]} -gt 0 ]; then
       say "warning: QEMU ${candidate:-none} is older than 9.1; arm64 guests run without multi-threaded TCG's later fixes"
     fi
   fi
+  # Without systemd the packages' own scripts would start them.
+  policy=/usr/sbin/policy-rc.d
+  if [ "$systemd" = no ] && [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 0755 "$policy"
+  fi
+  # The fields are URI, file, size and digest.
+  bytes=$(apt-get install -qq --print-uris --no-install-recommends "${release[@]}" "${missing[@]}" | awk '{ sum += $3 } END { print sum + 0 }')
+  say "downloading and installing $((bytes / 1000000)) MB of packages: about a minute"
   if [ ${#missing_virtualisation[@]} -gt 0 ]; then apt_install "${release[@]}" "${missing_virtualisation[@]}"; fi
   # The smokes start servers of their own. Those that come with these packages are not wanted, and the
   # registry's would listen on all addresses.
@@ -101,8 +121,8 @@ fi
 
 if [ "$needs_binfmt" = yes ]; then
   say "registering the arm64 user-mode emulator with the kernel (binfmt_misc)"
-  mountpoint -q /proc/sys/fs/binfmt_misc || mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc
-  if [ "$systemd" = yes ]; then systemctl restart systemd-binfmt.service; else /usr/lib/systemd/systemd-binfmt; fi
+  # Named, so that those of other programs stay.
+  if [ "$systemd" = yes ]; then systemctl restart systemd-binfmt.service; else /usr/lib/systemd/systemd-binfmt qemu-aarch64.conf; fi
   [ -e "$binfmt" ] || die "qemu-user-static is installed but $binfmt did not appear"
 fi
 

@@ -20,7 +20,8 @@ esac
 
 source iot/scripts/cargo-on-path.sh smoke-a3
 ./iot/scripts/setup-host.sh
-cargo build --locked -p iot-smoke -p example_iot_vm_setup
+echo "smoke-a3: building the tools (2 min the first time), then the device's programs and image (4 min)" >&2
+cargo build --locked -p iot-smoke --bin iot-smoke -p example_iot_vm_setup --bin example_iot_vm_setup
 target=${CARGO_TARGET_DIR:-target}/debug
 name=harmony-smoke-$arch-$$
 # iot-smoke cleans up after itself; this is for the case that it is killed.

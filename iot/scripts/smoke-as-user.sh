@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# The arm64 smoke as an ordinary user without root, on qemu:///session. Needs root to make that user, who is
-# removed afterwards with all that was theirs.
-#
-#   smoke-as-user.sh TARGET_DIR     the directory of cargo's builds, with the tools and the arm64 programs
+# The arm64 smoke as an ordinary user without root, on qemu:///session, from a checkpoint. The user builds the image,
+# as root of a user namespace. Needs root to make that user, who is removed afterwards with all that was theirs.
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
-target=${1:?usage: smoke-as-user.sh TARGET_DIR}
 [ "$(id -u)" -eq 0 ] || { echo "smoke-as-user: needs root" >&2; exit 1; }
+
+source iot/scripts/cargo-on-path.sh smoke-as-user
+./iot/scripts/setup-host.sh
+cargo build --locked -p iot-smoke --bin iot-smoke -p example_iot_vm_setup --bin example_iot_vm_setup
+agent=$(./iot/scripts/build-agent.sh --arch aarch64)
+workload=$(./iot/scripts/build-agent.sh --arch aarch64 --package smoke-workload --bin smoke-workload --static)
+target=${CARGO_TARGET_DIR:-target}
 
 user=harmony-test-$$
 if getent passwd "$user" >/dev/null; then echo "smoke-as-user: there is a user $user already" >&2; exit 1; fi
@@ -24,15 +28,8 @@ trap finish EXIT
 useradd --home-dir "$home" --shell /bin/bash "$user"
 made=yes
 
-mkdir -m 0755 "$home/bin" "$home/.cache"
-agent=$(./iot/scripts/build-agent.sh --arch aarch64)
-workload=$(./iot/scripts/build-agent.sh --arch aarch64 --package smoke-workload --bin smoke-workload --static)
+mkdir -m 0755 "$home/bin"
 cp "$target/debug/iot-smoke" "$target/debug/example_iot_vm_setup" "$agent" "$workload" "$home/bin/"
-# What root's runs fetched or built, so that it need not be made again.
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/harmony/images
-if [ -d "$cache" ]; then mkdir "$home/.cache/harmony" && cp -r "$cache" "$home/.cache/harmony/"; fi
-fetched=${HARMONY_DATA_DIR:-${XDG_DATA_HOME:-$HOME/.local/share}/harmony}/iot/images
-if [ -d "$fetched" ]; then mkdir -p "$home/data/iot" && cp -r "$fetched" "$home/data/iot/"; fi
 # Where a login would put it; libvirt's sockets there need short paths.
 runtime=/run/user/$(id -u "$user")
 install -d -m 0755 /run/user

@@ -1,0 +1,245 @@
+//! What there is to run. Each lane makes or fetches all that it needs, and runs alone on a host that
+//! `setup-host.sh` has prepared.
+
+use crate::host::Host;
+use crate::plans::{
+    guest_builder, host_tests, idle_agent, images, lints, nat, shell_scripts, stranger,
+};
+use crate::step::{Plan, Step, all};
+
+/// A part of the checks that runs alone.
+#[derive(Debug)]
+pub struct Lane {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does.
+    pub what: &'static str,
+    /// What it needs beside the packages of `setup-host.sh`.
+    pub needs: &'static str,
+    /// How long it takes alone with empty caches, on 2 cores without KVM: docs/testing.md.
+    pub about_minutes: u32,
+    /// Whether it is one of `--quick`.
+    pub quick: bool,
+    /// What to run on a host.
+    pub plan: fn(&Host) -> Plan,
+}
+
+/// The lanes, in the order in which they run when no seed is given.
+pub const ALL: [Lane; 18] = [
+    Lane {
+        name: "format",
+        what: "the code is formatted",
+        needs: "nothing",
+        about_minutes: 1,
+        quick: true,
+        plan: |_| all([Step::of_line("cargo fmt --all --check")]),
+    },
+    Lane {
+        name: "shell",
+        what: "shellcheck finds nothing in the scripts, those of the library included",
+        needs: "nothing",
+        about_minutes: 1,
+        quick: true,
+        plan: shell_scripts,
+    },
+    Lane {
+        name: "lints",
+        what: "clippy finds nothing, with feature kvm and without",
+        needs: "nothing",
+        about_minutes: 3,
+        quick: true,
+        plan: lints,
+    },
+    Lane {
+        name: "docs",
+        what: "the documentation builds without a warning",
+        needs: "nothing",
+        about_minutes: 2,
+        quick: true,
+        plan: |_| {
+            let doc =
+                Step::of_line("cargo doc --locked --workspace --no-deps --features harmony/kvm");
+            all([doc.with("RUSTDOCFLAGS", "-D warnings")])
+        },
+    },
+    Lane {
+        name: "unit",
+        what: "unit, golden and property tests",
+        needs: "nothing",
+        about_minutes: 4,
+        quick: true,
+        plan: |_| {
+            all([Step::tests(
+                "cargo test --locked --workspace --features harmony/kvm",
+            )])
+        },
+    },
+    Lane {
+        name: "host",
+        what: "tests against this host's libvirt, QEMU, NATS server and sshd",
+        needs: "root for some, openssh-server, libvirt 11.3 with QEMU 10.0 for the golden arguments",
+        about_minutes: 7,
+        quick: false,
+        plan: host_tests,
+    },
+    Lane {
+        name: "images",
+        what: "images built from packages for both architectures, and what they are made of",
+        needs: "root or subordinate ids, a Debian mirror",
+        about_minutes: 15,
+        quick: false,
+        plan: images,
+    },
+    Lane {
+        name: "guest-builder",
+        what: "an image built in a guest, on a base built from packages",
+        needs: "a Debian mirror",
+        about_minutes: 12,
+        quick: false,
+        plan: guest_builder,
+    },
+    Lane {
+        name: "idle-agent",
+        what: "memory and wake-ups of the idle agent, as it ships",
+        needs: "nothing",
+        about_minutes: 5,
+        quick: false,
+        plan: idle_agent,
+    },
+    Lane {
+        name: "aarch64-build",
+        what: "harmony without features and the agent's crates compile for arm64",
+        needs: "nothing",
+        about_minutes: 4,
+        quick: false,
+        plan: |_| {
+            let members = "harmony,iot-contracts,iot-agent-v0";
+            all([Step::new(
+                "./iot/scripts/build-agent.sh",
+                ["--arch", "aarch64", "--members", members],
+            )])
+        },
+    },
+    Lane {
+        name: "smoke-arm",
+        what: "an emulated arm64 device: boot, agent, container, power cut",
+        needs: "nothing",
+        about_minutes: 10,
+        quick: false,
+        plan: |_| all([Step::of_line("./iot/scripts/smoke-a3-arm.sh")]),
+    },
+    Lane {
+        name: "smoke-arm-warm",
+        what: "the same from a checkpoint, and back to it",
+        needs: "nothing",
+        about_minutes: 11,
+        quick: false,
+        plan: |_| all([Step::of_line("./iot/scripts/smoke-a3-arm.sh --warm")]),
+    },
+    Lane {
+        name: "fleet",
+        what: "three devices of one checkpoint share nothing",
+        needs: "nothing",
+        about_minutes: 12,
+        quick: false,
+        plan: |_| all([Step::of_line("./iot/scripts/fleet-check.sh --count 3")]),
+    },
+    Lane {
+        name: "smoke-x86",
+        what: "an emulated x86_64 device: boot, agent, container, power cut",
+        needs: "nothing",
+        about_minutes: 9,
+        quick: false,
+        plan: |_| {
+            all([Step::of_line(
+                "./iot/scripts/smoke-a3.sh --arch x86_64 --accel tcg",
+            )])
+        },
+    },
+    Lane {
+        name: "guests",
+        what: "a guest of each kind of machine, looked at from inside",
+        needs: "nothing",
+        about_minutes: 16,
+        quick: false,
+        plan: |_| all([Step::of_line("./iot/scripts/guest-lanes.sh")]),
+    },
+    Lane {
+        name: "nat",
+        what: "the smoke and two devices of a checkpoint on a NAT network, in a namespace",
+        needs: "root",
+        about_minutes: 14,
+        quick: false,
+        plan: nat,
+    },
+    Lane {
+        name: "user",
+        what: "the smoke from a checkpoint as an ordinary user on qemu:///session",
+        needs: "root, to make that user",
+        about_minutes: 12,
+        quick: false,
+        plan: |host| {
+            if !host.is_root {
+                return Plan::Skip("needs root, to make that user");
+            }
+            all([Step::of_line("./iot/scripts/smoke-as-user.sh")])
+        },
+    },
+    Lane {
+        name: "stranger",
+        what: "a new minimal Debian of another release: set-up, --quick, and an arm64 device",
+        needs: "root, a Debian mirror",
+        about_minutes: 18,
+        quick: false,
+        plan: stranger,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::ALL;
+    use crate::host::Host;
+    use crate::step::Plan;
+
+    /// The page that tells of the lanes.
+    const PAGE: &str = include_str!("../../../docs/testing.md");
+
+    #[test]
+    fn lanes_have_names_of_their_own_and_every_one_runs_something_or_says_why_not() {
+        let names: BTreeSet<_> = ALL.iter().map(|lane| lane.name).collect();
+        assert_eq!(names.len(), ALL.len());
+        for lane in &ALL {
+            match (lane.plan)(&Host::for_tests(true)) {
+                Plan::Run { steps, .. } => assert!(!steps.is_empty(), "{}", lane.name),
+                Plan::Skip(reason) => panic!("{}: {reason}", lane.name),
+            }
+            if let Plan::Skip(reason) = (lane.plan)(&Host::for_tests(false)) {
+                assert!(
+                    lane.needs.contains("root") && reason.contains("root"),
+                    "{}",
+                    lane.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_page_has_a_row_for_each_lane() {
+        let rows: Vec<_> = PAGE
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        let expected: Vec<_> = ALL
+            .iter()
+            .map(|lane| {
+                format!(
+                    "| `{}` | {} | {} |",
+                    lane.name, lane.about_minutes, lane.what
+                )
+            })
+            .collect();
+        assert_eq!(rows, expected, "docs/testing.md");
+    }
+}

@@ -1,0 +1,88 @@
+//! `cargo xtask`: the project's own checks. `iot/scripts/test.sh` prepares the host and calls it.
+//!
+//! ```text
+//! lanes.rs    what there is to run, and what each lane needs      data
+//! plans.rs    what lanes run that is more than a command          pure
+//! step.rs     what a lane consists of                             data
+//! choice.rs   which lanes, in which order                         pure
+//! output.rs   what a program's lines say of tests                 pure
+//! run.rs      runs the programs and follows their output
+//! report.rs   the table of lanes and the closing line             pure
+//! ```
+
+mod args;
+mod choice;
+mod host;
+mod lanes;
+mod output;
+mod plans;
+mod report;
+mod run;
+mod step;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::{Args, Request};
+use host::Host;
+
+fn main() -> ExitCode {
+    let args = match Args::parse(std::env::args_os()) {
+        Ok(args) => args,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    match args.request {
+        Request::Help => say(args::HELP),
+        Request::List => say(&report::list(&lanes::ALL)),
+        Request::Test => return test(&args),
+    }
+    ExitCode::SUCCESS
+}
+
+fn test(args: &Args) -> ExitCode {
+    let chosen = choice::choose(&lanes::ALL, &args.lanes, args.quick);
+    let mut chosen = match chosen {
+        Ok(chosen) => chosen,
+        Err(error) => {
+            complain(&format!("error: {error}"));
+            return ExitCode::from(2);
+        }
+    };
+    let seed = args
+        .seed
+        .or_else(|| in_ci().then(|| fastrand::u64(..1_000_000)));
+    if let Some(seed) = seed {
+        choice::shuffle(&mut chosen, seed);
+        complain(&format!(
+            "the lanes run in the order of seed {seed}: --seed {seed} gives it again"
+        ));
+    }
+    let results = run::lanes(&chosen, &Host::look(), &mut std::io::stdout());
+    if let Some(seed) = seed {
+        complain(&format!("the order was that of seed {seed}"));
+    }
+    say(&report::table(&results));
+    if results.iter().all(|result| result.holds()) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| !value.is_empty())
+}
+
+/// Prints a result.
+fn say(text: &str) {
+    // Nobody is left to tell when standard output is closed.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Says what is going on.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "xtask: {text}");
+}
