@@ -1,10 +1,14 @@
 //! A scripted executor for tests: it holds containers in memory and fails where it is told to.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
+use std::time::Duration;
 
-use crate::plan::{Action, ContainerKey, ContainerState, ObservedContainer, Step};
+use iot_contracts::ImageReference;
+
+use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
 
 /// A failure that a script asked for.
@@ -18,14 +22,27 @@ pub struct FakePodman(RefCell<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    containers: BTreeMap<String, ObservedContainer>,
+    containers: BTreeMap<String, Fake>,
+    images: BTreeSet<ImageReference>,
     next_id: u32,
+    starts: i64,
     looks: u32,
     log: Vec<String>,
     absent: bool,
-    failing: Vec<String>,
-    hanging: Vec<String>,
+    failing: BTreeSet<String>,
+    hanging: BTreeSet<String>,
+    exiting: BTreeSet<String>,
+    taking: BTreeMap<String, Duration>,
+    begun: Vec<String>,
     exits_at_once: bool,
+}
+
+#[derive(Debug)]
+struct Fake {
+    observed: ObservedContainer,
+    image: ImageReference,
+    /// The volume's name: it is handed on.
+    volume: String,
 }
 
 impl FakePodman {
@@ -34,14 +51,29 @@ impl FakePodman {
         self.0.borrow_mut().absent = absent;
     }
 
-    /// Steps whose name in the log this is fail.
+    /// Steps whose name in the log this is fail; `start IMAGE` are the starts of that image's containers.
     pub fn fail(&self, step: &str) {
-        self.0.borrow_mut().failing.push(step.to_owned());
+        self.0.borrow_mut().failing.insert(step.to_owned());
     }
 
     /// Steps whose name in the log this is never end.
     pub fn hang(&self, step: &str) {
-        self.0.borrow_mut().hanging.push(step.to_owned());
+        self.0.borrow_mut().hanging.insert(step.to_owned());
+    }
+
+    /// Steps whose name in the log this is take that long.
+    pub fn take(&self, step: &str, time: Duration) {
+        self.0.borrow_mut().taking.insert(step.to_owned(), time);
+    }
+
+    /// How often the step whose name in the log this is was begun.
+    pub fn begun(&self, step: &str) -> usize {
+        self.0
+            .borrow()
+            .begun
+            .iter()
+            .filter(|begun| *begun == step)
+            .count()
     }
 
     /// Everything succeeds again.
@@ -49,6 +81,7 @@ impl FakePodman {
         let mut state = self.0.borrow_mut();
         state.failing.clear();
         state.hanging.clear();
+        state.exiting.clear();
         state.exits_at_once = false;
     }
 
@@ -57,10 +90,26 @@ impl FakePodman {
         self.0.borrow_mut().exits_at_once = true;
     }
 
+    /// What is started of this image ends with code 7 before anyone looks.
+    pub fn exits(&self, image: &str) {
+        self.0.borrow_mut().exiting.insert(image.to_owned());
+    }
+
     /// Every container stops, as after a power cut.
     pub fn cut_power(&self) {
-        for container in self.0.borrow_mut().containers.values_mut() {
-            container.state = ContainerState::Exited { code: 137 };
+        for fake in self.0.borrow_mut().containers.values_mut() {
+            if fake.observed.state != ContainerState::Created {
+                fake.observed.state = ContainerState::Exited { code: 137 };
+            }
+        }
+    }
+
+    /// Puts the container of `key` into a state.
+    pub fn set_state(&self, key: &str, state: ContainerState) {
+        for fake in self.0.borrow_mut().containers.values_mut() {
+            if fake.observed.key.to_string() == key && fake.observed.role == Role::Current {
+                fake.observed.state = state;
+            }
         }
     }
 
@@ -76,43 +125,163 @@ impl FakePodman {
 
     /// Which containers run.
     pub fn running(&self) -> Vec<String> {
-        let state = self.0.borrow();
-        let running = state
-            .containers
-            .values()
-            .filter(|c| c.state == ContainerState::Running);
-        running.map(|container| container.key.to_string()).collect()
+        self.described(|fake| {
+            let runs = fake.observed.state == ContainerState::Running;
+            runs.then(|| fake.observed.key.to_string())
+        })
     }
 
-    fn create(&self, key: &ContainerKey, digest: &str) {
-        let mut state = self.0.borrow_mut();
-        state.next_id += 1;
-        let id = format!("c{}", state.next_id);
-        let container = ObservedContainer {
-            id: id.clone(),
-            key: key.clone(),
-            digest: digest.to_owned(),
-            state: state.after_start(),
-        };
-        state.containers.insert(id, container);
+    /// Each container's name with its image and what it does.
+    pub fn containers(&self) -> Vec<String> {
+        self.described(|fake| {
+            let ObservedContainer {
+                key, role, state, ..
+            } = &fake.observed;
+            let name = key.container_name(*role);
+            let name = name.trim_start_matches("harmony.");
+            let does = match state {
+                ContainerState::Running => "runs",
+                ContainerState::Created => "made",
+                ContainerState::Exited { .. } => "down",
+                ContainerState::Paused => "paused",
+                ContainerState::Between => "between",
+            };
+            Some(format!("{name} {} {does}", fake.image))
+        })
+    }
+
+    /// Each container's name and volume.
+    pub fn volumes(&self) -> Vec<String> {
+        self.described(|fake| {
+            let ObservedContainer { key, role, .. } = &fake.observed;
+            Some(format!("{} {}", key.container_name(*role), fake.volume))
+        })
+    }
+
+    fn described(&self, tell: impl Fn(&Fake) -> Option<String>) -> Vec<String> {
+        let state = self.0.borrow();
+        let mut described: Vec<_> = state.containers.values().filter_map(tell).collect();
+        described.sort();
+        described
+    }
+
+    /// Logs `name`; hangs or fails where that was asked for.
+    async fn act(&self, name: String) -> Result<(), Scripted> {
+        self.0.borrow_mut().begun.push(name.clone());
+        if self.0.borrow().hanging.contains(&name) {
+            pending::<()>().await;
+        }
+        let time = self.0.borrow().taking.get(&name).copied();
+        if let Some(time) = time {
+            tokio::time::sleep(time).await;
+        }
+        let failing = self.0.borrow().failing.contains(&name);
+        self.0.borrow_mut().log.push(name);
+        if failing { Err(Scripted) } else { Ok(()) }
     }
 }
 
 impl State {
-    fn after_start(&self) -> ContainerState {
-        match self.exits_at_once {
-            true => ContainerState::Exited { code: 7 },
-            false => ContainerState::Running,
+    fn name(&self, step: &Step) -> String {
+        let of = |id: &String| {
+            let role = self
+                .containers
+                .get(id)
+                .map_or(Role::Current, |fake| fake.observed.role);
+            step.key
+                .container_name(role)
+                .trim_start_matches("harmony.")
+                .to_owned()
+        };
+        match &step.action {
+            Action::Remove { id, .. } => format!("remove {}", of(id)),
+            Action::Create(spec) => format!("only create {}", spec.key),
+            Action::Run(spec) => format!("create {}", spec.key),
+            Action::Start { id } => format!("start {}", of(id)),
+            Action::SetAside { .. } => format!("set aside {}", step.key),
+            Action::Rename { id, role } => {
+                let to = step.key.container_name(*role);
+                format!("rename {} {}", of(id), to.trim_start_matches("harmony."))
+            }
         }
     }
-}
 
-fn name(step: &Step) -> String {
-    match &step.action {
-        Action::Remove { .. } => format!("remove {}", step.key),
-        Action::EnsureImage { image } => format!("image {image}"),
-        Action::Create(spec) => format!("create {}", spec.key),
-        Action::Start { .. } => format!("start {}", step.key),
+    fn create(&mut self, spec: &ContainerSpec) -> String {
+        self.next_id += 1;
+        let id = format!("c{}", self.next_id);
+        let from = spec
+            .volumes_from
+            .as_ref()
+            .and_then(|id| self.containers.get(id));
+        let volume = from.map_or_else(|| format!("v{}", self.next_id), |from| from.volume.clone());
+        let observed = ObservedContainer {
+            id: id.clone(),
+            key: spec.key.clone(),
+            role: Role::Current,
+            digest: spec.digest.clone(),
+            state: ContainerState::Created,
+            started_at: 0,
+        };
+        let image = spec.service.image.clone();
+        let fake = Fake {
+            observed,
+            image,
+            volume,
+        };
+        self.containers.insert(id.clone(), fake);
+        id
+    }
+
+    fn start(&mut self, id: &str) -> Result<(), Scripted> {
+        let image = self
+            .containers
+            .get(id)
+            .map(|fake| format!("start {}", fake.image));
+        if image.is_some_and(|step| self.failing.contains(&step)) {
+            return Err(Scripted);
+        }
+        self.starts += 1;
+        let (starts, all_exit) = (self.starts, self.exits_at_once);
+        if let Some(fake) = self.containers.get_mut(id) {
+            let exits = all_exit || self.exiting.contains(fake.image.as_str());
+            fake.observed.started_at = starts;
+            fake.observed.state = match exits {
+                true => ContainerState::Exited { code: 7 },
+                false => ContainerState::Running,
+            };
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, id: &str, role: Role) {
+        let key = &self.containers[id].observed.key;
+        let taken = self
+            .containers
+            .values()
+            .any(|f| f.observed.id != id && f.observed.key == *key && f.observed.role == role);
+        assert!(!taken, "the name is taken: {id} {role:?}");
+        self.containers.get_mut(id).unwrap().observed.role = role;
+    }
+
+    fn do_it(&mut self, action: &Action) -> Result<(), Scripted> {
+        match action {
+            Action::Remove { id, .. } => drop(self.containers.remove(id)),
+            Action::Create(spec) => drop(self.create(spec)),
+            Action::Run(spec) => {
+                let id = self.create(spec);
+                self.start(&id)?;
+            }
+            Action::Start { id } => self.start(id)?,
+            Action::SetAside { id } => {
+                let fake = self.containers.get_mut(id).unwrap();
+                if fake.observed.state == ContainerState::Running {
+                    fake.observed.state = ContainerState::Exited { code: 143 };
+                }
+                self.rename(id, Role::Previous);
+            }
+            Action::Rename { id, role } => self.rename(id, *role),
+        }
+        Ok(())
     }
 }
 
@@ -125,33 +294,26 @@ impl Executor for FakePodman {
         if state.absent {
             return Err(Scripted);
         }
-        Ok(state.containers.values().cloned().collect())
+        Ok(state
+            .containers
+            .values()
+            .map(|fake| fake.observed.clone())
+            .collect())
+    }
+
+    async fn has_image(&self, image: &ImageReference) -> Result<bool, Scripted> {
+        Ok(self.0.borrow().images.contains(image))
+    }
+
+    async fn pull(&self, image: &ImageReference) -> Result<(), Scripted> {
+        self.act(format!("image {image}")).await?;
+        self.0.borrow_mut().images.insert(image.clone());
+        Ok(())
     }
 
     async fn execute(&self, step: &Step) -> Result<(), Scripted> {
-        let name = name(step);
-        if self.0.borrow().hanging.contains(&name) {
-            pending::<()>().await;
-        }
-        let failing = self.0.borrow().failing.contains(&name);
-        self.0.borrow_mut().log.push(name);
-        if failing {
-            return Err(Scripted);
-        }
-        match &step.action {
-            Action::EnsureImage { .. } => {}
-            Action::Remove { id } => {
-                self.0.borrow_mut().containers.remove(id);
-            }
-            Action::Create(spec) => self.create(&spec.key, &spec.digest),
-            Action::Start { id } => {
-                let mut state = self.0.borrow_mut();
-                let after = state.after_start();
-                if let Some(container) = state.containers.get_mut(id) {
-                    container.state = after;
-                }
-            }
-        }
-        Ok(())
+        let name = self.0.borrow().name(step);
+        self.act(name).await?;
+        self.0.borrow_mut().do_it(&step.action)
     }
 }

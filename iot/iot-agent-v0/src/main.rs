@@ -2,7 +2,7 @@
 //! and reports how it fares.
 //!
 //! ```text
-//!   nats.rs ── desired state ──> reconcile.rs ── steps of plan.rs ──> podman/
+//!   nats.rs ── desired state ──> reconcile.rs ── steps of plan.rs, by flights.rs ──> podman/
 //!      ^                              |
 //!      └────── status.rs <── phases ──┘
 //! ```
@@ -14,19 +14,24 @@
 
 mod agent;
 mod args;
+mod assess;
 mod await_file;
 mod beforehand;
 mod config;
 mod connection;
+mod container;
 mod desired;
 mod error;
 #[cfg(test)]
 mod fake;
+mod flights;
 mod heartbeat;
+mod memory;
 mod nats;
 mod plan;
 mod podman;
 mod reconcile;
+mod settle;
 mod status;
 
 use std::io::Write;

@@ -7,9 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::{Podman, PodmanError};
-use crate::plan::{
-    Action, ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Step, service_digest,
+use crate::container::{
+    ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role, service_digest,
 };
+use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
 
 /// How long an exchange may take that needs no time at all.
@@ -48,20 +49,16 @@ fn is_complete(request: &[u8]) -> bool {
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
-/// Runs `action` against `answers`; the requests come without their unimportant headers.
-async fn exchange(
-    action: Action,
+/// Runs `work` against `answers`; the requests come without their unimportant headers.
+async fn exchange<T>(
+    work: impl AsyncFnOnce(&Podman) -> T,
     answers: &[(u16, &str)],
-) -> (Result<(), PodmanError>, Vec<String>) {
+) -> (T, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("podman.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let podman = Podman::new(socket);
-    let step = Step {
-        key: spec().key,
-        action,
-    };
-    let both = async { tokio::join!(podman.execute(&step), serve(listener, answers)) };
+    let both = async { tokio::join!(work(&podman), serve(listener, answers)) };
     let (result, requests) = tokio::time::timeout(LIMIT, both)
         .await
         .expect("a request is missing");
@@ -72,6 +69,20 @@ async fn exchange(
             .to_owned()
     };
     (result, requests.iter().map(gist).collect())
+}
+
+/// Runs one step against `answers`.
+async fn step(action: Action, answers: &[(u16, &str)]) -> (Result<(), PodmanError>, Vec<String>) {
+    let step = Step {
+        key: spec().key,
+        action,
+    };
+    exchange(async |podman| podman.execute(&step).await, answers).await
+}
+
+async fn pull(answers: &[(u16, &str)]) -> (Result<(), PodmanError>, Vec<String>) {
+    let image = spec().service.image;
+    exchange(async |podman| podman.pull(&image).await, answers).await
 }
 
 fn spec() -> ContainerSpec {
@@ -87,19 +98,14 @@ fn spec() -> ContainerSpec {
         },
         digest: service_digest(&service),
         service,
-    }
-}
-
-fn ensure_image() -> Action {
-    Action::EnsureImage {
-        image: spec().service.image,
+        volumes_from: None,
     }
 }
 
 #[tokio::test]
 async fn creates_and_starts() {
     let created = r#"{"Id":"abc","Warnings":[]}"#;
-    let (result, requests) = exchange(Action::Create(spec()), &[(201, created), (204, "")]).await;
+    let (result, requests) = step(Action::Run(spec()), &[(201, created), (204, "")]).await;
     result.unwrap();
     let body = concat!(
         r#"{"name":"harmony.web.front","image":"host:5000/web:1","command":["serve"],"#,
@@ -122,7 +128,7 @@ async fn creates_and_starts() {
 #[tokio::test]
 async fn a_refusal_is_told_in_podmans_words() {
     let refusal = r#"{"cause":"c","message":"that name is already in use","response":500}"#;
-    let (result, _) = exchange(Action::Create(spec()), &[(500, refusal)]).await;
+    let (result, _) = step(Action::Run(spec()), &[(500, refusal)]).await;
     assert_eq!(
         result.unwrap_err().to_string(),
         "create container harmony.web.front: Podman answered 500: that name is already in use"
@@ -130,32 +136,73 @@ async fn a_refusal_is_told_in_podmans_words() {
 }
 
 #[tokio::test]
+async fn a_container_that_replaces_another_has_its_volumes() {
+    let created = r#"{"Id":"abc","Warnings":null}"#;
+    let spec = ContainerSpec {
+        volumes_from: Some("old".to_owned()),
+        ..spec()
+    };
+    let (result, requests) = step(Action::Create(spec), &[(201, created)]).await;
+    result.unwrap();
+    assert!(
+        requests[0].ends_with(r#","volumes_from":["old"]}"#),
+        "{requests:?}"
+    );
+}
+
+#[tokio::test]
+async fn sets_aside_and_brings_back() {
+    let id = || "abc".to_owned();
+    let stop = "POST /v4.0.0/libpod/containers/abc/stop?timeout=10 HTTP/1.1";
+    let aside =
+        "POST /v4.0.0/libpod/containers/abc/rename?name=harmony.web.front.previous HTTP/1.1";
+    let back = "POST /v4.0.0/libpod/containers/abc/rename?name=harmony.web.front HTTP/1.1";
+    for stopped in [204, 304] {
+        let (result, requests) =
+            step(Action::SetAside { id: id() }, &[(stopped, ""), (204, "")]).await;
+        result.unwrap();
+        assert_eq!(requests, [stop, aside]);
+    }
+    let rename = Action::Rename {
+        id: id(),
+        role: Role::Current,
+    };
+    let (result, requests) = step(rename, &[(204, "")]).await;
+    result.unwrap();
+    assert_eq!(requests, [back]);
+}
+
+#[tokio::test]
 async fn removes_gracefully_and_accepts_that_it_is_gone() {
-    for answer in [(200, "[]"), (204, ""), (404, "{}")] {
+    for (answer, volumes) in [((200, "[]"), true), ((204, ""), false), ((404, "{}"), true)] {
         let remove = Action::Remove {
             id: "abc".to_owned(),
+            volumes,
         };
-        let (result, requests) = exchange(remove, &[answer]).await;
+        let (result, requests) = step(remove, &[answer]).await;
         result.unwrap();
-        assert_eq!(
-            requests,
-            ["DELETE /v4.0.0/libpod/containers/abc?force=true&v=true&timeout=10 HTTP/1.1"]
+        let request = format!(
+            "DELETE /v4.0.0/libpod/containers/abc?force=true&volumes={volumes}&timeout=10 HTTP/1.1"
         );
+        assert_eq!(requests, [request]);
     }
 }
 
 #[tokio::test]
-async fn pulls_only_what_is_not_there() {
-    let exists = "GET /v4.0.0/libpod/images/host%3A5000%2Fweb%3A1/exists HTTP/1.1";
-    let (result, requests) = exchange(ensure_image(), &[(204, "")]).await;
-    result.unwrap();
-    assert_eq!(requests, [exists]);
-
+async fn looks_for_images_and_pulls_them() {
+    let image = spec().service.image;
+    for (answer, is_there) in [((204, ""), true), ((404, "{}"), false)] {
+        let (found, requests) =
+            exchange(async |podman| podman.has_image(&image).await, &[answer]).await;
+        assert_eq!(found.unwrap(), is_there);
+        let exists = "GET /v4.0.0/libpod/images/host%3A5000%2Fweb%3A1/exists HTTP/1.1";
+        assert_eq!(requests, [exists]);
+    }
     let log = "{\"stream\":\"Trying to pull\\n\"}\n{\"images\":[\"1\"],\"id\":\"1\"}\n";
-    let (result, requests) = exchange(ensure_image(), &[(404, "{}"), (200, log)]).await;
+    let (result, requests) = pull(&[(200, log)]).await;
     result.unwrap();
-    let pull = "POST /v4.0.0/libpod/images/pull?reference=host%3A5000%2Fweb%3A1 HTTP/1.1";
-    assert_eq!(requests, [exists, pull]);
+    let request = "POST /v4.0.0/libpod/images/pull?reference=host%3A5000%2Fweb%3A1 HTTP/1.1";
+    assert_eq!(requests, [request]);
 }
 
 #[tokio::test]
@@ -172,7 +219,7 @@ async fn a_pull_fails_although_its_status_is_200() {
         ("", "the registry's answer broke off"),
     ];
     for (log, expected) in cases {
-        let (result, _) = exchange(ensure_image(), &[(404, "{}"), (200, log)]).await;
+        let (result, _) = pull(&[(200, log)]).await;
         assert!(
             matches!(&result, Err(PodmanError::Pull { message, .. }) if message == expected),
             "{result:?}"
@@ -188,25 +235,41 @@ async fn observes_its_own_containers_only() {
     let podman = Podman::new(socket);
     let labels = r#""harmony.managed-by":"iot-agent-v0","harmony.deployment":"web","harmony.service":"front""#;
     let list = format!(
-        r#"[{{"Id":"1","State":"exited","ExitCode":3,"Labels":{{{labels},"harmony.digest":"d"}},"Pid":0}},
-            {{"Id":"2","State":"running","ExitCode":0,"Labels":{{{labels}}}}},
+        r#"[{{"Id":"1","State":"exited","ExitCode":3,"Labels":{{{labels},"harmony.digest":"d"}},"Pid":0,
+              "Names":["harmony.web.front.previous"],"StartedAt":-62135596800}},
+            {{"Id":"2","State":"running","ExitCode":0,"Labels":{{{labels}}},"StartedAt":1795950436,
+              "Names":["harmony.web.front"]}},
             {{"Id":"3","State":"running","ExitCode":0,"Labels":{{"harmony.managed-by":"iot-agent-v0"}}}},
             {{"Id":"4","State":"running","ExitCode":0,"Labels":null}},
             {{"Id":"5","State":"running","ExitCode":0,"Labels":{{"harmony.managed-by":"another","harmony.deployment":"web","harmony.service":"front"}}}}]"#
     );
     let answers = [(200, list.as_str())];
     let (observed, requests) = tokio::join!(podman.observe(), serve(listener, &answers));
-    let container = |id: &str, digest: &str, state| ObservedContainer {
+    let container = |id: &str, role, digest: &str, state, started_at| ObservedContainer {
         id: id.to_owned(),
         key: spec().key,
+        role,
         digest: digest.to_owned(),
         state,
+        started_at,
     };
     assert_eq!(
         observed.unwrap(),
         [
-            container("1", "d", ContainerState::Exited { code: 3 }),
-            container("2", "", ContainerState::Running),
+            container(
+                "1",
+                Role::Previous,
+                "d",
+                ContainerState::Exited { code: 3 },
+                0
+            ),
+            container(
+                "2",
+                Role::Current,
+                "",
+                ContainerState::Running,
+                1_795_950_436
+            ),
         ]
     );
     assert!(

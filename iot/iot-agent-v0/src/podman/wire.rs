@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer};
+use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
 
 /// Whose container it is.
 const LABEL_MANAGED_BY: &str = "harmony.managed-by";
@@ -27,6 +27,9 @@ pub struct CreateContainer<'a> {
     labels: BTreeMap<&'static str, &'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     portmappings: Vec<CreatePort>,
+    /// The new container has all volumes of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volumes_from: Option<[&'a str; 1]>,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,6 +45,7 @@ impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
             key,
             digest,
             service,
+            volumes_from,
         } = spec;
         let env = service
             .env
@@ -53,7 +57,7 @@ impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
             protocol: "tcp",
         });
         Self {
-            name: key.container_name(),
+            name: key.container_name(Role::Current),
             image: service.image.as_str(),
             command: &service.command,
             env: env.collect(),
@@ -65,6 +69,7 @@ impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
             ]
             .into(),
             portmappings: ports.collect(),
+            volumes_from: volumes_from.as_deref().map(|id| [id]),
         }
     }
 }
@@ -77,7 +82,7 @@ pub struct CreatedContainer {
     pub id: String,
     /// What Podman does not like about it.
     #[serde(rename = "Warnings", default)]
-    pub warnings: Vec<String>,
+    pub warnings: Option<Vec<String>>,
 }
 
 /// The value of `containers/json`'s parameter `filters` that selects the agent's containers.
@@ -95,6 +100,11 @@ pub struct ListedContainer {
     exit_code: i32,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    /// In seconds since the Unix epoch; far in the past when it was never started.
+    #[serde(default)]
+    started_at: i64,
 }
 
 impl ListedContainer {
@@ -105,6 +115,8 @@ impl ListedContainer {
             state,
             exit_code,
             labels,
+            names,
+            started_at,
         } = self;
         let mut labels = labels.unwrap_or_default();
         if labels.get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
@@ -121,14 +133,18 @@ impl ListedContainer {
             );
             return None;
         };
+        let key = ContainerKey {
+            deployment,
+            service,
+        };
+        let name = names.and_then(|names| names.into_iter().next());
         Some(ObservedContainer {
             id,
-            key: ContainerKey {
-                deployment,
-                service,
-            },
+            role: Role::of(&key, &name.unwrap_or_default()),
+            key,
             digest: labels.remove(LABEL_DIGEST).unwrap_or_default(),
             state: container_state(&state, exit_code),
+            started_at: started_at.max(0),
         })
     }
 }
@@ -139,7 +155,7 @@ fn container_state(state: &str, code: i32) -> ContainerState {
         "created" | "configured" | "initialized" => ContainerState::Created,
         "exited" | "stopped" | "dead" => ContainerState::Exited { code },
         "paused" => ContainerState::Paused,
-        _ => ContainerState::Busy,
+        _ => ContainerState::Between,
     }
 }
 

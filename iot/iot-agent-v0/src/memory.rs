@@ -1,0 +1,242 @@
+//! What the agent remembers between two looks: since when a container does what it does, what failed, and when it is
+//! tried again. All of it is only for patience: a new agent begins without and comes to the same end.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use iot_contracts::ImageReference;
+use tokio::time::Instant;
+
+use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
+
+/// How long a container has to run to be taken for one that stays up.
+pub const STEADY: Duration = Duration::from_secs(10);
+
+/// The wait after a first failure; it doubles with each further one, up to [`LAST_RETRY`].
+pub const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// The longest wait after a failure.
+pub const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// The wait before what was given up is tried a second time; it doubles up to [`LAST_SECOND_TRY`].
+pub const FIRST_SECOND_TRY: Duration = Duration::from_secs(60);
+
+/// The longest wait before what was given up is tried again.
+pub const LAST_SECOND_TRY: Duration = Duration::from_secs(3600);
+
+/// How long to wait after that many failures in a row.
+pub fn retry_after(failures: u32) -> Duration {
+    doubled(FIRST_RETRY, failures).min(LAST_RETRY)
+}
+
+/// `first`, doubled with each time after the first.
+fn doubled(first: Duration, times: u32) -> Duration {
+    match times {
+        0 => Duration::ZERO,
+        n => first.saturating_mul(2_u32.saturating_pow(n - 1)),
+    }
+}
+
+/// Something that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Why.
+    pub text: String,
+    /// How often in a row.
+    pub times: u32,
+    /// When it is tried again.
+    pub retry_at: Instant,
+}
+
+impl Failure {
+    fn again(before: Option<&Self>, text: String, now: Instant, wait: fn(u32) -> Duration) -> Self {
+        let times = before.map_or(0, |failure| failure.times).saturating_add(1);
+        Self {
+            text,
+            times,
+            retry_at: now + wait(times),
+        }
+    }
+}
+
+/// What was seen of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    state: ContainerState,
+    started_at: i64,
+    /// When it was seen for the first time.
+    pub first: Instant,
+    /// Since when it has been seen in its state.
+    pub since: Instant,
+    /// How often in a row it ended before it was [`STEADY`].
+    pub short_runs: u32,
+    /// With what it last ended, and when that was seen.
+    pub last_exit: Option<(i32, Instant)>,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+impl Seen {
+    /// A container that was not there at the last look. One that was `started` since and is down has ended already; any
+    /// other that is down went with the power.
+    fn new(container: &ObservedContainer, started: bool, now: Instant) -> Self {
+        let ended = matches!(container.state, ContainerState::Exited { .. });
+        Self {
+            state: container.state,
+            started_at: container.started_at,
+            first: now,
+            since: now,
+            short_runs: u32::from(started && ended),
+            last_exit: match container.state {
+                ContainerState::Exited { code } => Some((code, now)),
+                _ => None,
+            },
+            restarts: 0,
+        }
+    }
+
+    fn update(&mut self, container: &ObservedContainer, now: Instant) {
+        let was = self.state;
+        let ran_anew = container.started_at != self.started_at;
+        if was == container.state && !ran_anew {
+            if was == ContainerState::Running && now - self.since >= STEADY {
+                self.short_runs = 0;
+            }
+            return;
+        }
+        let was_steady = was == ContainerState::Running && now - self.since >= STEADY;
+        if let ContainerState::Exited { code } = container.state {
+            self.last_exit = Some((code, now));
+            self.short_runs = if was_steady {
+                0
+            } else {
+                self.short_runs.saturating_add(1)
+            };
+        }
+        if ran_anew && was != ContainerState::Created {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        self.state = container.state;
+        self.started_at = container.started_at;
+        self.since = now;
+    }
+
+    /// Whether it has run for [`STEADY`].
+    pub fn is_steady(&self, now: Instant) -> bool {
+        self.state == ContainerState::Running && now - self.since >= STEADY
+    }
+}
+
+/// What was given up for what ran before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct GivenUp {
+    digest: String,
+    failure: Failure,
+}
+
+/// All that is remembered.
+#[derive(Debug, Default)]
+pub struct Memory {
+    containers: BTreeMap<String, Seen>,
+    failures: BTreeMap<ContainerKey, Failure>,
+    given_up: BTreeMap<ContainerKey, GivenUp>,
+    pulls: BTreeMap<ImageReference, Failure>,
+    started: BTreeSet<ContainerKey>,
+}
+
+impl Memory {
+    /// Takes in what is there now.
+    pub fn look(&mut self, containers: &[ObservedContainer], now: Instant) {
+        let ids: BTreeSet<_> = containers.iter().map(|container| &container.id).collect();
+        self.containers.retain(|id, _| ids.contains(id));
+        for container in containers {
+            let is_current = container.role == Role::Current;
+            let started = is_current && self.started.remove(&container.key);
+            let steady = self
+                .containers
+                .entry(container.id.clone())
+                .and_modify(|seen| seen.update(container, now))
+                .or_insert_with(|| Seen::new(container, started, now))
+                .is_steady(now);
+            if is_current && steady && self.given_up(&container.key, &container.digest).is_some() {
+                self.given_up.remove(&container.key);
+            }
+            // What an earlier agent gave up.
+            if container.role == Role::Failed && !self.given_up.contains_key(&container.key) {
+                let text = match container.state {
+                    ContainerState::Exited { code } => format!("exited with code {code}"),
+                    _ => "did not start".to_owned(),
+                };
+                self.give_up(&container.key, &container.digest, text, now);
+            }
+        }
+    }
+
+    /// What was seen of a container; `None` for one that no look has found.
+    pub fn seen(&self, id: &str) -> Option<&Seen> {
+        self.containers.get(id)
+    }
+
+    /// The container of `key` was started since the last look.
+    pub fn started(&mut self, key: &ContainerKey) {
+        self.started.insert(key.clone());
+    }
+
+    /// The steps of `key` failed.
+    pub fn failed(&mut self, key: &ContainerKey, text: String, now: Instant) {
+        let failure = Failure::again(self.failures.get(key), text, now, retry_after);
+        self.failures.insert(key.clone(), failure);
+    }
+
+    /// The steps of `key` succeeded, or are for something else now.
+    pub fn forget_failure(&mut self, key: &ContainerKey) {
+        self.failures.remove(key);
+    }
+
+    /// How the steps of `key` failed last.
+    pub fn failure(&self, key: &ContainerKey) -> Option<&Failure> {
+        self.failures.get(key)
+    }
+
+    /// What `digest` stands for did not stay up, and what ran before comes back.
+    pub fn give_up(&mut self, key: &ContainerKey, digest: &str, text: String, now: Instant) {
+        let wait = |times| doubled(FIRST_SECOND_TRY, times).min(LAST_SECOND_TRY);
+        let before = self
+            .given_up
+            .get(key)
+            .filter(|given_up| given_up.digest == digest);
+        let failure = Failure::again(before.map(|given_up| &given_up.failure), text, now, wait);
+        let digest = digest.to_owned();
+        self.given_up
+            .insert(key.clone(), GivenUp { digest, failure });
+    }
+
+    /// Why what `digest` stands for was given up, and when it is tried again.
+    pub fn given_up(&self, key: &ContainerKey, digest: &str) -> Option<&Failure> {
+        let given_up = self.given_up.get(key)?;
+        (given_up.digest == digest).then_some(&given_up.failure)
+    }
+
+    /// An image was not to be had.
+    pub fn pull_failed(&mut self, image: &ImageReference, text: String, now: Instant) {
+        let failure = Failure::again(self.pulls.get(image), text, now, retry_after);
+        self.pulls.insert(image.clone(), failure);
+    }
+
+    /// An image is there.
+    pub fn pulled(&mut self, image: &ImageReference) {
+        self.pulls.remove(image);
+    }
+
+    /// Why an image was not to be had.
+    pub fn pull_failure(&self, image: &ImageReference) -> Option<&Failure> {
+        self.pulls.get(image)
+    }
+
+    /// Forgets what is about nothing that is desired or there.
+    pub fn keep_only(&mut self, keys: &BTreeSet<ContainerKey>, images: &BTreeSet<ImageReference>) {
+        self.failures.retain(|key, _| keys.contains(key));
+        self.given_up.retain(|key, _| keys.contains(key));
+        self.pulls.retain(|image, _| images.contains(image));
+    }
+}

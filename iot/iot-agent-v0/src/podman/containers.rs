@@ -1,0 +1,108 @@
+//! What is done with containers.
+
+use hyper::StatusCode;
+
+use super::error::PodmanError;
+use super::http::Call;
+use super::{Podman, REQUEST_LIMIT, wire, write_out};
+use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role};
+
+/// How long a container has to stop by itself before it is killed, in seconds.
+const STOP_GRACE_SECONDS: u32 = 10;
+
+impl Podman {
+    /// The containers with the agent's labels.
+    pub(super) async fn list(&self) -> Result<Vec<ObservedContainer>, PodmanError> {
+        let list = Call::get("list containers".to_owned())
+            .path(&["containers", "json"])
+            .query("all", "true")
+            .query("filters", &wire::own_containers_filter())
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(list).await?.expect(&[StatusCode::OK])?;
+        // Without a container some versions answer `null`.
+        let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
+        let containers = listed.unwrap_or_default();
+        Ok(containers
+            .into_iter()
+            .filter_map(wire::ListedContainer::observed)
+            .collect())
+    }
+
+    /// Makes the container; gives its id.
+    pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String, PodmanError> {
+        let name = spec.key.container_name(Role::Current);
+        let create = Call::post(format!("create container {name}"))
+            .path(&["containers", "create"])
+            .json(&wire::CreateContainer::from(spec))?
+            .limit(REQUEST_LIMIT);
+        let reply = self
+            .api
+            .send(create)
+            .await?
+            .expect(&[StatusCode::CREATED])?;
+        let created: wire::CreatedContainer = reply.json()?;
+        for warning in created.warnings.unwrap_or_default() {
+            tracing::warn!(container = name, warning, "Podman warns");
+        }
+        write_out().await;
+        Ok(created.id)
+    }
+
+    pub(super) async fn start(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let start = Call::post(format!("start container of {key}"))
+            .path(&["containers", id, "start"])
+            .limit(REQUEST_LIMIT);
+        let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        self.api.send(start).await?.expect(&done).map(drop)
+    }
+
+    /// Stops the container, which is then the previous one.
+    pub(super) async fn set_aside(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let stop = Call::post(format!("stop container of {key}"))
+            .path(&["containers", id, "stop"])
+            .query("timeout", &STOP_GRACE_SECONDS.to_string())
+            .limit(REQUEST_LIMIT);
+        let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        self.api.send(stop).await?.expect(&done)?;
+        self.rename(id, key, Role::Previous).await
+    }
+
+    pub(super) async fn rename(
+        &self,
+        id: &str,
+        key: &ContainerKey,
+        role: Role,
+    ) -> Result<(), PodmanError> {
+        let name = key.container_name(role);
+        let rename = Call::post(format!("rename a container to {name}"))
+            .path(&["containers", id, "rename"])
+            .query("name", &name)
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(rename).await?;
+        reply.expect(&[StatusCode::NO_CONTENT]).map(drop)
+    }
+
+    /// Removes the container. Podman keeps an anonymous volume that another container has as well, and `volumes` is the
+    /// parameter's name for it in this API: `v` is that of Docker's, and does nothing here.
+    pub(super) async fn remove(
+        &self,
+        id: &str,
+        key: &ContainerKey,
+        volumes: bool,
+    ) -> Result<(), PodmanError> {
+        let remove = Call::delete(format!("remove container of {key}"))
+            .path(&["containers", id])
+            .query("force", "true")
+            .query("volumes", &volumes.to_string())
+            .query("timeout", &STOP_GRACE_SECONDS.to_string())
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(remove).await?;
+        // Somebody else's removal is as good.
+        let done = [
+            StatusCode::OK,
+            StatusCode::NO_CONTENT,
+            StatusCode::NOT_FOUND,
+        ];
+        reply.expect(&done).map(drop)
+    }
+}

@@ -1,0 +1,44 @@
+//! What is done with images.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use iot_contracts::ImageReference;
+
+use super::error::PodmanError;
+use super::http::Call;
+use super::{Podman, REQUEST_LIMIT, wire, write_out};
+
+/// How long an image may take: hundreds of megabytes over a slow line.
+const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+impl Podman {
+    pub(super) async fn image_exists(&self, image: &ImageReference) -> Result<bool, PodmanError> {
+        let exists = Call::get(format!("look for image '{image}'"))
+            .path(&["images", image.as_str(), "exists"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(exists).await?;
+        if reply.status == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        reply.expect(&[StatusCode::NO_CONTENT]).map(|_| true)
+    }
+
+    pub(super) async fn pull_image(&self, image: &ImageReference) -> Result<(), PodmanError> {
+        tracing::info!(%image, "pulling");
+        let pull = Call::post(format!("pull image '{image}'"))
+            .path(&["images", "pull"])
+            .query("reference", image.as_str())
+            .limit(PULL_LIMIT);
+        let reply = self.api.send(pull).await?.expect(&[StatusCode::OK])?;
+        // The status is sent before the pull begins; whether it went well is in the last line.
+        if let Some(message) = wire::pull_error(&reply.body) {
+            return Err(PodmanError::Pull {
+                image: image.clone(),
+                message,
+            });
+        }
+        write_out().await;
+        Ok(())
+    }
+}

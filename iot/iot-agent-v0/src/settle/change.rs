@@ -1,0 +1,246 @@
+//! One container in place of another.
+
+use iot_contracts::{ImageReference, Phase, PodmanService};
+
+use super::{BETWEEN, Case, back, earlier, remove};
+use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::plan::{Action, Goal, Verdict};
+
+impl Case<'_> {
+    /// Podman may rest between two states when it was killed, and no start leads out of there.
+    pub(super) fn between(
+        &self,
+        current: &ObservedContainer,
+        previous: Option<&ObservedContainer>,
+    ) -> Verdict {
+        let since = self
+            .memory
+            .seen(&current.id)
+            .map_or(self.now, |seen| seen.since);
+        let over = since + BETWEEN;
+        if self.now < over {
+            let finding = (Phase::Pending, "changing".to_owned());
+            let mut verdict = self.verdict(Vec::new(), Some(finding));
+            verdict.look_at = Some(over);
+            return verdict;
+        }
+        let finding = Some((
+            Phase::Failed,
+            "rests between two states, is made anew".to_owned(),
+        ));
+        let to_come_back = previous.filter(|c| c.state != ContainerState::Between);
+        let (Some(service), Goal::Service(digest)) = (self.service, &self.goal) else {
+            return match to_come_back {
+                Some(previous) => self.give_up(current, previous),
+                None => self.verdict(Vec::new(), finding),
+            };
+        };
+        if let Some(previous) = to_come_back {
+            return self.give_up(current, previous);
+        }
+        let aside = Action::Rename {
+            id: current.id.clone(),
+            role: Role::Previous,
+        };
+        let create = Action::Create(self.spec(service, digest, Some(current)));
+        let gone = previous.map(|previous| remove(previous, true));
+        let steps = gone
+            .into_iter()
+            .chain([aside, create, remove(current, true)]);
+        self.verdict(steps.collect(), finding)
+    }
+
+    /// The one before comes back.
+    pub(super) fn give_up(
+        &self,
+        current: &ObservedContainer,
+        previous: &ObservedContainer,
+    ) -> Verdict {
+        let reason = match (self.memory.failure(self.key), current.state) {
+            (Some(failure), _) => failure.text.clone(),
+            (None, ContainerState::Exited { code }) => format!("exited with code {code}"),
+            (None, ContainerState::Between) => "rests between two states".to_owned(),
+            (None, _) => "did not start".to_owned(),
+        };
+        let mut steps = Vec::new();
+        if current.state == ContainerState::Between {
+            steps.push(remove(current, true));
+        } else {
+            steps.extend(self.failed.map(|failed| remove(failed, true)));
+            steps.push(Action::Rename {
+                id: current.id.clone(),
+                role: Role::Failed,
+            });
+        }
+        steps.extend(back(previous));
+        let finding = (
+            Phase::Failed,
+            format!("{reason}; the one before it comes back"),
+        );
+        let mut verdict = self.verdict(steps, Some(finding));
+        verdict.gives_up = Some((current.digest.clone(), reason));
+        verdict
+    }
+
+    /// The current container is another than shall be.
+    pub(super) fn replace(
+        &self,
+        current: &ObservedContainer,
+        previous: Option<&ObservedContainer>,
+        digest: &str,
+    ) -> Verdict {
+        if let Some(previous) = previous.filter(|previous| previous.digest == digest) {
+            // Back to what ran before, while the new one is not yet proven.
+            let steps = [remove(current, true)].into_iter().chain(back(previous));
+            let finding = (Phase::Pending, "the one before comes back".to_owned());
+            return self.verdict(steps.collect(), Some(finding));
+        }
+        if let Some(given_up) = self.memory.given_up(self.key, digest)
+            && self.now < given_up.retry_at
+        {
+            let text = format!("{}; the one before it is kept", given_up.text);
+            let mut verdict = self.up(current, (Phase::Failed, text));
+            verdict.look_at = earlier(verdict.look_at, given_up.retry_at);
+            return verdict;
+        }
+        let (Some(service), Some(true)) = (self.service, self.image()) else {
+            let finding = self.waits("the one before it is kept");
+            let mut verdict = self.up(current, finding);
+            verdict.image = self.wanted_image();
+            return verdict;
+        };
+        let seen = self.memory.seen(&current.id);
+        let proven = previous.is_none() || seen.is_some_and(|seen| seen.is_steady(self.now));
+        let mut steps: Vec<_> = self
+            .failed
+            .map(|failed| remove(failed, true))
+            .into_iter()
+            .collect();
+        let before = if proven {
+            steps.extend(previous.map(|previous| remove(previous, true)));
+            steps.push(self.set_aside(current));
+            Some(current)
+        } else {
+            steps.push(remove(current, true));
+            previous
+        };
+        steps.push(Action::Run(self.spec(service, digest, before)));
+        self.verdict(
+            steps,
+            Some((Phase::Pending, "is being replaced".to_owned())),
+        )
+    }
+
+    fn set_aside(&self, current: &ObservedContainer) -> Action {
+        let id = current.id.clone();
+        match current.state {
+            // It cannot be stopped.
+            ContainerState::Between => Action::Rename {
+                id,
+                role: Role::Previous,
+            },
+            _ => Action::SetAside { id },
+        }
+    }
+
+    /// A container that is to be replaced runs until then.
+    fn up(&self, current: &ObservedContainer, finding: (Phase, String)) -> Verdict {
+        let mut verdict = match current.state.is_down() {
+            true => self.start(current),
+            false => self.verdict(Vec::new(), None),
+        };
+        verdict.finding = Some(finding);
+        verdict
+    }
+
+    /// An update was interrupted, or its container could not be made: there is the one before only.
+    pub(super) fn go_on(&self, previous: &ObservedContainer, digest: &str) -> Verdict {
+        if previous.digest == digest {
+            return self.bring_back(previous);
+        }
+        if let Some(failure) = self.memory.failure(self.key) {
+            let mut verdict = self.bring_back(previous);
+            verdict.gives_up = Some((digest.to_owned(), failure.text.clone()));
+            return verdict;
+        }
+        if self
+            .memory
+            .given_up(self.key, digest)
+            .is_some_and(|given_up| self.now < given_up.retry_at)
+        {
+            return self.bring_back(previous);
+        }
+        match (self.service, self.image()) {
+            (Some(service), Some(true)) => {
+                let failed = self.failed.map(|failed| remove(failed, true));
+                let run = Action::Run(self.spec(service, digest, Some(previous)));
+                let steps = failed.into_iter().chain([run]).collect();
+                self.verdict(
+                    steps,
+                    Some((Phase::Pending, "is being replaced".to_owned())),
+                )
+            }
+            (_, Some(false)) => {
+                let mut verdict = self.bring_back(previous);
+                verdict.image = self.wanted_image();
+                verdict
+            }
+            _ => self.verdict(Vec::new(), Some(self.waits("the one before it is down"))),
+        }
+    }
+
+    pub(super) fn bring_back(&self, previous: &ObservedContainer) -> Verdict {
+        let finding = (Phase::Pending, "the one before comes back".to_owned());
+        self.verdict(back(previous).into(), Some(finding))
+    }
+
+    /// There is no container.
+    pub(super) fn make(&self, digest: &str) -> Verdict {
+        let (Some(service), Some(true)) = (self.service, self.image()) else {
+            let mut verdict = self.verdict(Vec::new(), Some(self.waits("")));
+            verdict.image = self.wanted_image();
+            return verdict;
+        };
+        let failed = self.failed.map(|failed| remove(failed, true));
+        let run = Action::Run(self.spec(service, digest, None));
+        let steps = failed.into_iter().chain([run]).collect();
+        self.verdict(steps, Some((Phase::Pending, "is being made".to_owned())))
+    }
+
+    /// Whether the image is there; `None` when nobody asked.
+    fn image(&self) -> Option<bool> {
+        self.world.images.get(&self.service?.image).copied()
+    }
+
+    fn wanted_image(&self) -> Option<ImageReference> {
+        (self.image() == Some(false)).then(|| self.service.map(|service| service.image.clone()))?
+    }
+
+    fn waits(&self, meanwhile: &str) -> (Phase, String) {
+        let image = self.service.map(|service| &service.image);
+        let failure = image.and_then(|image| self.memory.pull_failure(image));
+        let (phase, text) = match (failure, image) {
+            (Some(failure), _) => (Phase::Failed, failure.text.clone()),
+            (None, Some(image)) => (Phase::Pending, format!("waits for image '{image}'")),
+            (None, None) => (Phase::Pending, "not there".to_owned()),
+        };
+        match meanwhile {
+            "" => (phase, text),
+            _ => (phase, format!("{text}; {meanwhile}")),
+        }
+    }
+
+    fn spec(
+        &self,
+        service: &PodmanService,
+        digest: &str,
+        volumes_from: Option<&ObservedContainer>,
+    ) -> ContainerSpec {
+        ContainerSpec {
+            key: self.key.clone(),
+            digest: digest.to_owned(),
+            service: service.clone(),
+            volumes_from: volumes_from.map(|container| container.id.clone()),
+        }
+    }
+}
