@@ -13,8 +13,14 @@ use crate::reconcile::Executor;
 
 /// A failure that a script asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("scripted failure")]
-pub struct Scripted;
+pub enum Scripted {
+    /// A plain one.
+    #[error("scripted failure")]
+    Failure,
+    /// The image is damaged.
+    #[error("scripted damage")]
+    Damage,
+}
 
 /// Containers in memory.
 #[derive(Debug, Default)]
@@ -35,6 +41,9 @@ struct State {
     taking: BTreeMap<String, Duration>,
     begun: Vec<String>,
     exits_at_once: bool,
+    /// Images whose programs are empty, and those that are so whenever they are pulled.
+    damaged: BTreeSet<String>,
+    always_damaged: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -74,6 +83,16 @@ impl FakePodman {
             .iter()
             .filter(|begun| *begun == step)
             .count()
+    }
+
+    /// The image on the device is damaged; with `always`, what is pulled is so again.
+    pub fn damage(&self, image: &str, always: bool) {
+        let mut state = self.0.borrow_mut();
+        state.images.insert(image.parse().unwrap());
+        state.damaged.insert(image.to_owned());
+        if always {
+            state.always_damaged.insert(image.to_owned());
+        }
     }
 
     /// Everything succeeds again.
@@ -177,7 +196,11 @@ impl FakePodman {
         }
         let failing = self.0.borrow().failing.contains(&name);
         self.0.borrow_mut().log.push(name);
-        if failing { Err(Scripted) } else { Ok(()) }
+        if failing {
+            Err(Scripted::Failure)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -194,6 +217,8 @@ impl State {
                 .to_owned()
         };
         match &step.action {
+            Action::Examine { id } => format!("examine {}", of(id)),
+            Action::RemoveImage { image } => format!("remove image {image}"),
             Action::Remove { id, .. } => format!("remove {}", of(id)),
             Action::Create(spec) => format!("only create {}", spec.key),
             Action::Run(spec) => format!("create {}", spec.key),
@@ -238,12 +263,13 @@ impl State {
             .get(id)
             .map(|fake| format!("start {}", fake.image));
         if image.is_some_and(|step| self.failing.contains(&step)) {
-            return Err(Scripted);
+            return Err(Scripted::Failure);
         }
         self.starts += 1;
         let (starts, all_exit) = (self.starts, self.exits_at_once);
         if let Some(fake) = self.containers.get_mut(id) {
-            let exits = all_exit || self.exiting.contains(fake.image.as_str());
+            let image = fake.image.as_str();
+            let exits = all_exit || self.exiting.contains(image) || self.damaged.contains(image);
             fake.observed.started_at = starts;
             fake.observed.state = match exits {
                 true => ContainerState::Exited { code: 7 },
@@ -265,6 +291,19 @@ impl State {
 
     fn do_it(&mut self, action: &Action) -> Result<(), Scripted> {
         match action {
+            Action::Examine { id } => {
+                let image = self.containers[id].image.as_str();
+                if self.damaged.contains(image) {
+                    return Err(Scripted::Damage);
+                }
+            }
+            Action::RemoveImage { image } => {
+                if self.containers.values().any(|fake| fake.image == *image) {
+                    return Err(Scripted::Failure);
+                }
+                self.images.remove(image);
+                self.damaged.remove(image.as_str());
+            }
             Action::Remove { id, .. } => drop(self.containers.remove(id)),
             Action::Create(spec) => drop(self.create(spec)),
             Action::Run(spec) => {
@@ -292,7 +331,7 @@ impl Executor for FakePodman {
         self.0.borrow_mut().looks += 1;
         let state = self.0.borrow();
         if state.absent {
-            return Err(Scripted);
+            return Err(Scripted::Failure);
         }
         Ok(state
             .containers
@@ -307,7 +346,11 @@ impl Executor for FakePodman {
 
     async fn pull(&self, image: &ImageReference) -> Result<(), Scripted> {
         self.act(format!("image {image}")).await?;
-        self.0.borrow_mut().images.insert(image.clone());
+        let mut state = self.0.borrow_mut();
+        state.images.insert(image.clone());
+        if state.always_damaged.contains(image.as_str()) {
+            state.damaged.insert(image.to_string());
+        }
         Ok(())
     }
 
@@ -315,5 +358,9 @@ impl Executor for FakePodman {
         let name = self.0.borrow().name(step);
         self.act(name).await?;
         self.0.borrow_mut().do_it(&step.action)
+    }
+
+    fn is_damage(error: &Scripted) -> bool {
+        *error == Scripted::Damage
     }
 }

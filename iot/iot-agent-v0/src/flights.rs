@@ -41,6 +41,8 @@ pub enum Done {
         started: bool,
         /// Why one of them failed.
         result: Result<(), String>,
+        /// Whether it failed because its image is damaged.
+        damaged: bool,
     },
     /// A pull.
     Pull {
@@ -195,7 +197,7 @@ impl<'a, E: Executor> Flights<'a, E> {
 pub fn starts_only(steps: &[Action]) -> bool {
     steps
         .iter()
-        .all(|action| matches!(action, Action::Start { .. }))
+        .all(|action| matches!(action, Action::Examine { .. } | Action::Start { .. }))
 }
 
 /// Does the steps in order, up to the first that fails.
@@ -204,11 +206,11 @@ async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) ->
     for step in steps {
         started |= matches!(step.action, Action::Start { .. } | Action::Run(_));
         if let Err(error) = executor.execute(&step).await {
-            let result = Err(chain(&error));
             return Done::Chain {
                 key,
                 started,
-                result,
+                result: Err(chain(&error)),
+                damaged: E::is_damage(&error),
             };
         }
         tell(&step);
@@ -217,11 +219,14 @@ async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) ->
         key,
         started,
         result: Ok(()),
+        damaged: false,
     }
 }
 
 fn tell(step: &Step) {
     let what = match &step.action {
+        Action::Examine { .. } => return,
+        Action::RemoveImage { .. } => "removed the image",
         Action::Start { .. } => "started",
         Action::SetAside { .. } => "stopped and set aside",
         Action::Rename {

@@ -24,6 +24,13 @@ pub const FIRST_SECOND_TRY: Duration = Duration::from_secs(60);
 /// The longest wait before what was given up is tried again.
 pub const LAST_SECOND_TRY: Duration = Duration::from_secs(3600);
 
+/// How often a damaged image is removed within [`MENDED_FOR`]. Not once: each container that is of it stands in the way of
+/// the others' removal.
+const MAX_MENDED: u32 = 3;
+
+/// How long an image that was fetched anew is not taken for damaged again.
+const MENDED_FOR: Duration = Duration::from_secs(6 * 3600);
+
 /// How long to wait after that many failures in a row.
 pub fn retry_after(failures: u32) -> Duration {
     doubled(FIRST_RETRY, failures).min(LAST_RETRY)
@@ -134,6 +141,16 @@ struct GivenUp {
     failure: Failure,
 }
 
+/// An image that was seen to be damaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Damage {
+    since: Instant,
+    /// How often it was removed since then, or tried to be.
+    mended: u32,
+    /// Whether it has not been removed since it was seen.
+    open: bool,
+}
+
 /// All that is remembered.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -142,6 +159,7 @@ pub struct Memory {
     given_up: BTreeMap<ContainerKey, GivenUp>,
     pulls: BTreeMap<ImageReference, Failure>,
     started: BTreeSet<ContainerKey>,
+    damages: BTreeMap<ImageReference, Damage>,
 }
 
 impl Memory {
@@ -233,10 +251,39 @@ impl Memory {
         self.pulls.get(image)
     }
 
+    /// An image is damaged, or of another machine: no pull helps against that.
+    pub fn damaged(&mut self, image: &ImageReference, now: Instant) {
+        let new = Damage {
+            since: now,
+            mended: 0,
+            open: true,
+        };
+        let damage = self.damages.entry(image.clone()).or_insert(new);
+        if now - damage.since >= MENDED_FOR {
+            *damage = new;
+        }
+        damage.open = true;
+    }
+
+    /// An image is removed because it is damaged.
+    pub fn mends(&mut self, image: &ImageReference) {
+        if let Some(damage) = self.damages.get_mut(image) {
+            damage.mended += 1;
+            damage.open = false;
+        }
+    }
+
+    /// Whether an image shall be fetched anew.
+    pub fn is_to_be_mended(&self, image: &ImageReference) -> bool {
+        let damage = self.damages.get(image);
+        damage.is_some_and(|damage| damage.open && damage.mended < MAX_MENDED)
+    }
+
     /// Forgets what is about nothing that is desired or there.
     pub fn keep_only(&mut self, keys: &BTreeSet<ContainerKey>, images: &BTreeSet<ImageReference>) {
         self.failures.retain(|key, _| keys.contains(key));
         self.given_up.retain(|key, _| keys.contains(key));
         self.pulls.retain(|image, _| images.contains(image));
+        self.damages.retain(|image, _| images.contains(image));
     }
 }

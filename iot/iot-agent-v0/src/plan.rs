@@ -26,6 +26,16 @@ pub struct Step {
 /// What a step does. One that is done already succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
+    /// Look why the container with this id ended. Fails when it is its image's fault.
+    Examine {
+        /// Podman's id.
+        id: String,
+    },
+    /// Remove an image that no container is of.
+    RemoveImage {
+        /// The image.
+        image: ImageReference,
+    },
     /// Start the container with this id.
     Start {
         /// Podman's id.
@@ -87,6 +97,8 @@ pub struct Verdict {
     pub image: Option<ImageReference>,
     /// With these steps this digest is given up, for this reason.
     pub gives_up: Option<(String, String)>,
+    /// With these steps this image is removed to be fetched anew.
+    pub mends: Option<ImageReference>,
     /// When it has to be looked at again.
     pub look_at: Option<Instant>,
     /// What is to be said.

@@ -84,6 +84,8 @@ fn world(desired: &DesiredState, containers: &[(&str, ContainerState)], tags: &[
 
 fn told(plan: Plan) -> Vec<String> {
     let tell = |action| match action {
+        Action::Examine { id } => format!("examine {id}"),
+        Action::RemoveImage { image } => format!("remove image {image}"),
         Action::Remove { id, .. } => format!("remove {id}"),
         Action::Create(spec) => format!("create {} {:?}", spec.service.image, spec.volumes_from),
         Action::Run(spec) => format!("run {} {:?}", spec.service.image, spec.volumes_from),
@@ -471,4 +473,35 @@ fn the_goal_is_the_service_and_not_the_deployment() {
         super::goal(&DesiredState::default(), &key("web.a")).0,
         Goal::Hold
     );
+}
+
+#[test]
+fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
+    let desired = desired(&["web.a=2"]);
+    let image = "host/x:2".parse().unwrap();
+    let mut memory = Memory::default();
+    let now = Instant::now();
+    let steps = |memory: &Memory, containers: &[_]| {
+        let world = world(&desired, containers, &["2"]);
+        told(plan(&desired, &world, memory, now)).remove(0)
+    };
+    let alone = [("web.a=2", EXITED)];
+    let with_previous = [("web.a=2", EXITED), ("web.a=1 previous", EXITED)];
+    for _ in 0..3 {
+        memory.damaged(&image, now);
+        assert_eq!(
+            steps(&memory, &alone),
+            "web.a: remove web.a=2, remove image host/x:2"
+        );
+        assert_eq!(
+            steps(&memory, &with_previous),
+            "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous, \
+             remove image host/x:2"
+        );
+        assert_eq!(steps(&memory, &[]), "web.a: remove image host/x:2");
+        memory.mends(&image);
+        assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
+    }
+    memory.damaged(&image, now);
+    assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
 }

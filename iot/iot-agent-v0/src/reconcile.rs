@@ -53,6 +53,9 @@ pub trait Executor {
 
     /// Does one step; one that is done already succeeds.
     async fn execute(&self, step: &Step) -> Result<(), Self::Error>;
+
+    /// Whether a step failed because the image of its container is damaged.
+    fn is_damage(error: &Self::Error) -> bool;
 }
 
 /// Reconciles until `desired` has no sender any more. `nothing_since` is when it was last seen that no container of the
@@ -140,6 +143,7 @@ impl<E: Executor> Reconciler<'_, E> {
                 key,
                 started,
                 result,
+                damaged,
             } => {
                 if started {
                     self.memory.started(&key);
@@ -149,6 +153,9 @@ impl<E: Executor> Reconciler<'_, E> {
                     Err(error) => {
                         tracing::warn!(container = %key, error, "step failed");
                         self.memory.failed(&key, error, now);
+                        if let (true, (_, Some(service))) = (damaged, goal(&self.target, &key)) {
+                            self.memory.damaged(&service.image, now);
+                        }
                     }
                 }
             }
@@ -246,7 +253,13 @@ impl<E: Executor> Reconciler<'_, E> {
         for (key, verdict) in to_do {
             if !self.flights.begin(key, &verdict.goal, &verdict.steps) {
                 held_back = true;
-            } else if let Some((digest, reason)) = &verdict.gives_up {
+                continue;
+            }
+            if let Some(image) = &verdict.mends {
+                tracing::warn!(container = %key, %image, "the image is damaged, it is fetched anew");
+                self.memory.mends(image);
+            }
+            if let Some((digest, reason)) = &verdict.gives_up {
                 tracing::warn!(container = %key, reason, "given up, the one before comes back");
                 self.memory.give_up(key, digest, reason.clone(), now);
             }

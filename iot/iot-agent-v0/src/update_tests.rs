@@ -170,3 +170,38 @@ async fn what_rests_between_two_states_is_mended_once() {
     };
     tokio::join!(bench.run_for(2 * BETWEEN), mended);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_image_is_fetched_anew() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.damage("host/x:1", false);
+    bench.put("web", &score("1"));
+    bench.put("web-2", &score("1"));
+    bench.run_for(5 * LOOK_INTERVAL).await;
+    let running = ["web-2.a host/x:1 runs", "web.a host/x:1 runs"];
+    assert_eq!(bench.podman.containers(), running);
+    assert_eq!(bench.podman.begun("image host/x:1"), 1);
+    assert_eq!(bench.status("web").0, Phase::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_always_damaged_is_not_fetched_for_ever() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.damage("host/x:2", true);
+    bench.put("web", &score("2"));
+    bench.run_for(60 * LOOK_INTERVAL).await;
+    let pulls = bench.podman.begun("image host/x:2");
+    assert!((1..=3).contains(&pulls), "{pulls}");
+    let there = bench.podman.containers();
+    assert!(
+        there.contains(&"web.a host/x:1 runs".to_owned()),
+        "{there:?}"
+    );
+    let (phase, detail) = bench.status("web");
+    assert_eq!(phase, Phase::Failed);
+    assert!(detail.unwrap().contains("scripted damage"));
+}

@@ -2,10 +2,11 @@
 
 use hyper::StatusCode;
 
-use super::error::PodmanError;
-use super::http::Call;
+use super::error::{PodmanError, is_about_damage};
+use super::http::{Call, Reply};
 use super::{Podman, REQUEST_LIMIT, wire, write_out};
 use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role};
+use crate::error::chain;
 
 /// How long a container has to stop by itself before it is killed, in seconds.
 const STOP_GRACE_SECONDS: u32 = 10;
@@ -31,15 +32,20 @@ impl Podman {
     /// Makes the container; gives its id.
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String, PodmanError> {
         let name = spec.key.container_name(Role::Current);
-        let create = Call::post(format!("create container {name}"))
-            .path(&["containers", "create"])
-            .json(&wire::CreateContainer::from(spec))?
-            .limit(REQUEST_LIMIT);
-        let reply = self
-            .api
-            .send(create)
-            .await?
-            .expect(&[StatusCode::CREATED])?;
+        let create = || {
+            let call = Call::post(format!("create container {name}"))
+                .path(&["containers", "create"])
+                .json(&wire::CreateContainer::from(spec))?
+                .limit(REQUEST_LIMIT);
+            Ok::<_, PodmanError>(call)
+        };
+        let mut reply = self.api.send(create()?).await?;
+        if reply.status != StatusCode::CREATED && self.frees(&name, &reply).await? {
+            reply = self.api.send(create()?).await?;
+        }
+        let reply = reply
+            .expect(&[StatusCode::CREATED])
+            .map_err(PodmanError::or_damage)?;
         let created: wire::CreatedContainer = reply.json()?;
         for warning in created.warnings.unwrap_or_default() {
             tracing::warn!(container = name, warning, "Podman warns");
@@ -53,7 +59,62 @@ impl Podman {
             .path(&["containers", id, "start"])
             .limit(REQUEST_LIMIT);
         let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-        self.api.send(start).await?.expect(&done).map(drop)
+        let reply = self.api.send(start).await?;
+        reply.expect(&done).map_err(PodmanError::or_damage)?;
+        Ok(())
+    }
+
+    /// Frees a `name` that only the storage has, as a power cut while a container is made leaves it: Podman shows it in no
+    /// list and refuses to use it again. Whether it was that.
+    async fn frees(&self, name: &str, refusal: &Reply) -> Result<bool, PodmanError> {
+        if !wire::refusal(&refusal.body).contains("already in use") {
+            return Ok(false);
+        }
+        let exists = Call::get(format!("look for container {name}"))
+            .path(&["containers", name, "exists"])
+            .limit(REQUEST_LIMIT);
+        if self.api.send(exists).await?.status != StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        tracing::warn!(
+            name,
+            "only the storage has a container of this name; it is removed"
+        );
+        let remove = Call::delete(format!("remove {name} from the storage"))
+            .path(&["containers", name])
+            .query("force", "true")
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(remove).await?;
+        reply.expect(&[StatusCode::OK, StatusCode::NO_CONTENT])?;
+        Ok(true)
+    }
+
+    /// Looks into the last words of a container that ended. The runtime tells there why it could not run the program.
+    pub(super) async fn examine(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let what = format!("read the log of {key}");
+        let logs = Call::get(what.clone())
+            .path(&["containers", id, "logs"])
+            .query("stdout", "false")
+            .query("stderr", "true")
+            .query("tail", "5")
+            .limit(REQUEST_LIMIT);
+        let reply = match self.api.send(logs).await {
+            Ok(reply) if reply.status == StatusCode::OK => reply,
+            // It is only to know more.
+            Ok(reply) => {
+                tracing::debug!(container = %key, status = %reply.status, "its log is not to be had");
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::debug!(container = %key, error = chain(&error), "its log is not to be had");
+                return Ok(());
+            }
+        };
+        let message = wire::words_of_the_runtime(&reply.body);
+        match message.filter(|message| is_about_damage(message)) {
+            Some(message) => Err(PodmanError::Damaged { what, message }),
+            None => Ok(()),
+        }
     }
 
     /// Stops the container, which is then the previous one.
@@ -74,11 +135,16 @@ impl Podman {
         role: Role,
     ) -> Result<(), PodmanError> {
         let name = key.container_name(role);
-        let rename = Call::post(format!("rename a container to {name}"))
-            .path(&["containers", id, "rename"])
-            .query("name", &name)
-            .limit(REQUEST_LIMIT);
-        let reply = self.api.send(rename).await?;
+        let rename = || {
+            Call::post(format!("rename a container to {name}"))
+                .path(&["containers", id, "rename"])
+                .query("name", &name)
+                .limit(REQUEST_LIMIT)
+        };
+        let mut reply = self.api.send(rename()).await?;
+        if reply.status != StatusCode::NO_CONTENT && self.frees(&name, &reply).await? {
+            reply = self.api.send(rename()).await?;
+        }
         reply.expect(&[StatusCode::NO_CONTENT]).map(drop)
     }
 

@@ -51,6 +51,14 @@ pub enum PodmanError {
         /// Podman's own words.
         message: String,
     },
+    /// The image is there, and nothing can be run from it.
+    #[error("{what}: the image is damaged or made for another machine: {message}")]
+    Damaged {
+        /// What was asked for.
+        what: String,
+        /// Podman's or its runtime's own words.
+        message: String,
+    },
     /// The answer is not what the API promises.
     #[error("{what}: the answer from Podman cannot be read")]
     Decode {
@@ -60,4 +68,33 @@ pub enum PodmanError {
         #[source]
         source: serde_json::Error,
     },
+}
+
+/// What Podman's storage and its runtimes say of an image that is damaged. An empty program is not executable, whatever
+/// it was meant to be.
+const SIGNS_OF_DAMAGE: [&str; 5] = [
+    "exec format error",
+    "layer not known",
+    "unexpected end of json input",
+    "structure needs cleaning",
+    "input/output error",
+];
+
+/// Whether `message` is about a damaged image.
+pub fn is_about_damage(message: &str) -> bool {
+    let message = message.to_lowercase();
+    let layer_is_gone = message.contains("/overlay/") && message.contains("no such file");
+    layer_is_gone || SIGNS_OF_DAMAGE.iter().any(|sign| message.contains(sign))
+}
+
+impl PodmanError {
+    /// This error, as one about the image when it is.
+    pub fn or_damage(self) -> Self {
+        match self {
+            Self::Refused { what, message, .. } if is_about_damage(&message) => {
+                Self::Damaged { what, message }
+            }
+            other => other,
+        }
+    }
 }

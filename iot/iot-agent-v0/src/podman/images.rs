@@ -24,6 +24,16 @@ impl Podman {
         reply.expect(&[StatusCode::NO_CONTENT]).map(|_| true)
     }
 
+    /// Removes an image; Podman refuses when a container is of it.
+    pub(super) async fn remove_image(&self, image: &str) -> Result<(), PodmanError> {
+        let remove = Call::delete(format!("remove image '{image}'"))
+            .path(&["images", image])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(remove).await?;
+        let done = [StatusCode::OK, StatusCode::NOT_FOUND];
+        reply.expect(&done).map(drop)
+    }
+
     pub(super) async fn pull_image(&self, image: &ImageReference) -> Result<(), PodmanError> {
         tracing::info!(%image, "pulling");
         let pull = Call::post(format!("pull image '{image}'"))

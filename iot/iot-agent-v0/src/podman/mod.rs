@@ -67,6 +67,8 @@ impl Executor for Podman {
     async fn execute(&self, step: &Step) -> Result<(), PodmanError> {
         let key = &step.key;
         match &step.action {
+            Action::Examine { id } => self.examine(id, key).await,
+            Action::RemoveImage { image } => self.remove_image(image.as_str()).await,
             Action::Start { id } => self.start(id, key).await,
             Action::SetAside { id } => self.set_aside(id, key).await,
             Action::Rename { id, role } => self.rename(id, key, *role).await,
@@ -77,5 +79,9 @@ impl Executor for Podman {
             }
             Action::Remove { id, volumes } => self.remove(id, key, *volumes).await,
         }
+    }
+
+    fn is_damage(error: &PodmanError) -> bool {
+        matches!(error, PodmanError::Damaged { .. })
     }
 }

@@ -127,12 +127,97 @@ async fn creates_and_starts() {
 
 #[tokio::test]
 async fn a_refusal_is_told_in_podmans_words() {
-    let refusal = r#"{"cause":"c","message":"that name is already in use","response":500}"#;
+    let refusal = r#"{"cause":"c","message":"no such network","response":500}"#;
     let (result, _) = step(Action::Run(spec()), &[(500, refusal)]).await;
     assert_eq!(
         result.unwrap_err().to_string(),
-        "create container harmony.web.front: Podman answered 500: that name is already in use"
+        "create container harmony.web.front: Podman answered 500: no such network"
     );
+}
+
+/// As Podman 4.3 answers when the power went while a container was made.
+#[tokio::test]
+async fn a_name_that_only_the_storage_has_is_freed_once() {
+    let taken = r#"{"cause":"that name is already in use","message":"creating container storage: the container name \"harmony.web.front\" is already in use by bb6c. You have to remove that container to be able to reuse that name: that name is already in use","response":500}"#;
+    let unknown = r#"{"cause":"no such container","message":"no such container","response":404}"#;
+    let created = r#"{"Id":"abc","Warnings":[]}"#;
+    let post = "POST /v4.0.0/libpod/containers/create HTTP/1.1";
+    let exists = "GET /v4.0.0/libpod/containers/harmony.web.front/exists HTTP/1.1";
+    let delete = "DELETE /v4.0.0/libpod/containers/harmony.web.front?force=true HTTP/1.1";
+    let gist = |requests: Vec<String>| -> Vec<String> {
+        let first = |request: String| request.split(" {").next().unwrap().to_owned();
+        requests.into_iter().map(first).collect()
+    };
+    let answers = [(500, taken), (404, unknown), (200, "[]"), (201, created)];
+    let (result, requests) = step(Action::Create(spec()), &answers).await;
+    result.unwrap();
+    assert_eq!(gist(requests), [post, exists, delete, post]);
+    // What Podman knows is another's and is left.
+    let (result, requests) = step(Action::Create(spec()), &[(500, taken), (204, "")]).await;
+    assert!(matches!(
+        result,
+        Err(PodmanError::Refused { status: 500, .. })
+    ));
+    assert_eq!(gist(requests), [post, exists]);
+    let answers = [(500, taken), (404, unknown), (200, "[]"), (500, taken)];
+    let (result, _) = step(Action::Create(spec()), &answers).await;
+    assert!(matches!(
+        result,
+        Err(PodmanError::Refused { status: 500, .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_damaged_image_is_known_by_what_is_said_of_it() {
+    let cases = [
+        (
+            "stat /x/storage/overlay/aaaa: no such file or directory",
+            true,
+        ),
+        ("unexpected end of JSON input", true),
+        ("crun: exec: Exec format error: OCI runtime error", true),
+        ("layer not known", true),
+        (
+            "executable file `/nope` not found in $PATH: No such file or directory",
+            false,
+        ),
+        ("localhost/nope:1: image not known", false),
+    ];
+    for (message, damaged) in cases {
+        let refusal = serde_json::json!({"cause": "", "message": message, "response": 500});
+        let (result, _) = step(Action::Create(spec()), &[(500, &refusal.to_string())]).await;
+        let error = result.unwrap_err();
+        assert_eq!(
+            matches!(error, PodmanError::Damaged { .. }),
+            damaged,
+            "{message}"
+        );
+        assert_eq!(Podman::is_damage(&error), damaged);
+    }
+}
+
+/// Podman 4.3 with crun starts a program that is empty without a complaint; the container's log has it.
+#[tokio::test]
+async fn a_container_is_examined_by_what_its_runtime_wrote() {
+    let examine = || Action::Examine {
+        id: "abc".to_owned(),
+    };
+    let runtime = "\u{2}\0\0\0\0\0\0v{\"msg\":\"exec container process `/bin/empty`: Exec format error\",\"level\":\"error\",\"time\":\"2026-11-29T11:07:55.465741Z\"}\n";
+    let (result, requests) = step(examine(), &[(200, runtime)]).await;
+    assert!(
+        matches!(result, Err(PodmanError::Damaged { .. })),
+        "{result:?}"
+    );
+    let request = "GET /v4.0.0/libpod/containers/abc/logs?stdout=false&stderr=true&tail=5 HTTP/1.1";
+    assert_eq!(requests, [request]);
+    for log in [
+        "\u{2}\0\0\0\0\0\0vsh: x: Exec format error\n",
+        "{\"msg\":\"Exec format error\",\"level\":\"x\"}",
+        "",
+    ] {
+        step(examine(), &[(200, log)]).await.0.unwrap();
+    }
+    step(examine(), &[(404, "{}")]).await.0.unwrap();
 }
 
 #[tokio::test]

@@ -191,3 +191,21 @@ pub fn pull_error(log: &[u8]) -> Option<String> {
     }
     (!pulled).then(|| "the registry's answer broke off".to_owned())
 }
+
+/// What the runtime wrote into a container's log, as crun does: one JSON document with `msg` and `level`. What the
+/// container's own program wrote there is not looked at.
+pub fn words_of_the_runtime(log: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Line {
+        msg: String,
+        #[serde(rename = "level")]
+        _level: String,
+    }
+    let log = String::from_utf8_lossy(log);
+    // Each line has a header of eight bytes before it.
+    log.lines().find_map(|line| {
+        let document = &line[line.find('{')?..];
+        let Line { msg, .. } = serde_json::from_str(document).ok()?;
+        msg.starts_with("exec container process").then_some(msg)
+    })
+}

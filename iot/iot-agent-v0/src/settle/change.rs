@@ -50,6 +50,34 @@ impl Case<'_> {
         self.verdict(steps.collect(), finding)
     }
 
+    /// Whether the image is damaged, as far as it was seen, and may be fetched anew.
+    pub(super) fn is_to_be_mended(&self) -> bool {
+        self.service
+            .is_some_and(|service| self.memory.is_to_be_mended(&service.image))
+    }
+
+    /// The image goes, and what was made of it, so that it is fetched anew. What ran before runs meanwhile.
+    pub(super) fn mend(
+        &self,
+        current: Option<&ObservedContainer>,
+        previous: Option<&ObservedContainer>,
+    ) -> Verdict {
+        let mut steps: Vec<_> = self
+            .failed
+            .into_iter()
+            .map(|failed| remove(failed, true))
+            .collect();
+        // Without one before, nobody else has its volumes.
+        steps.extend(current.map(|current| remove(current, previous.is_some())));
+        steps.extend(previous.into_iter().flat_map(back));
+        let image = self.service.map(|service| service.image.clone());
+        steps.extend(image.clone().map(|image| Action::RemoveImage { image }));
+        let finding = (Phase::Failed, "its image is damaged, and is fetched anew");
+        let mut verdict = self.verdict(steps, Some((finding.0, finding.1.to_owned())));
+        verdict.mends = image;
+        verdict
+    }
+
     /// The one before comes back.
     pub(super) fn give_up(
         &self,
@@ -158,6 +186,9 @@ impl Case<'_> {
         if previous.digest == digest {
             return self.bring_back(previous);
         }
+        if self.is_to_be_mended() {
+            return self.mend(None, Some(previous));
+        }
         if let Some(failure) = self.memory.failure(self.key) {
             let mut verdict = self.bring_back(previous);
             verdict.gives_up = Some((digest.to_owned(), failure.text.clone()));
@@ -201,6 +232,9 @@ impl Case<'_> {
             verdict.image = self.wanted_image();
             return verdict;
         };
+        if self.is_to_be_mended() {
+            return self.mend(None, None);
+        }
         let failed = self.failed.map(|failed| remove(failed, true));
         let run = Action::Run(self.spec(service, digest, None));
         let steps = failed.into_iter().chain([run]).collect();

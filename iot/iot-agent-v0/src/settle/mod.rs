@@ -97,6 +97,7 @@ impl<'a> Case<'a> {
             steps,
             image: None,
             gives_up: None,
+            mends: None,
             look_at: None,
             finding,
         }
@@ -119,10 +120,16 @@ impl<'a> Case<'a> {
         if verdict.steps.is_empty() {
             return;
         }
-        verdict.finding = Some((Phase::Failed, failure.text.clone()));
+        // What could not be cleared away does not make a failure of what runs.
+        let phase = match verdict.finding {
+            None | Some((Phase::Running, _)) => Phase::Running,
+            Some(_) => Phase::Failed,
+        };
+        verdict.finding = Some((phase, failure.text.clone()));
         if self.now < failure.retry_at {
             verdict.steps.clear();
             verdict.gives_up = None;
+            verdict.mends = None;
             verdict.look_at = earlier(verdict.look_at, failure.retry_at);
         }
     }
@@ -155,6 +162,9 @@ impl<'a> Case<'a> {
     /// The current container is the one that shall be.
     fn keep(&self, current: &ObservedContainer, previous: Option<&ObservedContainer>) -> Verdict {
         let seen = self.memory.seen(&current.id);
+        if current.state.is_down() && self.is_to_be_mended() {
+            return self.mend(Some(current), previous);
+        }
         match current.state {
             ContainerState::Running => self.running(current, previous),
             ContainerState::Paused => {
@@ -242,7 +252,10 @@ impl<'a> Case<'a> {
         let finding = (Phase::Failed, format!("exited with code {code}"));
         let due = seen.map_or(self.now, |seen| seen.since) + retry_after(short_runs);
         if due <= self.now {
-            return self.verdict(vec![start], Some(finding));
+            let examine = Action::Examine {
+                id: container.id.clone(),
+            };
+            return self.verdict(vec![examine, start], Some(finding));
         }
         let mut verdict = self.verdict(Vec::new(), Some(finding));
         verdict.look_at = Some(due);
