@@ -1,20 +1,28 @@
 //! What is said of each deployment.
 
-use iot_contracts::{DeploymentName, DeploymentStatus, Phase, ServiceName};
+use std::collections::BTreeMap;
 
-use crate::desired::DesiredState;
+use iot_contracts::{
+    DeploymentName, DeploymentStatus, Phase, ServiceName, ServiceState, ServiceStatus,
+};
+
+use crate::container::{ContainerState, ObservedContainer, Role};
+use crate::desired::{DesiredState, Target};
 use crate::error::bounded;
-use crate::plan::Plan;
+use crate::memory::Memory;
+use crate::plan::{Plan, World};
 use crate::reconcile::Statuses;
 
 /// How every deployment fares that is desired or still there. It comes from the same verdicts as the steps, so that the
 /// two never contradict each other.
-pub fn assess(desired: &DesiredState, plan: &Plan) -> Statuses {
+pub fn assess(desired: &DesiredState, plan: &Plan, world: &World, memory: &Memory) -> Statuses {
     let there = plan.keys().map(|key| &key.deployment);
     let mut statuses = Statuses::new();
     for name in desired.names().chain(there) {
         if !statuses.contains_key(name) {
-            statuses.insert(name.clone(), deployment(desired, plan, name));
+            let mut status = deployment(desired, plan, name);
+            status.services = services(desired, world, memory, name);
+            statuses.insert(name.clone(), status);
         }
     }
     statuses
@@ -25,6 +33,7 @@ pub fn unknown(error: &str) -> DeploymentStatus {
     DeploymentStatus {
         phase: Phase::Failed,
         detail: Some(bounded(error)),
+        services: BTreeMap::new(),
     }
 }
 
@@ -32,7 +41,7 @@ fn deployment(desired: &DesiredState, plan: &Plan, name: &DeploymentName) -> Dep
     let mut findings = Vec::new();
     for (key, verdict) in plan.iter().filter(|(key, _)| key.deployment == *name) {
         if let Some((phase, text)) = &verdict.finding {
-            findings.push((*phase, told(&key.service, text)));
+            findings.push((*phase, format!("{}: {text}", key.service)));
         }
     }
     if let Some(error) = desired.error(name) {
@@ -48,10 +57,56 @@ fn deployment(desired: &DesiredState, plan: &Plan, name: &DeploymentName) -> Dep
         Phase::Running
     };
     let texts: Vec<_> = findings.into_iter().map(|(_, text)| text).collect();
-    let detail = (!texts.is_empty()).then(|| bounded(&texts.join("; ")));
-    DeploymentStatus { phase, detail }
+    DeploymentStatus {
+        phase,
+        detail: (!texts.is_empty()).then(|| bounded(&texts.join("; "))),
+        services: BTreeMap::new(),
+    }
 }
 
-fn told(service: &ServiceName, text: &str) -> String {
-    format!("{service}: {text}")
+fn services(
+    desired: &DesiredState,
+    world: &World,
+    memory: &Memory,
+    name: &DeploymentName,
+) -> BTreeMap<ServiceName, ServiceStatus> {
+    let mut services = BTreeMap::new();
+    if let Target::Services(wanted) = desired.target(name) {
+        let absent = |image: String| ServiceStatus {
+            state: ServiceState::Absent,
+            image,
+            image_digest: None,
+            exit_code: None,
+            restarts: 0,
+            since_unix_s: None,
+        };
+        let wanted = wanted.iter();
+        services.extend(wanted.map(|s| (s.name.clone(), absent(s.image.to_string()))));
+    }
+    let of_deployment = world
+        .containers
+        .iter()
+        .filter(|c| c.key.deployment == *name);
+    for container in of_deployment.filter(|c| matches!(c.role, Role::Current | Role::Stray)) {
+        services.insert(container.key.service.clone(), service(container, memory));
+    }
+    services
+}
+
+fn service(container: &ObservedContainer, memory: &Memory) -> ServiceStatus {
+    let (state, exit_code, since) = match container.state {
+        ContainerState::Running => (ServiceState::Running, None, container.started_at),
+        ContainerState::Created => (ServiceState::Created, None, 0),
+        ContainerState::Exited { code } => (ServiceState::Exited, Some(code), container.exited_at),
+        ContainerState::Paused => (ServiceState::Paused, None, 0),
+        ContainerState::Between => (ServiceState::Changing, None, 0),
+    };
+    ServiceStatus {
+        state,
+        image: container.image.clone(),
+        image_digest: container.image_digest.clone(),
+        exit_code,
+        restarts: memory.seen(&container.id).map_or(0, |seen| seen.restarts),
+        since_unix_s: u64::try_from(since).ok().filter(|since| *since > 0),
+    }
 }

@@ -78,8 +78,14 @@ pub struct ObservedContainer {
     pub digest: String,
     /// What it does.
     pub state: ContainerState,
+    /// The image that it was made from.
+    pub image: String,
+    /// The digest of that image's manifest, where it is known.
+    pub image_digest: Option<String>,
     /// When it was last started, in seconds since the Unix epoch by the device's clock; 0 for never.
     pub started_at: i64,
+    /// When it last ended; 0 for never.
+    pub exited_at: i64,
 }
 
 /// What a container does.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use iot_contracts::{DeploymentName, IotScore, PodmanService, PodmanV0};
 
-use crate::error::bounded;
+use crate::error::{bounded, without_value};
 
 /// The desired state. Until the first listing of the bucket it is not known, and then nothing is
 /// removed: what runs is held.
@@ -92,7 +92,7 @@ impl Deployment {
             },
             Err(error) => Self {
                 good: self.good,
-                error: Some(bounded(&error.to_string())),
+                error: Some(bounded(&without_value(&error))),
             },
         }
     }

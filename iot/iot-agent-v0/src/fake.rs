@@ -245,7 +245,10 @@ impl State {
             role: Role::Current,
             digest: spec.digest.clone(),
             state: ContainerState::Created,
+            image: spec.service.image.to_string(),
+            image_digest: None,
             started_at: 0,
+            exited_at: 0,
         };
         let image = spec.service.image.clone();
         let fake = Fake {

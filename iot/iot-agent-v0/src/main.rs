@@ -31,6 +31,7 @@ mod nats;
 mod plan;
 mod podman;
 mod reconcile;
+mod report;
 mod settle;
 mod status;
 

@@ -59,7 +59,10 @@ fn observed(text: &str, state: ContainerState) -> ObservedContainer {
             _ => Role::Stray,
         },
         state,
+        image: String::new(),
+        image_digest: None,
         started_at: i64::from(state != Created),
+        exited_at: 0,
     }
 }
 

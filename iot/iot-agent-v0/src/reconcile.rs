@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::assess::{assess, unknown};
 use crate::container::{ContainerKey, ObservedContainer};
-use crate::desired::DesiredState;
-use crate::error::chain;
+use crate::desired::{DesiredState, Target};
+use crate::error::{chain, masked};
 use crate::flights::{Done, Flights, starts_only};
 use crate::memory::{Memory, retry_after};
 use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, plan};
@@ -151,6 +151,7 @@ impl<E: Executor> Reconciler<'_, E> {
                 match result {
                     Ok(()) => self.memory.forget_failure(&key),
                     Err(error) => {
+                        let error = masked(&error, secrets(&self.target, &key));
                         tracing::warn!(container = %key, error, "step failed");
                         self.memory.failed(&key, error, now);
                         if let (true, (_, Some(service))) = (damaged, goal(&self.target, &key)) {
@@ -220,7 +221,10 @@ impl<E: Executor> Reconciler<'_, E> {
         self.memory
             .keep_only(&plan.keys().cloned().collect(), &images);
         let held_back = self.begin(&plan, worked_on, now);
-        publish(self.statuses, assess(&self.target, &plan));
+        publish(
+            self.statuses,
+            assess(&self.target, &plan, world, &self.memory),
+        );
         if plan.is_empty() && self.target.names().next().is_none() {
             self.nothing_since = Some(now);
             return now + IDLE_INTERVAL;
@@ -309,6 +313,16 @@ async fn look<E: Executor>(executor: &E, target: DesiredState) -> Look<E::Error>
         images.insert(image, is_there);
     }
     Ok(World { containers, images })
+}
+
+/// The values of the environments of the deployment of `key`.
+fn secrets<'a>(target: &'a DesiredState, key: &ContainerKey) -> impl Iterator<Item = &'a str> {
+    let services = match target.target(&key.deployment) {
+        Target::Services(services) => services,
+        Target::Absent | Target::Hold => &[],
+    };
+    let values = services.iter().flat_map(|service| service.env.values());
+    values.map(iot_contracts::SecretString::expose)
 }
 
 fn publish(statuses: &watch::Sender<Statuses>, new: Statuses) {

@@ -5,7 +5,7 @@ mod updates;
 
 use std::time::Duration;
 
-use iot_contracts::Phase;
+use iot_contracts::{Phase, ServiceState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -396,4 +396,51 @@ async fn looks_are_few_while_all_is_well() {
     bench.podman.take_looks();
     bench.run_for(10 * LOOK_INTERVAL).await;
     assert_eq!(bench.podman.take_looks(), 11);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_service_is_told() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.hang("image host/x:2");
+    bench.put("web", &score("2"));
+    bench.put("db", &score("2"));
+    let ends = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench
+            .podman
+            .set_state("web.a", ContainerState::Exited { code: 3 });
+        tokio::time::sleep(2 * BUSY_INTERVAL).await;
+        let service = |name: &str| {
+            let statuses = bench.statuses.borrow();
+            let services = &statuses[&name.parse().unwrap()].services;
+            services[&"a".parse().unwrap()].clone()
+        };
+        assert_eq!(
+            (service("web").state, service("web").restarts),
+            (ServiceState::Running, 1)
+        );
+        assert_eq!(service("web").image, "host/x:1");
+        assert_eq!(
+            (service("db").state, service("db").restarts),
+            (ServiceState::Absent, 0)
+        );
+        assert_eq!(service("db").image, "host/x:2");
+    };
+    tokio::join!(bench.run_for(LOOK_INTERVAL), ends);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_secret_is_told() {
+    let bench = Bench::new();
+    bench.known();
+    let value = r#"{"type":"PodmanV0","data":{"services":[{"name":"a","image":"host/x:1",
+        "env":{"PASSWORD":"scripted"}}]}}"#;
+    bench.podman.fail("create web.a");
+    bench.put("web", value);
+    bench.pass().await;
+    let failed = (Phase::Failed, Some("a: … failure".to_owned()));
+    assert_eq!(bench.status("web"), failed);
 }

@@ -9,6 +9,7 @@ use crate::error::chain;
 use crate::heartbeat::Heartbeats;
 use crate::nats::{Nats, NatsError};
 use crate::reconcile::Statuses;
+use crate::report::{BUDGET, fitted};
 
 /// Where the kernel tells its boot id.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -46,6 +47,7 @@ impl Identity {
             architecture: std::env::consts::ARCH.to_owned(),
             sequence,
             deployments,
+            shortened: false,
         }
     }
 }
@@ -69,7 +71,7 @@ pub async fn run(
         let deployments = statuses.borrow_and_update().clone();
         sequence += 1;
         let retry = match nats
-            .publish_status(&identity.report(sequence, deployments))
+            .publish_status(&fitted(identity.report(sequence, deployments), BUDGET))
             .await
         {
             Ok(()) => Duration::MAX,

@@ -32,4 +32,4 @@ pub use kv::{
 pub use name::{DeploymentName, DeviceId, ServiceName};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;
-pub use status::{AgentStatus, DeploymentStatus, Phase};
+pub use status::{AgentStatus, DeploymentStatus, Phase, ServiceState, ServiceStatus};

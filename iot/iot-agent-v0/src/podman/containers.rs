@@ -22,11 +22,13 @@ impl Podman {
         let reply = self.api.send(list).await?.expect(&[StatusCode::OK])?;
         // Without a container some versions answer `null`.
         let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
-        let containers = listed.unwrap_or_default();
-        Ok(containers
-            .into_iter()
-            .filter_map(wire::ListedContainer::observed)
-            .collect())
+        let listed = listed.unwrap_or_default().into_iter();
+        let mut containers = Vec::new();
+        for (mut container, image_id) in listed.filter_map(wire::ListedContainer::observed) {
+            container.image_digest = self.digest(&image_id).await;
+            containers.push(container);
+        }
+        Ok(containers)
     }
 
     /// Makes the container; gives its id.

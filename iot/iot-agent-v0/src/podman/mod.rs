@@ -12,6 +12,8 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,6 +31,8 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// The containers of one user's Podman.
 pub struct Podman {
     api: Api,
+    /// The digests of images that were asked for, by their ids.
+    digests: RefCell<BTreeMap<String, String>>,
 }
 
 impl Podman {
@@ -36,6 +40,7 @@ impl Podman {
     pub fn new(socket: PathBuf) -> Self {
         Self {
             api: Api::new(socket),
+            digests: RefCell::default(),
         }
     }
 }

@@ -330,32 +330,25 @@ async fn observes_its_own_containers_only() {
     );
     let answers = [(200, list.as_str())];
     let (observed, requests) = tokio::join!(podman.observe(), serve(listener, &answers));
-    let container = |id: &str, role, digest: &str, state, started_at| ObservedContainer {
+    let container = |id: &str, role, digest: &str, state| ObservedContainer {
         id: id.to_owned(),
         key: spec().key,
         role,
         digest: digest.to_owned(),
         state,
-        started_at,
+        image: String::new(),
+        image_digest: None,
+        started_at: 0,
+        exited_at: 0,
+    };
+    let exited = ContainerState::Exited { code: 3 };
+    let running = ObservedContainer {
+        started_at: 1_795_950_436,
+        ..container("2", Role::Current, "", ContainerState::Running)
     };
     assert_eq!(
         observed.unwrap(),
-        [
-            container(
-                "1",
-                Role::Previous,
-                "d",
-                ContainerState::Exited { code: 3 },
-                0
-            ),
-            container(
-                "2",
-                Role::Current,
-                "",
-                ContainerState::Running,
-                1_795_950_436
-            ),
-        ]
+        [container("1", Role::Previous, "d", exited), running]
     );
     assert!(
         requests[0].starts_with(
@@ -374,5 +367,44 @@ async fn an_absent_service_is_named() {
     assert_eq!(
         error.to_string(),
         "cannot connect to Podman at '/nonexistent/podman.sock'"
+    );
+}
+
+/// Podman 4.3's own words.
+#[tokio::test]
+async fn a_container_is_told_with_its_image_and_times() {
+    let list = r#"[{"AutoRemove":false,"Command":["/bin/sh","-c","exit 7"],"Created":"2026-11-29T11:07:20.57Z","CreatedAt":"","Exited":true,"ExitedAt":1795950441,"ExitCode":7,"Id":"a45121","Image":"localhost/x:1","ImageID":"db9f6cd3c754","IsInfra":false,"Labels":{"harmony.deployment":"web","harmony.digest":"d1","harmony.managed-by":"iot-agent-v0","harmony.service":"front"},"Mounts":["/data"],"Names":["harmony.web.front"],"Namespaces":{},"Networks":[],"Pid":0,"Pod":"","PodName":"","Ports":null,"Size":null,"StartedAt":1795950440,"State":"stopped","Status":""}]"#;
+    let image = r#"{"Id":"db9f6cd3c754","Digest":"sha256:8ee2","RepoTags":["localhost/x:1"]}"#;
+    let answers = [
+        (200, list),
+        (404, "{}"),
+        (200, list),
+        (200, image),
+        (200, list),
+    ];
+    let look = async |podman: &Podman| {
+        let mut looks = Vec::new();
+        for _ in 0..3 {
+            looks.push(podman.observe().await.unwrap().remove(0));
+        }
+        looks
+    };
+    let (looks, requests) = exchange(look, &answers).await;
+    let expected = ObservedContainer {
+        id: "a45121".to_owned(),
+        key: spec().key,
+        role: Role::Current,
+        digest: "d1".to_owned(),
+        state: ContainerState::Exited { code: 7 },
+        image: "localhost/x:1".to_owned(),
+        image_digest: Some("sha256:8ee2".to_owned()),
+        started_at: 1_795_950_440,
+        exited_at: 1_795_950_441,
+    };
+    assert_eq!(looks[0].image_digest, None);
+    assert_eq!(looks[1..], [expected.clone(), expected]);
+    assert_eq!(
+        requests[1],
+        "GET /v4.0.0/libpod/images/db9f6cd3c754/json HTTP/1.1"
     );
 }

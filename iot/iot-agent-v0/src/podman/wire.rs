@@ -105,11 +105,18 @@ pub struct ListedContainer {
     /// In seconds since the Unix epoch; far in the past when it was never started.
     #[serde(default)]
     started_at: i64,
+    #[serde(default)]
+    exited_at: i64,
+    #[serde(default)]
+    image: String,
+    /// Of the image as the device has it.
+    #[serde(default, rename = "ImageID")]
+    image_id: String,
 }
 
 impl ListedContainer {
-    /// The container, when its labels are the agent's.
-    pub fn observed(self) -> Option<ObservedContainer> {
+    /// The container, when its labels are the agent's, and the id of its image.
+    pub fn observed(self) -> Option<(ObservedContainer, String)> {
         let Self {
             id,
             state,
@@ -117,6 +124,9 @@ impl ListedContainer {
             labels,
             names,
             started_at,
+            exited_at,
+            image,
+            image_id,
         } = self;
         let mut labels = labels.unwrap_or_default();
         if labels.get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
@@ -138,14 +148,18 @@ impl ListedContainer {
             service,
         };
         let name = names.and_then(|names| names.into_iter().next());
-        Some(ObservedContainer {
+        let observed = ObservedContainer {
             id,
             role: Role::of(&key, &name.unwrap_or_default()),
             key,
             digest: labels.remove(LABEL_DIGEST).unwrap_or_default(),
             state: container_state(&state, exit_code),
+            image,
+            image_digest: None,
             started_at: started_at.max(0),
-        })
+            exited_at: exited_at.max(0),
+        };
+        Some((observed, image_id))
     }
 }
 
@@ -157,6 +171,14 @@ fn container_state(state: &str, code: i32) -> ContainerState {
         "paused" => ContainerState::Paused,
         _ => ContainerState::Between,
     }
+}
+
+/// The answer of `images/NAME/json`, as far as it matters.
+#[derive(Debug, Deserialize)]
+pub struct InspectedImage {
+    /// The digest of its manifest.
+    #[serde(rename = "Digest")]
+    pub digest: String,
 }
 
 /// Podman's words for why it refused.
