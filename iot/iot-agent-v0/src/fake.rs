@@ -10,6 +10,7 @@ use iot_contracts::ImageReference;
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
+use crate::room::{Image, Space};
 
 /// A failure that a script asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +21,13 @@ pub enum Scripted {
     /// The image is damaged.
     #[error("scripted damage")]
     Damage,
+    /// The disk is full.
+    #[error("scripted want of space")]
+    NoSpace,
 }
+
+/// How many images the reserve takes.
+const RESERVE: u64 = 4;
 
 /// Containers in memory.
 #[derive(Debug, Default)]
@@ -44,6 +51,9 @@ struct State {
     /// Images whose programs are empty, and those that are so whenever they are pulled.
     damaged: BTreeSet<String>,
     always_damaged: BTreeSet<String>,
+    /// How many images the disk takes above the reserve.
+    room: Option<u64>,
+    filled: bool,
 }
 
 #[derive(Debug)]
@@ -83,6 +93,26 @@ impl FakePodman {
             .iter()
             .filter(|begun| *begun == step)
             .count()
+    }
+
+    /// The disk takes that many images, above the reserve.
+    pub fn set_room(&self, images: u64) {
+        let mut state = self.0.borrow_mut();
+        state.room = Some(images);
+        state.filled = false;
+    }
+
+    /// Nothing is free any more.
+    pub fn fill(&self) {
+        let mut state = self.0.borrow_mut();
+        state.room = Some(0);
+        state.filled = true;
+    }
+
+    /// The images on the device.
+    pub fn images_there(&self) -> Vec<String> {
+        let state = self.0.borrow();
+        state.images.iter().map(ToString::to_string).collect()
     }
 
     /// The image on the device is damaged; with `always`, what is pulled is so again.
@@ -350,6 +380,10 @@ impl Executor for FakePodman {
     async fn pull(&self, image: &ImageReference) -> Result<(), Scripted> {
         self.act(format!("image {image}")).await?;
         let mut state = self.0.borrow_mut();
+        let there = state.images.len() as u64;
+        if state.room.is_some_and(|room| there >= room + RESERVE) {
+            return Err(Scripted::NoSpace);
+        }
         state.images.insert(image.clone());
         if state.always_damaged.contains(image.as_str()) {
             state.damaged.insert(image.to_string());
@@ -361,6 +395,48 @@ impl Executor for FakePodman {
         let name = self.0.borrow().name(step);
         self.act(name).await?;
         self.0.borrow_mut().do_it(&step.action)
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, Scripted> {
+        let state = self.0.borrow();
+        let image = |image: &ImageReference| Image {
+            id: image.to_string(),
+            tags: vec![image.to_string()],
+            digests: Vec::new(),
+            is_used: state.containers.values().any(|fake| fake.image == *image),
+        };
+        Ok(state.images.iter().map(image).collect())
+    }
+
+    async fn discard(&self, image: &Image) -> Result<(), Scripted> {
+        self.act(format!("discard {}", image.id)).await?;
+        let mut state = self.0.borrow_mut();
+        let used = state
+            .containers
+            .values()
+            .any(|fake| fake.image.as_str() == image.id);
+        if used {
+            return Err(Scripted::Failure);
+        }
+        state.images.retain(|there| there.as_str() != image.id);
+        Ok(())
+    }
+
+    async fn space(&self) -> Option<Space> {
+        let state = self.0.borrow();
+        let room = state.room?;
+        let free = match state.filled {
+            true => 0,
+            false => (room + RESERVE).saturating_sub(state.images.len() as u64),
+        };
+        Some(Space {
+            free,
+            total: 10 * RESERVE,
+        })
+    }
+
+    fn is_no_space(error: &Scripted) -> bool {
+        *error == Scripted::NoSpace
     }
 
     fn is_damage(error: &Scripted) -> bool {

@@ -14,6 +14,7 @@ use crate::container::ContainerKey;
 use crate::error::chain;
 use crate::plan::{Action, Goal, Step};
 use crate::reconcile::Executor;
+use crate::room::{Unused, sweep};
 
 /// The most containers that are worked on at a time.
 const MAX_CHAINS: usize = 8;
@@ -43,6 +44,8 @@ pub enum Done {
         result: Result<(), String>,
         /// Whether it failed because its image is damaged.
         damaged: bool,
+        /// Whether it failed for want of space.
+        no_space: bool,
     },
     /// A pull.
     Pull {
@@ -50,7 +53,11 @@ pub enum Done {
         image: ImageReference,
         /// Why it failed.
         result: Result<(), String>,
+        /// Whether there was no space for it.
+        no_space: bool,
     },
+    /// Unused images were removed; since when the others are unused.
+    Sweep(Unused),
     /// It was overtaken.
     Nothing,
 }
@@ -76,6 +83,7 @@ pub struct Flights<'a, E> {
     flying: FuturesUnordered<Flight<'a>>,
     chains: BTreeMap<ContainerKey, Chain>,
     pulls: BTreeMap<ImageReference, Pull>,
+    sweeps: bool,
 }
 
 impl<'a, E: Executor> Flights<'a, E> {
@@ -86,12 +94,42 @@ impl<'a, E: Executor> Flights<'a, E> {
             flying: FuturesUnordered::new(),
             chains: BTreeMap::new(),
             pulls: BTreeMap::new(),
+            sweeps: false,
         }
     }
 
     /// Whether nothing is being done.
     pub fn is_empty(&self) -> bool {
-        self.chains.is_empty() && self.pulls.is_empty()
+        self.chains.is_empty() && self.pulls.is_empty() && !self.sweeps
+    }
+
+    /// Whether images are being pulled.
+    pub fn pulls(&self) -> bool {
+        !self.pulls.is_empty()
+    }
+
+    /// Whether unused images are being removed.
+    pub fn sweeps(&self) -> bool {
+        self.sweeps
+    }
+
+    /// Begins to remove images that are not `wanted` and have been unused for long, or stand in the way of the reserve.
+    pub fn sweep(&mut self, wanted: BTreeSet<ImageReference>, unused: Unused) {
+        if !self.sweeps {
+            self.sweeps = true;
+            let executor = self.executor;
+            self.fly(async move { Ok(Done::Sweep(sweep(executor, &wanted, unused).await)) });
+        }
+    }
+
+    /// Ends all pulls; gives their images.
+    pub fn end_pulls(&mut self) -> Vec<ImageReference> {
+        let pulls = std::mem::take(&mut self.pulls).into_iter();
+        let ended = pulls.map(|(image, pull)| {
+            pull.abort.abort();
+            image
+        });
+        ended.collect()
     }
 
     /// The containers that are being worked on.
@@ -108,6 +146,7 @@ impl<'a, E: Executor> Flights<'a, E> {
             match &done {
                 Done::Chain { key, .. } => drop(self.chains.remove(key)),
                 Done::Pull { image, .. } => drop(self.pulls.remove(image)),
+                Done::Sweep(_) => self.sweeps = false,
                 Done::Nothing => continue,
             }
             return done;
@@ -153,6 +192,7 @@ impl<'a, E: Executor> Flights<'a, E> {
         let (pull, abort) = abortable(async move {
             let result = executor.pull(&reference).await;
             Done::Pull {
+                no_space: result.as_ref().is_err_and(E::is_no_space),
                 result: result.map_err(|error| chain(&error)),
                 image: reference,
             }
@@ -211,6 +251,7 @@ async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) ->
                 started,
                 result: Err(chain(&error)),
                 damaged: E::is_damage(&error),
+                no_space: E::is_no_space(&error),
             };
         }
         tell(&step);
@@ -220,6 +261,7 @@ async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) ->
         started,
         result: Ok(()),
         damaged: false,
+        no_space: false,
     }
 }
 

@@ -32,6 +32,7 @@ mod plan;
 mod podman;
 mod reconcile;
 mod report;
+mod room;
 mod settle;
 mod status;
 

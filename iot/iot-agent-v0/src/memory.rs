@@ -24,6 +24,9 @@ pub const FIRST_SECOND_TRY: Duration = Duration::from_secs(60);
 /// The longest wait before what was given up is tried again.
 pub const LAST_SECOND_TRY: Duration = Duration::from_secs(3600);
 
+/// The wait before an image is tried again for which there was no space.
+pub const NO_SPACE_RETRY: Duration = Duration::from_secs(300);
+
 /// How often a damaged image is removed within [`MENDED_FOR`]. Not once: each container that is of it stands in the way of
 /// the others' removal.
 const MAX_MENDED: u32 = 3;
@@ -238,6 +241,12 @@ impl Memory {
     /// An image was not to be had.
     pub fn pull_failed(&mut self, image: &ImageReference, text: String, now: Instant) {
         let failure = Failure::again(self.pulls.get(image), text, now, retry_after);
+        self.pulls.insert(image.clone(), failure);
+    }
+
+    /// There was no space for an image. Each try fetches it from its beginning, and writes.
+    pub fn no_space_for(&mut self, image: &ImageReference, text: String, now: Instant) {
+        let failure = Failure::again(self.pulls.get(image), text, now, |_| NO_SPACE_RETRY);
         self.pulls.insert(image.clone(), failure);
     }
 

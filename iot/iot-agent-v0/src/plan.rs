@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role, service_digest};
 use crate::desired::{DesiredState, Target};
 use crate::memory::Memory;
+use crate::room::Space;
 
 /// One step for one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +74,8 @@ pub struct World {
     pub containers: Vec<ObservedContainer>,
     /// The images that were asked for, and whether they are there.
     pub images: BTreeMap<ImageReference, bool>,
+    /// The room for images, where it was asked for and can be told.
+    pub space: Option<Space>,
 }
 
 /// What a container's steps lead to. While it is the same they are not overtaken.

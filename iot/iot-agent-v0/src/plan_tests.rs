@@ -1,5 +1,8 @@
 //! What is planned, case by case.
 
+#[path = "mending_tests.rs"]
+mod mending;
+
 use std::time::Duration;
 
 use iot_contracts::Phase;
@@ -10,7 +13,7 @@ use crate::container::ContainerState::{Between, Created, Exited, Paused, Running
 use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role, service_digest};
 use crate::desired::{DesiredState, Target};
 use crate::memory::{Memory, STEADY};
-use crate::settle::{BETWEEN, TRIAL};
+use crate::settle::TRIAL;
 
 /// `deployment.service=tag` for each service.
 fn desired(services: &[&str]) -> DesiredState {
@@ -82,6 +85,7 @@ fn world(desired: &DesiredState, containers: &[(&str, ContainerState)], tags: &[
     World {
         images: images.collect(),
         containers,
+        space: None,
     }
 }
 
@@ -368,45 +372,6 @@ fn steps_once_the_time_for_coming_up_is_over() {
 }
 
 #[test]
-fn what_rests_between_two_states_is_made_anew() {
-    let cases = [
-        Case {
-            name: "with its volumes",
-            desired: &["web.a=1"],
-            observed: &[("web.a=1", Between)],
-            images: &[],
-            steps: &[
-                "web.a: rename web.a=1 Previous, create host/x:1 Some(\"web.a=1\"), remove web.a=1",
-            ],
-        },
-        Case {
-            name: "the one before comes back",
-            desired: &["web.a=2"],
-            observed: &[("web.a=2", Between), ("web.a=1 previous", EXITED)],
-            images: &[],
-            steps: &[
-                "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous",
-            ],
-        },
-        Case {
-            name: "made anew, and the old one not yet removed",
-            desired: &["web.a=1"],
-            observed: &[("web.a=1", Created), ("web.a=1 previous", Between)],
-            images: &[],
-            steps: &["web.a: start web.a=1"],
-        },
-        Case {
-            name: "it is replaced all the same",
-            desired: &["web.a=2"],
-            observed: &[("web.a=1", Between)],
-            images: &["2"],
-            steps: &["web.a: rename web.a=1 Previous, run host/x:2 Some(\"web.a=1\")"],
-        },
-    ];
-    check(&cases, BETWEEN);
-}
-
-#[test]
 fn what_is_held_is_only_started_and_brought_back() {
     let cases: [(&[(&str, ContainerState)], &str); 4] = [
         (&[("web.a=1", Running)], "web.a: "),
@@ -476,35 +441,4 @@ fn the_goal_is_the_service_and_not_the_deployment() {
         super::goal(&DesiredState::default(), &key("web.a")).0,
         Goal::Hold
     );
-}
-
-#[test]
-fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
-    let desired = desired(&["web.a=2"]);
-    let image = "host/x:2".parse().unwrap();
-    let mut memory = Memory::default();
-    let now = Instant::now();
-    let steps = |memory: &Memory, containers: &[_]| {
-        let world = world(&desired, containers, &["2"]);
-        told(plan(&desired, &world, memory, now)).remove(0)
-    };
-    let alone = [("web.a=2", EXITED)];
-    let with_previous = [("web.a=2", EXITED), ("web.a=1 previous", EXITED)];
-    for _ in 0..3 {
-        memory.damaged(&image, now);
-        assert_eq!(
-            steps(&memory, &alone),
-            "web.a: remove web.a=2, remove image host/x:2"
-        );
-        assert_eq!(
-            steps(&memory, &with_previous),
-            "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous, \
-             remove image host/x:2"
-        );
-        assert_eq!(steps(&memory, &[]), "web.a: remove image host/x:2");
-        memory.mends(&image);
-        assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
-    }
-    memory.damaged(&image, now);
-    assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
 }

@@ -18,6 +18,8 @@ use crate::error::{chain, masked};
 use crate::flights::{Done, Flights, starts_only};
 use crate::memory::{Memory, retry_after};
 use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, plan};
+use crate::room::keeper::Keeper;
+use crate::room::{Image, Space};
 
 /// The longest time between two looks while there is something to be kept running: what has exited or vanished is back
 /// after it.
@@ -54,8 +56,20 @@ pub trait Executor {
     /// Does one step; one that is done already succeeds.
     async fn execute(&self, step: &Step) -> Result<(), Self::Error>;
 
+    /// The images on the device.
+    async fn images(&self) -> Result<Vec<Image>, Self::Error>;
+
+    /// Removes an image, unless a container is of it.
+    async fn discard(&self, image: &Image) -> Result<(), Self::Error>;
+
+    /// The space for images; `None` when it cannot be told.
+    async fn space(&self) -> Option<Space>;
+
     /// Whether a step failed because the image of its container is damaged.
     fn is_damage(error: &Self::Error) -> bool;
+
+    /// Whether something failed for want of space.
+    fn is_no_space(error: &Self::Error) -> bool;
 }
 
 /// Reconciles until `desired` has no sender any more. `nothing_since` is when it was last seen that no container of the
@@ -76,6 +90,7 @@ pub async fn run<E: Executor>(
         nothing_since,
         blind: 0,
         told: None,
+        keeper: Keeper::new(Instant::now()),
     };
     let mut due = reconciler.after_change(Instant::now());
     loop {
@@ -120,14 +135,14 @@ struct Reconciler<'a, E: Executor> {
     /// How many looks in a row have found no Podman.
     blind: u32,
     told: Option<String>,
+    keeper: Keeper,
 }
 
 impl<E: Executor> Reconciler<'_, E> {
     /// Ends what the change overtakes; gives the time of the next look.
     fn after_change(&mut self, due: Instant) -> Instant {
         let target = &self.target;
-        let keys = desired_keys(target);
-        let images = keys.values().map(|service| service.image.clone()).collect();
+        let images = desired_images(target);
         self.flights.overtake(|key| goal(target, key).0, &images);
         self.blind = 0;
         match self.nothing_since {
@@ -144,7 +159,11 @@ impl<E: Executor> Reconciler<'_, E> {
                 started,
                 result,
                 damaged,
+                no_space,
             } => {
+                if no_space {
+                    self.keeper.wants_space();
+                }
                 if started {
                     self.memory.started(&key);
                 }
@@ -160,16 +179,26 @@ impl<E: Executor> Reconciler<'_, E> {
                     }
                 }
             }
-            Done::Pull { image, result } => match result {
+            Done::Pull {
+                image,
+                result,
+                no_space,
+            } => match result {
                 Ok(()) => {
                     tracing::info!(%image, "image is there");
                     self.memory.pulled(&image);
                 }
                 Err(error) => {
                     tracing::warn!(%image, error, "image is not to be had");
-                    self.memory.pull_failed(&image, error, now);
+                    if no_space {
+                        self.keeper.wants_space();
+                        self.memory.no_space_for(&image, error, now);
+                    } else {
+                        self.memory.pull_failed(&image, error, now);
+                    }
                 }
             },
+            Done::Sweep(unused) => self.keeper.swept(unused, now),
             Done::Nothing => {}
         }
     }
@@ -180,7 +209,7 @@ impl<E: Executor> Reconciler<'_, E> {
         let mut worked_on = self.flights.containers();
         let mut again = false;
         self.nothing_since = None;
-        let looking = look(self.executor, self.target.clone());
+        let looking = look(self.executor, self.target.clone(), self.flights.pulls());
         tokio::pin!(looking);
         let seen = loop {
             tokio::select! {
@@ -212,15 +241,18 @@ impl<E: Executor> Reconciler<'_, E> {
         self.blind = 0;
         self.tell_blindness(None);
         self.memory.look(&world.containers, now);
-        let plan = plan(&self.target, world, &self.memory, now);
-        let images = desired_keys(&self.target);
-        let images = images
-            .values()
-            .map(|service| service.image.clone())
-            .collect();
+        let mut plan = plan(&self.target, world, &self.memory, now);
+        let images = desired_images(&self.target);
         self.memory
             .keep_only(&plan.keys().cloned().collect(), &images);
         let held_back = self.begin(&plan, worked_on, now);
+        let (flights, memory) = (&mut self.flights, &mut self.memory);
+        if self
+            .keeper
+            .pull(flights, memory, &plan, world.space, &images)
+        {
+            plan = crate::plan::plan(&self.target, world, &self.memory, now);
+        }
         publish(
             self.statuses,
             assess(&self.target, &plan, world, &self.memory),
@@ -268,12 +300,6 @@ impl<E: Executor> Reconciler<'_, E> {
                 self.memory.give_up(key, digest, reason.clone(), now);
             }
         }
-        for image in plan.values().filter_map(|verdict| verdict.image.as_ref()) {
-            let failure = self.memory.pull_failure(image);
-            if failure.is_none_or(|failure| failure.retry_at <= now) {
-                self.flights.pull(image, now);
-            }
-        }
         held_back
     }
 
@@ -305,14 +331,27 @@ impl<E: Executor> Reconciler<'_, E> {
     }
 }
 
-async fn look<E: Executor>(executor: &E, target: DesiredState) -> Look<E::Error> {
+async fn look<E: Executor>(executor: &E, target: DesiredState, pulls: bool) -> Look<E::Error> {
     let containers = executor.observe().await?;
     let mut images = BTreeMap::new();
     for image in images_in_question(&target, &containers) {
         let is_there = executor.has_image(&image).await?;
         images.insert(image, is_there);
     }
-    Ok(World { containers, images })
+    let space = match pulls || images.values().any(|is_there| !is_there) {
+        true => executor.space().await,
+        false => None,
+    };
+    Ok(World {
+        containers,
+        images,
+        space,
+    })
+}
+
+fn desired_images(target: &DesiredState) -> BTreeSet<ImageReference> {
+    let keys = desired_keys(target);
+    keys.values().map(|service| service.image.clone()).collect()
 }
 
 /// The values of the environments of the deployment of `key`.

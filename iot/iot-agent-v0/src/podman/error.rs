@@ -59,6 +59,14 @@ pub enum PodmanError {
         /// Podman's or its runtime's own words.
         message: String,
     },
+    /// The disk is full.
+    #[error("{what}: no space left on the device: {message}")]
+    NoSpace {
+        /// What was asked for.
+        what: String,
+        /// Podman's own words.
+        message: String,
+    },
     /// The answer is not what the API promises.
     #[error("{what}: the answer from Podman cannot be read")]
     Decode {
@@ -87,7 +95,41 @@ pub fn is_about_damage(message: &str) -> bool {
     layer_is_gone || SIGNS_OF_DAMAGE.iter().any(|sign| message.contains(sign))
 }
 
+/// Whether `message` is about a full disk.
+fn is_about_space(message: &str) -> bool {
+    let message = message.to_lowercase();
+    ["no space left on device", "disk quota exceeded"]
+        .iter()
+        .any(|sign| message.contains(sign))
+}
+
 impl PodmanError {
+    /// Podman's refusal to do `what`, with this status.
+    pub fn refused(what: String, status: u16, message: String) -> Self {
+        match is_about_space(&message) {
+            true => Self::NoSpace { what, message },
+            false => Self::Refused {
+                what,
+                status,
+                message,
+            },
+        }
+    }
+
+    /// Podman's report that `image` could not be had.
+    pub fn not_pulled(image: &ImageReference, message: String) -> Self {
+        match is_about_space(&message) {
+            true => Self::NoSpace {
+                what: format!("pull image '{image}'"),
+                message,
+            },
+            false => Self::Pull {
+                image: image.clone(),
+                message,
+            },
+        }
+    }
+
     /// This error, as one about the image when it is.
     pub fn or_damage(self) -> Self {
         match self {

@@ -8,6 +8,7 @@ use iot_contracts::ImageReference;
 use super::error::PodmanError;
 use super::http::Call;
 use super::{Podman, REQUEST_LIMIT, wire, write_out};
+use crate::room::{Image, Space};
 
 /// How long an image may take: hundreds of megabytes over a slow line.
 const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -58,6 +59,51 @@ impl Podman {
         reply.expect(&done).map(drop)
     }
 
+    /// All images, but for those that are only a part of another.
+    pub(super) async fn list_images(&self) -> Result<Vec<Image>, PodmanError> {
+        let list = Call::get("list images".to_owned())
+            .path(&["images", "json"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(list).await?.expect(&[StatusCode::OK])?;
+        let listed: Option<Vec<wire::ListedImage>> = reply.json()?;
+        Ok(listed
+            .unwrap_or_default()
+            .into_iter()
+            .map(Image::from)
+            .collect())
+    }
+
+    /// Removes an image by each of its names: by its id Podman refuses when it has several.
+    pub(super) async fn discard_image(&self, image: &Image) -> Result<(), PodmanError> {
+        for tag in &image.tags {
+            self.remove_image(tag).await?;
+        }
+        // It has gone with its last tag.
+        self.remove_image(&image.id).await
+    }
+
+    /// The space of the file system where Podman has its images.
+    pub(super) async fn image_space(&self) -> Option<Space> {
+        let known = self.storage.borrow().clone();
+        let storage = match known {
+            Some(storage) => storage,
+            None => {
+                let info = Call::get("ask for Podman's storage".to_owned())
+                    .path(&["info"])
+                    .limit(REQUEST_LIMIT);
+                let reply = self.api.send(info).await.ok()?;
+                let info: wire::Info = reply.expect(&[StatusCode::OK]).ok()?.json().ok()?;
+                self.storage.replace(Some(info.store.graph_root.clone()));
+                info.store.graph_root
+            }
+        };
+        let found = rustix::fs::statvfs(&storage).ok()?;
+        Some(Space {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    }
+
     pub(super) async fn pull_image(&self, image: &ImageReference) -> Result<(), PodmanError> {
         tracing::info!(%image, "pulling");
         let pull = Call::post(format!("pull image '{image}'"))
@@ -67,10 +113,7 @@ impl Podman {
         let reply = self.api.send(pull).await?.expect(&[StatusCode::OK])?;
         // The status is sent before the pull begins; whether it went well is in the last line.
         if let Some(message) = wire::pull_error(&reply.body) {
-            return Err(PodmanError::Pull {
-                image: image.clone(),
-                message,
-            });
+            return Err(PodmanError::not_pulled(image, message));
         }
         write_out().await;
         Ok(())

@@ -24,6 +24,7 @@ use self::http::Api;
 use crate::container::ObservedContainer;
 use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
+use crate::room::{Image, Space};
 
 /// How long a request may take that only reads or starts.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
@@ -33,6 +34,8 @@ pub struct Podman {
     api: Api,
     /// The digests of images that were asked for, by their ids.
     digests: RefCell<BTreeMap<String, String>>,
+    /// The directory of Podman's storage, once it was asked for.
+    storage: RefCell<Option<PathBuf>>,
 }
 
 impl Podman {
@@ -41,6 +44,7 @@ impl Podman {
         Self {
             api: Api::new(socket),
             digests: RefCell::default(),
+            storage: RefCell::default(),
         }
     }
 }
@@ -86,7 +90,23 @@ impl Executor for Podman {
         }
     }
 
+    async fn images(&self) -> Result<Vec<Image>, PodmanError> {
+        self.list_images().await
+    }
+
+    async fn discard(&self, image: &Image) -> Result<(), PodmanError> {
+        self.discard_image(image).await
+    }
+
+    async fn space(&self) -> Option<Space> {
+        self.image_space().await
+    }
+
     fn is_damage(error: &PodmanError) -> bool {
         matches!(error, PodmanError::Damaged { .. })
+    }
+
+    fn is_no_space(error: &PodmanError) -> bool {
+        matches!(error, PodmanError::NoSpace { .. })
     }
 }

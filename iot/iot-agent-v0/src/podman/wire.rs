@@ -1,10 +1,12 @@
 //! The JSON of Podman's API, as far as the agent uses it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::room::Image;
 
 /// Whose container it is.
 const LABEL_MANAGED_BY: &str = "harmony.managed-by";
@@ -179,6 +181,52 @@ pub struct InspectedImage {
     /// The digest of its manifest.
     #[serde(rename = "Digest")]
     pub digest: String,
+}
+
+/// One element of the answer of `images/json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedImage {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    /// How many containers are of it.
+    #[serde(default)]
+    containers: i64,
+}
+
+impl From<ListedImage> for Image {
+    fn from(listed: ListedImage) -> Self {
+        let ListedImage {
+            id,
+            repo_tags,
+            repo_digests,
+            containers,
+        } = listed;
+        Self {
+            id,
+            tags: repo_tags.unwrap_or_default(),
+            digests: repo_digests.unwrap_or_default(),
+            is_used: containers != 0,
+        }
+    }
+}
+
+/// The answer of `info`, as far as it matters.
+#[derive(Debug, Deserialize)]
+pub struct Info {
+    /// Where things are.
+    pub store: Store,
+}
+
+/// Podman's storage.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Store {
+    /// Its directory.
+    pub graph_root: PathBuf,
 }
 
 /// Podman's words for why it refused.

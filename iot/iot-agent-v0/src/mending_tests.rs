@@ -1,0 +1,79 @@
+//! What is planned for what is broken.
+
+use tokio::time::Instant;
+
+use super::{Case, EXITED, check, desired, told, world};
+use crate::container::ContainerState::{Between, Created};
+use crate::memory::Memory;
+use crate::plan::plan;
+use crate::settle::BETWEEN;
+
+#[test]
+fn what_rests_between_two_states_is_made_anew() {
+    let cases = [
+        Case {
+            name: "with its volumes",
+            desired: &["web.a=1"],
+            observed: &[("web.a=1", Between)],
+            images: &[],
+            steps: &[
+                "web.a: rename web.a=1 Previous, create host/x:1 Some(\"web.a=1\"), remove web.a=1",
+            ],
+        },
+        Case {
+            name: "the one before comes back",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", Between), ("web.a=1 previous", EXITED)],
+            images: &[],
+            steps: &[
+                "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous",
+            ],
+        },
+        Case {
+            name: "made anew, and the old one not yet removed",
+            desired: &["web.a=1"],
+            observed: &[("web.a=1", Created), ("web.a=1 previous", Between)],
+            images: &[],
+            steps: &["web.a: start web.a=1"],
+        },
+        Case {
+            name: "it is replaced all the same",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Between)],
+            images: &["2"],
+            steps: &["web.a: rename web.a=1 Previous, run host/x:2 Some(\"web.a=1\")"],
+        },
+    ];
+    check(&cases, BETWEEN);
+}
+
+#[test]
+fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
+    let desired = desired(&["web.a=2"]);
+    let image = "host/x:2".parse().unwrap();
+    let mut memory = Memory::default();
+    let now = Instant::now();
+    let steps = |memory: &Memory, containers: &[_]| {
+        let world = world(&desired, containers, &["2"]);
+        told(plan(&desired, &world, memory, now)).remove(0)
+    };
+    let alone = [("web.a=2", EXITED)];
+    let with_previous = [("web.a=2", EXITED), ("web.a=1 previous", EXITED)];
+    for _ in 0..3 {
+        memory.damaged(&image, now);
+        assert_eq!(
+            steps(&memory, &alone),
+            "web.a: remove web.a=2, remove image host/x:2"
+        );
+        assert_eq!(
+            steps(&memory, &with_previous),
+            "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous, \
+             remove image host/x:2"
+        );
+        assert_eq!(steps(&memory, &[]), "web.a: remove image host/x:2");
+        memory.mends(&image);
+        assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
+    }
+    memory.damaged(&image, now);
+    assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
+}
