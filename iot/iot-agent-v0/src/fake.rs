@@ -6,6 +6,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use iot_contracts::ImageReference;
+use tokio::sync::Notify;
 
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::plan::{Action, Step};
@@ -31,7 +32,7 @@ const RESERVE: u64 = 4;
 
 /// Containers in memory.
 #[derive(Debug, Default)]
-pub struct FakePodman(RefCell<State>);
+pub struct FakePodman(RefCell<State>, Notify);
 
 #[derive(Debug, Default)]
 struct State {
@@ -151,6 +152,12 @@ impl FakePodman {
                 fake.observed.state = ContainerState::Exited { code: 137 };
             }
         }
+    }
+
+    /// The container of `key` ends, and that is noticed.
+    pub fn end(&self, key: &str, code: i32) {
+        self.set_state(key, ContainerState::Exited { code });
+        self.1.notify_one();
     }
 
     /// Puts the container of `key` into a state.
@@ -371,6 +378,10 @@ impl Executor for FakePodman {
             .values()
             .map(|fake| fake.observed.clone())
             .collect())
+    }
+
+    async fn ended(&self) {
+        self.1.notified().await;
     }
 
     async fn has_image(&self, image: &ImageReference) -> Result<bool, Scripted> {

@@ -114,7 +114,11 @@ impl Seen {
             }
             return;
         }
-        let was_steady = was == ContainerState::Running && now - self.since >= STEADY;
+        // A look sees late that it has ended. By the device's clock it may have run too long, never too short.
+        let ran = container.exited_at - container.started_at;
+        let ended_early = (0..STEADY.as_secs().cast_signed()).contains(&ran);
+        let was_steady =
+            was == ContainerState::Running && now - self.since >= STEADY && !ended_early;
         if let ContainerState::Exited { code } = container.state {
             self.last_exit = Some((code, now));
             self.short_runs = if was_steady {
@@ -294,5 +298,66 @@ impl Memory {
         self.given_up.retain(|key, _| keys.contains(key));
         self.pulls.retain(|image, _| images.contains(image));
         self.damages.retain(|image, _| images.contains(image));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::{LAST_RETRY, Memory, STEADY, retry_after};
+    use crate::container::ContainerState::{Exited, Running};
+    use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
+
+    /// A container that started at second 100.
+    fn container(state: ContainerState, exited_at: i64) -> ObservedContainer {
+        ObservedContainer {
+            id: "c".to_owned(),
+            key: ContainerKey {
+                deployment: "web".parse().unwrap(),
+                service: "a".parse().unwrap(),
+            },
+            role: Role::Current,
+            digest: "d".to_owned(),
+            state,
+            image: String::new(),
+            image_digest: None,
+            started_at: 100,
+            exited_at,
+        }
+    }
+
+    #[test]
+    fn a_run_is_short_whenever_it_is_seen_to_have_ended() {
+        let seconds = STEADY.as_secs().cast_signed();
+        for (seen_after, exited_at, short) in [
+            (STEADY, 100, 1),
+            (STEADY * 3, 100 + seconds - 1, 1),
+            (STEADY, 100 + seconds, 0),
+            (STEADY / 2, 100 + seconds, 1),
+            // The clock was set back, or forward.
+            (STEADY, 3, 0),
+            (STEADY, 1_795_950_436, 0),
+        ] {
+            let mut memory = Memory::default();
+            let now = Instant::now();
+            memory.look(&[container(Running, 0)], now);
+            memory.look(
+                &[container(Exited { code: 1 }, exited_at)],
+                now + seen_after,
+            );
+            assert_eq!(
+                memory.seen("c").unwrap().short_runs,
+                short,
+                "{seen_after:?} {exited_at}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_backoff_is_bounded() {
+        let seconds = [0, 1, 2, 3, 4, 5, 6, 7, 40, u32::MAX].map(|n| retry_after(n).as_secs());
+        assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 30, 30, 30, 30]);
+        assert_eq!(retry_after(u32::MAX), LAST_RETRY);
     }
 }

@@ -21,12 +21,15 @@ use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, pla
 use crate::room::keeper::Keeper;
 use crate::room::{Image, Space};
 
-/// The longest time between two looks while there is something to be kept running: what has exited or vanished is back
-/// after it.
+/// The longest time between two looks while there is something to be kept running: what has vanished, or has ended
+/// unnoticed, is back after it.
 pub const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The same while something is being done. Podman's service is up then, and a look costs little.
 pub const BUSY_INTERVAL: Duration = Duration::from_secs(8);
+
+/// How long after the end of a container it is looked at: Podman notices a little later.
+const ENDED_PAUSE: Duration = Duration::from_millis(500);
 
 /// The time between two looks while there is nothing to be kept running. Each look starts Podman's service, which takes
 /// an emulated guest a second of processor time.
@@ -46,6 +49,9 @@ pub trait Executor {
 
     /// The agent's own containers.
     async fn observe(&self) -> Result<Vec<ObservedContainer>, Self::Error>;
+
+    /// Waits until a container that ran has ended, as far as that can be noticed without asking.
+    async fn ended(&self);
 
     /// Whether an image is on the device.
     async fn has_image(&self, image: &ImageReference) -> Result<bool, Self::Error>;
@@ -100,6 +106,10 @@ pub async fn run<E: Executor>(
             done = reconciler.flights.next() => {
                 reconciler.note(done);
                 due = Instant::now();
+                None
+            }
+            () = executor.ended() => {
+                due = due.min(Instant::now() + ENDED_PAUSE);
                 None
             }
             () = tokio::time::sleep_until(due) => None,

@@ -15,7 +15,7 @@ use super::{BLIND_INTERVAL, BUSY_INTERVAL, IDLE_INTERVAL, LOOK_INTERVAL, Statuse
 use crate::container::ContainerState;
 use crate::desired::DesiredState;
 use crate::fake::FakePodman;
-use crate::memory::{FIRST_RETRY, STEADY, retry_after};
+use crate::memory::{FIRST_RETRY, STEADY};
 
 fn score(tag: &str) -> String {
     format!(
@@ -286,13 +286,6 @@ async fn a_container_that_does_not_stay_up_has_failed() {
     assert_eq!(bench.status("web"), failed);
 }
 
-#[test]
-fn the_backoff_is_bounded() {
-    let seconds = [0, 1, 2, 3, 4, 5, 6, 7, 40, u32::MAX].map(|n| retry_after(n).as_secs());
-    assert_eq!(seconds, [0, 1, 2, 4, 8, 16, 30, 30, 30, 30]);
-}
-
-/// A registry of one deployment never answers; 20 others run.
 #[tokio::test(start_paused = true)]
 async fn a_hanging_registry_delays_nobody_and_hides_nothing() {
     let bench = Bench::new();
@@ -445,4 +438,22 @@ async fn no_secret_is_told() {
     bench.pass().await;
     let failed = (Phase::Failed, Some("a: … failure".to_owned()));
     assert_eq!(bench.status("web"), failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_is_back_at_once() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    let end = async {
+        tokio::time::sleep(STEADY + Duration::from_secs(5)).await;
+        bench.podman.take_looks();
+        bench.podman.end("web.a", 3);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(bench.podman.running(), ["web.a"]);
+        assert_eq!(bench.podman.take_looks(), 2);
+        let detail = "a: had exited with code 3, started again".to_owned();
+        assert_eq!(bench.status("web"), (Phase::Running, Some(detail)));
+    };
+    tokio::join!(bench.run_for(LOOK_INTERVAL), end);
 }

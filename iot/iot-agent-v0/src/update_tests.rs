@@ -8,7 +8,7 @@ use super::{Bench, score};
 use crate::container::ContainerState;
 use crate::desired::DesiredState;
 use crate::memory::{FIRST_SECOND_TRY, STEADY};
-use crate::reconcile::{BUSY_INTERVAL, LOOK_INTERVAL};
+use crate::reconcile::LOOK_INTERVAL;
 use crate::settle::{BETWEEN, TRIAL};
 
 #[tokio::test(start_paused = true)]
@@ -54,23 +54,22 @@ async fn what_does_not_come_up_gives_way_to_what_ran_before_and_is_tried_again()
     bench.put("web", &score("2"));
     let second = Duration::from_secs(1);
     let end = async {
-        tokio::time::sleep(TRIAL - second).await;
-        assert_eq!(bench.status("web").0, Phase::Failed);
-        tokio::time::sleep(BUSY_INTERVAL + LOOK_INTERVAL).await;
+        tokio::time::sleep(second / 2).await;
+        let detail = "a: exited with code 7".to_owned();
+        assert_eq!(bench.status("web"), (Phase::Failed, Some(detail)));
+        tokio::time::sleep(10 * second).await;
         let both = ["web.a host/x:1 runs", "web.a.failed host/x:2 down"];
         assert_eq!(bench.podman.containers(), both);
-        assert_eq!(
-            bench.podman.volumes(),
-            ["harmony.web.a v1", "harmony.web.a.failed v1"]
-        );
+        let volumes = ["harmony.web.a v1", "harmony.web.a.failed v1"];
+        assert_eq!(bench.podman.volumes(), volumes);
         let detail = "a: exited with code 7; the one before it is kept".to_owned();
         assert_eq!(bench.status("web"), (Phase::Failed, Some(detail)));
-        // An agent that begins anew does not try it at once.
-        bench.podman.take_log();
-        bench.run_for(second).await;
-        assert_eq!(bench.podman.take_log(), [""; 0]);
     };
-    tokio::join!(bench.run_for(TRIAL + 2 * LOOK_INTERVAL), end);
+    tokio::join!(bench.run_for(20 * second), end);
+    // An agent that begins anew does not try it at once.
+    bench.podman.take_log();
+    bench.run_for(FIRST_SECOND_TRY - second).await;
+    assert_eq!(bench.podman.take_log(), [""; 0]);
     // It is tried again, and now it stays up.
     bench.podman.heal();
     bench

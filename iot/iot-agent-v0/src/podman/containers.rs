@@ -1,11 +1,13 @@
 //! What is done with containers.
 
+use std::collections::BTreeSet;
+
 use hyper::StatusCode;
 
 use super::error::{PodmanError, is_about_damage};
 use super::http::{Call, Reply};
 use super::{Podman, REQUEST_LIMIT, wire, write_out};
-use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role};
+use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::error::chain;
 
 /// How long a container has to stop by itself before it is killed, in seconds.
@@ -23,11 +25,15 @@ impl Podman {
         // Without a container some versions answer `null`.
         let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
         let listed = listed.unwrap_or_default().into_iter();
-        let mut containers = Vec::new();
-        for (mut container, image_id) in listed.filter_map(wire::ListedContainer::observed) {
-            container.image_digest = self.digest(&image_id).await;
+        let (mut containers, mut pids) = (Vec::new(), BTreeSet::new());
+        for (mut container, more) in listed.filter_map(wire::ListedContainer::observed) {
+            container.image_digest = self.digest(&more.image_id).await;
+            if container.state == ContainerState::Running {
+                pids.insert(more.pid);
+            }
             containers.push(container);
         }
+        self.ends.watch(&pids);
         Ok(containers)
     }
 

@@ -4,6 +4,7 @@
 //! The agent's containers bear four labels; nothing without them is ever listed, let alone touched.
 
 mod containers;
+mod ends;
 mod error;
 mod http;
 mod images;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use iot_contracts::ImageReference;
 
+use self::ends::Ends;
 pub use self::error::PodmanError;
 use self::http::Api;
 use crate::container::ObservedContainer;
@@ -36,6 +38,7 @@ pub struct Podman {
     digests: RefCell<BTreeMap<String, String>>,
     /// The directory of Podman's storage, once it was asked for.
     storage: RefCell<Option<PathBuf>>,
+    ends: Ends,
 }
 
 impl Podman {
@@ -45,6 +48,7 @@ impl Podman {
             api: Api::new(socket),
             digests: RefCell::default(),
             storage: RefCell::default(),
+            ends: Ends::default(),
         }
     }
 }
@@ -63,6 +67,10 @@ impl Executor for Podman {
 
     async fn observe(&self) -> Result<Vec<ObservedContainer>, PodmanError> {
         self.list().await
+    }
+
+    async fn ended(&self) {
+        self.ends.next().await;
     }
 
     async fn has_image(&self, image: &ImageReference) -> Result<bool, PodmanError> {

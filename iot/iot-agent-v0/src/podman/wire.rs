@@ -114,11 +114,22 @@ pub struct ListedContainer {
     /// Of the image as the device has it.
     #[serde(default, rename = "ImageID")]
     image_id: String,
+    /// Of its main process; 0 when it does not run.
+    #[serde(default)]
+    pid: u32,
+}
+
+/// What is listed of a container and matters to Podman's client only.
+pub struct More {
+    /// The id of its image.
+    pub image_id: String,
+    /// Its main process.
+    pub pid: u32,
 }
 
 impl ListedContainer {
-    /// The container, when its labels are the agent's, and the id of its image.
-    pub fn observed(self) -> Option<(ObservedContainer, String)> {
+    /// The container, when its labels are the agent's.
+    pub fn observed(self) -> Option<(ObservedContainer, More)> {
         let Self {
             id,
             state,
@@ -129,6 +140,7 @@ impl ListedContainer {
             exited_at,
             image,
             image_id,
+            pid,
         } = self;
         let mut labels = labels.unwrap_or_default();
         if labels.get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
@@ -161,7 +173,7 @@ impl ListedContainer {
             started_at: started_at.max(0),
             exited_at: exited_at.max(0),
         };
-        Some((observed, image_id))
+        Some((observed, More { image_id, pid }))
     }
 }
 

@@ -14,6 +14,12 @@ use crate::plan::{Action, Goal, Verdict, World};
 /// How long a new container has for coming up before the one that ran before comes back.
 pub const TRIAL: Duration = Duration::from_secs(60);
 
+/// How often a new container may end before it is [`STEADY`] and still be started again while there is one before it.
+const MAX_SHORT_RUNS: u32 = 3;
+
+/// When a container that is not yet [`STEADY`] is looked at for the first time.
+const GLANCE: Duration = Duration::from_secs(2);
+
 /// How long Podman may take from one state to the next.
 pub const BETWEEN: Duration = Duration::from_secs(60);
 
@@ -184,7 +190,7 @@ impl<'a> Case<'a> {
 
     /// Whether a new container's time for coming up is over.
     fn is_over(&self, seen: Option<&Seen>) -> bool {
-        seen.is_some_and(|seen| self.now - seen.first >= TRIAL)
+        seen.is_some_and(|seen| seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= TRIAL)
     }
 
     fn running(
@@ -194,7 +200,11 @@ impl<'a> Case<'a> {
     ) -> Verdict {
         let seen = self.memory.seen(&current.id);
         let steady = seen.is_some_and(|seen| seen.is_steady(self.now));
-        let steady_at = seen.map_or(self.now, |seen| seen.since) + STEADY;
+        let since = seen.map_or(self.now, |seen| seen.since);
+        let look_at = match self.now < since + GLANCE {
+            true => since + GLANCE,
+            false => since + STEADY,
+        };
         let relics: Vec<_> = previous.into_iter().chain(self.failed).collect();
         let known = matches!(self.goal, Goal::Service(_));
         if steady {
@@ -216,7 +226,7 @@ impl<'a> Case<'a> {
             }
             _ => return self.verdict(Vec::new(), self.had_exited(seen)),
         };
-        verdict.look_at = Some(steady_at);
+        verdict.look_at = Some(look_at);
         verdict
     }
 
