@@ -44,6 +44,8 @@ pub enum Done {
         result: Result<(), String>,
         /// Whether it failed because its image is damaged.
         damaged: bool,
+        /// The image that was removed because it is.
+        mended: Option<ImageReference>,
         /// Whether it failed for want of space.
         no_space: bool,
     },
@@ -242,7 +244,7 @@ pub fn starts_only(steps: &[Action]) -> bool {
 
 /// Does the steps in order, up to the first that fails.
 async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) -> Done {
-    let mut started = false;
+    let (mut started, mut mended) = (false, None);
     for step in steps {
         started |= matches!(step.action, Action::Start { .. } | Action::Run(_));
         if let Err(error) = executor.execute(&step).await {
@@ -251,16 +253,21 @@ async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) ->
                 started,
                 result: Err(chain(&error)),
                 damaged: E::is_damage(&error),
+                mended,
                 no_space: E::is_no_space(&error),
             };
         }
         tell(&step);
+        if let Action::RemoveImage { image } = step.action {
+            mended = Some(image);
+        }
     }
     Done::Chain {
         key,
         started,
         result: Ok(()),
         damaged: false,
+        mended,
         no_space: false,
     }
 }

@@ -27,8 +27,7 @@ pub const LAST_SECOND_TRY: Duration = Duration::from_secs(3600);
 /// The wait before an image is tried again for which there was no space.
 pub const NO_SPACE_RETRY: Duration = Duration::from_secs(300);
 
-/// How often a damaged image is removed within [`MENDED_FOR`]. Not once: each container that is of it stands in the way of
-/// the others' removal.
+/// How often it is tried to remove a damaged image within [`MENDED_FOR`]: each container that is of it stands in the way.
 const MAX_MENDED: u32 = 3;
 
 /// How long an image that was fetched anew is not taken for damaged again.
@@ -284,6 +283,18 @@ impl Memory {
             damage.mended += 1;
             damage.open = false;
         }
+    }
+
+    /// An image was removed because it is damaged; that it is removed again would help no more.
+    pub fn mended(&mut self, image: &ImageReference) {
+        if let Some(damage) = self.damages.get_mut(image) {
+            damage.mended = MAX_MENDED;
+        }
+    }
+
+    /// Whether an image was seen to be damaged since it was last removed.
+    pub fn is_damaged(&self, image: &ImageReference) -> bool {
+        self.damages.get(image).is_some_and(|damage| damage.open)
     }
 
     /// Whether an image shall be fetched anew.

@@ -76,4 +76,8 @@ fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
     }
     memory.damaged(&image, now);
     assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
+    assert_eq!(
+        steps(&memory, &with_previous),
+        "web.a: rename web.a=2 Failed, rename web.a=1-previous Current, start web.a=1-previous"
+    );
 }

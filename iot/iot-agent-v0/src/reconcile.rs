@@ -169,8 +169,12 @@ impl<E: Executor> Reconciler<'_, E> {
                 started,
                 result,
                 damaged,
+                mended,
                 no_space,
             } => {
+                if let Some(image) = mended {
+                    self.memory.mended(&image);
+                }
                 if no_space {
                     self.keeper.wants_space();
                 }

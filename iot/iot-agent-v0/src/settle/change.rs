@@ -50,7 +50,13 @@ impl Case<'_> {
         self.verdict(steps.collect(), finding)
     }
 
-    /// Whether the image is damaged, as far as it was seen, and may be fetched anew.
+    /// Whether the image is damaged, as far as it was seen.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.service
+            .is_some_and(|service| self.memory.is_damaged(&service.image))
+    }
+
+    /// Whether it is, and may be fetched anew.
     pub(super) fn is_to_be_mended(&self) -> bool {
         self.service
             .is_some_and(|service| self.memory.is_to_be_mended(&service.image))
@@ -86,6 +92,9 @@ impl Case<'_> {
     ) -> Verdict {
         let reason = match (self.memory.failure(self.key), current.state) {
             (Some(failure), _) => failure.text.clone(),
+            (None, _) if self.is_damaged() => {
+                "the image is damaged or made for another machine".to_owned()
+            }
             (None, ContainerState::Exited { code }) => format!("exited with code {code}"),
             (None, ContainerState::Between) => "rests between two states".to_owned(),
             (None, _) => "did not start".to_owned(),

@@ -17,6 +17,10 @@ pub const TRIAL: Duration = Duration::from_secs(60);
 /// How often a new container may end before it is [`STEADY`] and still be started again while there is one before it.
 const MAX_SHORT_RUNS: u32 = 3;
 
+/// How often in a row it may fail to start. The port that it waits for may be another's that is being replaced, and that
+/// takes [`STEADY`] to stop.
+const MAX_FAILURES: u32 = 5;
+
 /// When a container that is not yet [`STEADY`] is looked at for the first time.
 const GLANCE: Duration = Duration::from_secs(2);
 
@@ -190,7 +194,15 @@ impl<'a> Case<'a> {
 
     /// Whether a new container's time for coming up is over.
     fn is_over(&self, seen: Option<&Seen>) -> bool {
-        seen.is_some_and(|seen| seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= TRIAL)
+        let failures = self
+            .memory
+            .failure(self.key)
+            .map_or(0, |failure| failure.times);
+        let failed = self.is_damaged() || failures >= MAX_FAILURES;
+        failed
+            || seen.is_some_and(|seen| {
+                seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= TRIAL
+            })
     }
 
     fn running(
