@@ -260,6 +260,7 @@ impl State {
             Action::Create(spec) => format!("only create {}", spec.key),
             Action::Run(spec) => format!("create {}", spec.key),
             Action::Start { id } => format!("start {}", of(id)),
+            Action::Stop { id } => format!("stop {}", of(id)),
             Action::SetAside { .. } => format!("set aside {}", step.key),
             Action::Rename { id, role } => {
                 let to = step.key.container_name(*role);
@@ -351,6 +352,10 @@ impl State {
                 self.start(&id)?;
             }
             Action::Start { id } => self.start(id)?,
+            Action::Stop { id } => {
+                let fake = self.containers.get_mut(id).unwrap();
+                fake.observed.state = ContainerState::Exited { code: 143 };
+            }
             Action::SetAside { id } => {
                 let fake = self.containers.get_mut(id).unwrap();
                 if fake.observed.state == ContainerState::Running {

@@ -277,6 +277,7 @@ fn tell(step: &Step) {
         Action::Examine { .. } => return,
         Action::RemoveImage { .. } => "removed the image",
         Action::Start { .. } => "started",
+        Action::Stop { .. } => "stopped",
         Action::SetAside { .. } => "stopped and set aside",
         Action::Rename {
             role: crate::container::Role::Current,

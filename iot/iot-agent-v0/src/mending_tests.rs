@@ -6,7 +6,33 @@ use super::{Case, EXITED, check, desired, told, world};
 use crate::container::ContainerState::{Between, Created};
 use crate::memory::Memory;
 use crate::plan::plan;
-use crate::settle::BETWEEN;
+use crate::settle::{BETWEEN, STUCK};
+
+#[test]
+fn what_is_between_two_states_is_stopped_first() {
+    let cases = [
+        Case {
+            name: "it runs again",
+            desired: &["web.a=1"],
+            observed: &[("web.a=1", Between)],
+            images: &[],
+            steps: &["web.a: stop web.a=1, start web.a=1"],
+        },
+        Case {
+            name: "it is replaced",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Between)],
+            images: &["2"],
+            steps: &["web.a: set aside web.a=1, run host/x:2 Some(\"web.a=1\")"],
+        },
+    ];
+    check(&cases, BETWEEN);
+    let waits = cases.map(|case| Case {
+        steps: &["web.a: "],
+        ..case
+    });
+    check(&waits, BETWEEN / 2);
+}
 
 #[test]
 fn what_rests_between_two_states_is_made_anew() {
@@ -41,10 +67,12 @@ fn what_rests_between_two_states_is_made_anew() {
             desired: &["web.a=2"],
             observed: &[("web.a=1", Between)],
             images: &["2"],
-            steps: &["web.a: rename web.a=1 Previous, run host/x:2 Some(\"web.a=1\")"],
+            steps: &[
+                "web.a: rename web.a=1 Previous, create host/x:2 Some(\"web.a=1\"), remove web.a=1",
+            ],
         },
     ];
-    check(&cases, BETWEEN);
+    check(&cases, STUCK);
 }
 
 #[test]

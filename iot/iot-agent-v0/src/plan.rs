@@ -42,6 +42,11 @@ pub enum Action {
         /// Podman's id.
         id: String,
     },
+    /// Stop the container with this id.
+    Stop {
+        /// Podman's id.
+        id: String,
+    },
     /// Stop the container with this id, and give it the name of [`Role::Previous`].
     SetAside {
         /// Podman's id.

@@ -97,6 +97,7 @@ fn told(plan: Plan) -> Vec<String> {
         Action::Create(spec) => format!("create {} {:?}", spec.service.image, spec.volumes_from),
         Action::Run(spec) => format!("run {} {:?}", spec.service.image, spec.volumes_from),
         Action::Start { id } => format!("start {id}"),
+        Action::Stop { id } => format!("stop {id}"),
         Action::SetAside { id } => format!("set aside {id}"),
         Action::Rename { id, role } => format!("rename {id} {role:?}"),
     };

@@ -9,7 +9,7 @@ use crate::container::ContainerState;
 use crate::desired::DesiredState;
 use crate::memory::{FIRST_SECOND_TRY, STEADY};
 use crate::reconcile::LOOK_INTERVAL;
-use crate::settle::BETWEEN;
+use crate::settle::{BETWEEN, STUCK};
 
 #[tokio::test(start_paused = true)]
 async fn an_update_whose_image_fails_leaves_the_old_container() {
@@ -151,23 +151,31 @@ async fn an_update_converges_whenever_the_power_goes() {
 
 #[tokio::test(start_paused = true)]
 async fn what_rests_between_two_states_is_mended_once() {
-    let bench = Bench::new();
-    bench.known();
-    bench.put("web", &score("1"));
-    bench.pass().await;
-    bench.podman.take_log();
-    bench.podman.set_state("web.a", ContainerState::Between);
-    let mended = async {
-        tokio::time::sleep(BETWEEN / 2).await;
-        let changing = (Phase::Pending, Some("a: changing".to_owned()));
-        assert_eq!(bench.status("web"), changing);
-        assert_eq!(bench.podman.take_log(), [""; 0]);
-        tokio::time::sleep(BETWEEN).await;
-        assert_eq!(bench.podman.containers(), ["web.a host/x:1 runs"]);
-        assert_eq!(bench.podman.volumes(), ["harmony.web.a v1"]);
-        assert_eq!(bench.podman.take_log().len(), 4);
-    };
-    tokio::join!(bench.run_for(2 * BETWEEN), mended);
+    for stops in [true, false] {
+        let bench = Bench::new();
+        bench.known();
+        bench.put("web", &score("1"));
+        bench.pass().await;
+        bench.podman.take_log();
+        bench.podman.set_state("web.a", ContainerState::Between);
+        if !stops {
+            bench.podman.fail("stop web.a");
+        }
+        let mended = async {
+            tokio::time::sleep(BETWEEN / 2).await;
+            let changing = (Phase::Pending, Some("a: changing".to_owned()));
+            assert_eq!(bench.status("web"), changing);
+            assert_eq!(bench.podman.take_log(), [""; 0]);
+            tokio::time::sleep(STUCK + LOOK_INTERVAL).await;
+            assert_eq!(bench.podman.containers(), ["web.a host/x:1 runs"]);
+            assert_eq!(bench.podman.volumes(), ["harmony.web.a v1"]);
+            let log = bench.podman.take_log();
+            let made = log.iter().filter(|step| step.contains("create")).count();
+            assert_eq!(made, usize::from(!stops), "{log:?}");
+            assert!(log.len() < 12, "{log:?}");
+        };
+        tokio::join!(bench.run_for(3 * STUCK), mended);
+    }
 }
 
 #[tokio::test(start_paused = true)]

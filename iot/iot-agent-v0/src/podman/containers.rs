@@ -127,13 +127,17 @@ impl Podman {
 
     /// Stops the container, which is then the previous one.
     pub(super) async fn set_aside(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        self.stop(id, key).await?;
+        self.rename(id, key, Role::Previous).await
+    }
+
+    pub(super) async fn stop(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
         let stop = Call::post(format!("stop container of {key}"))
             .path(&["containers", id, "stop"])
             .query("timeout", &STOP_GRACE_SECONDS.to_string())
             .limit(REQUEST_LIMIT);
         let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-        self.api.send(stop).await?.expect(&done)?;
-        self.rename(id, key, Role::Previous).await
+        self.api.send(stop).await?.expect(&done).map(drop)
     }
 
     pub(super) async fn rename(

@@ -1,8 +1,9 @@
 //! One container in place of another.
 
 use iot_contracts::{ImageReference, Phase, PodmanService};
+use tokio::time::Instant;
 
-use super::{BETWEEN, Case, back, earlier, remove};
+use super::{BETWEEN, Case, STUCK, back, earlier, remove};
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::plan::{Action, Goal, Verdict};
 
@@ -13,15 +14,16 @@ impl Case<'_> {
         current: &ObservedContainer,
         previous: Option<&ObservedContainer>,
     ) -> Verdict {
-        let since = self
-            .memory
-            .seen(&current.id)
-            .map_or(self.now, |seen| seen.since);
-        let over = since + BETWEEN;
-        if self.now < over {
-            let finding = (Phase::Pending, "changing".to_owned());
-            let mut verdict = self.verdict(Vec::new(), Some(finding));
-            verdict.look_at = Some(over);
+        let since = self.since(current);
+        if self.now < since + BETWEEN {
+            return self.changing(since + BETWEEN);
+        }
+        if self.now < since + STUCK {
+            let id = current.id.clone();
+            let steps = vec![Action::Stop { id: id.clone() }, Action::Start { id }];
+            let finding = (Phase::Failed, "rests between two states".to_owned());
+            let mut verdict = self.verdict(steps, Some(finding));
+            verdict.look_at = Some(since + STUCK);
             return verdict;
         }
         let finding = Some((
@@ -38,16 +40,38 @@ impl Case<'_> {
         if let Some(previous) = to_come_back {
             return self.give_up(current, previous);
         }
+        self.verdict(self.anew(current, previous, service, digest), finding)
+    }
+
+    fn since(&self, container: &ObservedContainer) -> Instant {
+        let seen = self.memory.seen(&container.id);
+        seen.map_or(self.now, |seen| seen.since)
+    }
+
+    fn changing(&self, look_at: Instant) -> Verdict {
+        let finding = (Phase::Pending, "changing".to_owned());
+        let mut verdict = self.verdict(Vec::new(), Some(finding));
+        verdict.look_at = Some(look_at);
+        verdict
+    }
+
+    /// The steps by which a container that cannot even be stopped is made anew, with its volumes. It may still run, and
+    /// goes before the new one is started.
+    fn anew(
+        &self,
+        current: &ObservedContainer,
+        previous: Option<&ObservedContainer>,
+        service: &PodmanService,
+        digest: &str,
+    ) -> Vec<Action> {
         let aside = Action::Rename {
             id: current.id.clone(),
             role: Role::Previous,
         };
         let create = Action::Create(self.spec(service, digest, Some(current)));
         let gone = previous.map(|previous| remove(previous, true));
-        let steps = gone
-            .into_iter()
-            .chain([aside, create, remove(current, true)]);
-        self.verdict(steps.collect(), finding)
+        let steps = [aside, create, remove(current, true)];
+        gone.into_iter().chain(steps).collect()
     }
 
     /// Whether the image is damaged, as far as it was seen.
@@ -146,6 +170,17 @@ impl Case<'_> {
             verdict.image = self.wanted_image();
             return verdict;
         };
+        if current.state == ContainerState::Between {
+            let since = self.since(current);
+            if self.now < since + BETWEEN {
+                return self.changing(since + BETWEEN);
+            }
+            if self.now >= since + STUCK {
+                let steps = self.anew(current, previous, service, digest);
+                let finding = (Phase::Pending, "is being replaced".to_owned());
+                return self.verdict(steps, Some(finding));
+            }
+        }
         let seen = self.memory.seen(&current.id);
         let proven = previous.is_none() || seen.is_some_and(|seen| seen.is_steady(self.now));
         let mut steps: Vec<_> = self
@@ -155,7 +190,9 @@ impl Case<'_> {
             .collect();
         let before = if proven {
             steps.extend(previous.map(|previous| remove(previous, true)));
-            steps.push(self.set_aside(current));
+            steps.push(Action::SetAside {
+                id: current.id.clone(),
+            });
             Some(current)
         } else {
             steps.push(remove(current, true));
@@ -166,18 +203,6 @@ impl Case<'_> {
             steps,
             Some((Phase::Pending, "is being replaced".to_owned())),
         )
-    }
-
-    fn set_aside(&self, current: &ObservedContainer) -> Action {
-        let id = current.id.clone();
-        match current.state {
-            // It cannot be stopped.
-            ContainerState::Between => Action::Rename {
-                id,
-                role: Role::Previous,
-            },
-            _ => Action::SetAside { id },
-        }
     }
 
     /// A container that is to be replaced runs until then.

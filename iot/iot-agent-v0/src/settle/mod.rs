@@ -24,8 +24,12 @@ const MAX_FAILURES: u32 = 5;
 /// When a container that is not yet [`STEADY`] is looked at for the first time.
 const GLANCE: Duration = Duration::from_secs(2);
 
-/// How long Podman may take from one state to the next.
-pub const BETWEEN: Duration = Duration::from_secs(60);
+/// How long Podman may take from one state to the next. Then it is asked to stop what it was stopping, which helps when it
+/// was killed meanwhile.
+pub const BETWEEN: Duration = Duration::from_secs(20);
+
+/// How long that may go on before the container is made anew.
+pub const STUCK: Duration = Duration::from_secs(60);
 
 /// How long it is told that a container had ended.
 const TOLD: Duration = Duration::from_secs(300);
