@@ -55,6 +55,7 @@ struct State {
     /// How many images the disk takes above the reserve.
     room: Option<u64>,
     filled: bool,
+    looking: Duration,
 }
 
 #[derive(Debug)]
@@ -172,6 +173,20 @@ impl FakePodman {
     /// The steps done since the last call.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.0.borrow_mut().log)
+    }
+
+    /// A look takes that long, and shows what was there when it began.
+    pub fn set_looking(&self, time: Duration) {
+        self.0.borrow_mut().looking = time;
+    }
+
+    fn seen(&self) -> Result<Vec<ObservedContainer>, Scripted> {
+        let state = self.0.borrow();
+        if state.absent {
+            return Err(Scripted::Failure);
+        }
+        let containers = state.containers.values();
+        Ok(containers.map(|fake| fake.observed.clone()).collect())
     }
 
     /// How often it was looked at since the last call.
@@ -374,15 +389,12 @@ impl Executor for FakePodman {
 
     async fn observe(&self) -> Result<Vec<ObservedContainer>, Scripted> {
         self.0.borrow_mut().looks += 1;
-        let state = self.0.borrow();
-        if state.absent {
-            return Err(Scripted::Failure);
+        let seen = self.seen();
+        let time = self.0.borrow().looking;
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
         }
-        Ok(state
-            .containers
-            .values()
-            .map(|fake| fake.observed.clone())
-            .collect())
+        seen
     }
 
     async fn ended(&self) {

@@ -331,7 +331,7 @@ async fn registries_that_never_answer_make_room_for_one_that_does() {
         bench.podman.hang(&format!("image host/x:hang{n}"));
         bench.put(&format!("aaa-{n}"), &score(&format!("hang{n}")));
     }
-    bench.put("web", &score("1"));
+    bench.put("web", &score("zzz"));
     bench.run_for(Duration::from_secs(180)).await;
     assert_eq!(bench.podman.running(), ["web.a"]);
 }
@@ -456,4 +456,22 @@ async fn what_ends_is_back_at_once() {
         assert_eq!(bench.status("web"), (Phase::Running, Some(detail)));
     };
     tokio::join!(bench.run_for(LOOK_INTERVAL), end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_while_it_is_looked_at_is_not_done_twice() {
+    let bench = Bench::new();
+    bench.known();
+    let second = Duration::from_secs(1);
+    bench.podman.set_looking(2 * second);
+    for n in 0..4 {
+        bench
+            .podman
+            .take(&format!("create web-{n}.a"), second * (n + 1));
+        bench.put(&format!("web-{n}"), &score("1"));
+    }
+    bench.run_for(60 * second).await;
+    assert_eq!(bench.podman.running().len(), 4);
+    let log = bench.podman.take_log();
+    assert_eq!(log.len(), 5, "{log:?}");
 }

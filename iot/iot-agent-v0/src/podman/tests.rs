@@ -277,7 +277,11 @@ async fn removes_gracefully_and_accepts_that_it_is_gone() {
 #[tokio::test]
 async fn looks_for_images_and_pulls_them() {
     let image = spec().service.image;
-    for (answer, is_there) in [((204, ""), true), ((404, "{}"), false)] {
+    for (answer, is_there) in [
+        ((204, ""), true),
+        ((404, "{}"), false),
+        ((400, "{}"), false),
+    ] {
         let (found, requests) =
             exchange(async |podman| podman.has_image(&image).await, &[answer]).await;
         assert_eq!(found.unwrap(), is_there);
