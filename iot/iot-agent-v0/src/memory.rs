@@ -157,6 +157,15 @@ struct Damage {
     open: bool,
 }
 
+/// Steps of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Attempt {
+    /// What was there before.
+    before: Vec<ObservedContainer>,
+    /// Whether all of them succeeded.
+    succeeded: bool,
+}
+
 /// All that is remembered.
 #[derive(Debug, Default)]
 pub struct Memory {
@@ -165,6 +174,7 @@ pub struct Memory {
     given_up: BTreeMap<ContainerKey, GivenUp>,
     pulls: BTreeMap<ImageReference, Failure>,
     started: BTreeSet<ContainerKey>,
+    attempts: BTreeMap<ContainerKey, Attempt>,
     damages: BTreeMap<ImageReference, Damage>,
 }
 
@@ -210,11 +220,53 @@ impl Memory {
     pub fn failed(&mut self, key: &ContainerKey, text: String, now: Instant) {
         let failure = Failure::again(self.failures.get(key), text, now, retry_after);
         self.failures.insert(key.clone(), failure);
+        self.attempts.remove(key);
     }
 
-    /// The steps of `key` succeeded, or are for something else now.
-    pub fn forget_failure(&mut self, key: &ContainerKey) {
-        self.failures.remove(key);
+    /// The steps of `key` begin.
+    pub fn begins(&mut self, key: &ContainerKey, containers: &[ObservedContainer]) {
+        let attempt = Attempt {
+            before: of(key, containers),
+            succeeded: false,
+        };
+        self.attempts.insert(key.clone(), attempt);
+    }
+
+    /// All steps of `key` succeeded, as Podman says.
+    pub fn succeeded(&mut self, key: &ContainerKey) {
+        if let Some(attempt) = self.attempts.get_mut(key) {
+            attempt.succeeded = true;
+        }
+    }
+
+    /// Steps that succeeded and changed nothing have failed as well, or they would be done again and again. Those of
+    /// `worked_on` were not over when `containers` were seen.
+    pub fn judge(
+        &mut self,
+        containers: &[ObservedContainer],
+        worked_on: &BTreeSet<ContainerKey>,
+        now: Instant,
+    ) {
+        let over = |key: &ContainerKey, attempt: &mut Attempt| {
+            attempt.succeeded && !worked_on.contains(key)
+        };
+        let over: Vec<_> = self.attempts.extract_if(.., over).collect();
+        for (key, attempt) in over {
+            if !attempt.before.is_empty() && attempt.before == of(&key, containers) {
+                self.failed(
+                    &key,
+                    "it is as it was before it was changed".to_owned(),
+                    now,
+                );
+            } else {
+                self.failures.remove(&key);
+            }
+        }
+    }
+
+    /// Forgets the failures of containers that shall become something else.
+    pub fn forget_failures(&mut self, is_other: impl Fn(&ContainerKey) -> bool) {
+        self.failures.retain(|key, _| !is_other(key));
     }
 
     /// How the steps of `key` failed last.
@@ -307,9 +359,15 @@ impl Memory {
     pub fn keep_only(&mut self, keys: &BTreeSet<ContainerKey>, images: &BTreeSet<ImageReference>) {
         self.failures.retain(|key, _| keys.contains(key));
         self.given_up.retain(|key, _| keys.contains(key));
+        self.attempts.retain(|key, _| keys.contains(key));
         self.pulls.retain(|image, _| images.contains(image));
         self.damages.retain(|image, _| images.contains(image));
     }
+}
+
+fn of(key: &ContainerKey, containers: &[ObservedContainer]) -> Vec<ObservedContainer> {
+    let of_key = containers.iter().filter(|container| container.key == *key);
+    of_key.cloned().collect()
 }
 
 #[cfg(test)]

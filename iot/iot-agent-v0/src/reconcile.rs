@@ -98,7 +98,7 @@ pub async fn run<E: Executor>(
         told: None,
         keeper: Keeper::new(Instant::now()),
     };
-    let mut due = reconciler.after_change(Instant::now());
+    let mut due = reconciler.next_look(Instant::now());
     loop {
         let changed = tokio::select! {
             biased;
@@ -116,8 +116,8 @@ pub async fn run<E: Executor>(
         };
         match changed {
             Some(Ok(())) => {
-                reconciler.target = desired.borrow_and_update().clone();
-                due = reconciler.after_change(due);
+                reconciler.change(desired.borrow_and_update().clone());
+                due = reconciler.next_look(due);
             }
             Some(Err(_)) => return,
             None => {}
@@ -149,14 +149,21 @@ struct Reconciler<'a, E: Executor> {
 }
 
 impl<E: Executor> Reconciler<'_, E> {
-    /// Ends what the change overtakes; gives the time of the next look.
-    fn after_change(&mut self, due: Instant) -> Instant {
+    /// Takes over what is desired, and ends what that overtakes.
+    fn change(&mut self, target: DesiredState) {
+        let before = std::mem::replace(&mut self.target, target);
         let target = &self.target;
         let images = desired_images(target);
         self.flights.overtake(|key| goal(target, key).0, &images);
+        self.memory
+            .forget_failures(|key| goal(&before, key).0 != goal(target, key).0);
         self.blind = 0;
+    }
+
+    /// The time of the next look after a change, when it would have been `due` without.
+    fn next_look(&self, due: Instant) -> Instant {
         match self.nothing_since {
-            Some(since) if target.names().next().is_none() => due.max(since + IDLE_INTERVAL),
+            Some(since) if self.target.names().next().is_none() => due.max(since + IDLE_INTERVAL),
             _ => Instant::now(),
         }
     }
@@ -182,7 +189,7 @@ impl<E: Executor> Reconciler<'_, E> {
                     self.memory.started(&key);
                 }
                 match result {
-                    Ok(()) => self.memory.forget_failure(&key),
+                    Ok(()) => self.memory.succeeded(&key),
                     Err(error) => {
                         let error = masked(&error, secrets(&self.target, &key));
                         tracing::warn!(container = %key, error, "step failed");
@@ -230,8 +237,7 @@ impl<E: Executor> Reconciler<'_, E> {
                 biased;
                 changed = desired.changed() => {
                     changed.ok()?;
-                    self.target = desired.borrow_and_update().clone();
-                    self.after_change(Instant::now());
+                    self.change(desired.borrow_and_update().clone());
                     again = true;
                 }
                 done = self.flights.next() => {
@@ -255,11 +261,12 @@ impl<E: Executor> Reconciler<'_, E> {
         self.blind = 0;
         self.tell_blindness(None);
         self.memory.look(&world.containers, now);
+        self.memory.judge(&world.containers, worked_on, now);
         let mut plan = plan(&self.target, world, &self.memory, now);
         let images = desired_images(&self.target);
         self.memory
             .keep_only(&plan.keys().cloned().collect(), &images);
-        let held_back = self.begin(&plan, worked_on, now);
+        let held_back = self.begin(&plan, world, worked_on, now);
         let (flights, memory) = (&mut self.flights, &mut self.memory);
         if self
             .keeper
@@ -293,7 +300,13 @@ impl<E: Executor> Reconciler<'_, E> {
     }
 
     /// Begins what is to be done, starts first; whether something has to wait for its turn.
-    fn begin(&mut self, plan: &Plan, worked_on: &BTreeSet<ContainerKey>, now: Instant) -> bool {
+    fn begin(
+        &mut self,
+        plan: &Plan,
+        world: &World,
+        worked_on: &BTreeSet<ContainerKey>,
+        now: Instant,
+    ) -> bool {
         let mut to_do: Vec<_> = plan
             .iter()
             .filter(|(key, verdict)| !verdict.steps.is_empty() && !worked_on.contains(key))
@@ -305,6 +318,7 @@ impl<E: Executor> Reconciler<'_, E> {
                 held_back = true;
                 continue;
             }
+            self.memory.begins(key, &world.containers);
             if let Some(image) = &verdict.mends {
                 tracing::warn!(container = %key, %image, "the image is damaged, it is fetched anew");
                 self.memory.mends(image);

@@ -475,3 +475,39 @@ async fn what_ends_while_it_is_looked_at_is_not_done_twice() {
     let log = bench.podman.take_log();
     assert_eq!(log.len(), 5, "{log:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_podman_says_it_did_and_did_not_is_not_asked_for_hotly() {
+    for step in ["remove web.a", "start web.a"] {
+        let bench = Bench::new();
+        bench.known();
+        bench.put("web", &score("1"));
+        bench.run_for(2 * STEADY).await;
+        bench.podman.take_log();
+        bench.podman.hollow(step);
+        match step {
+            "start web.a" => bench.podman.cut_power(),
+            _ => bench.delete("web"),
+        }
+        bench.run_for(10 * LOOK_INTERVAL).await;
+        let steps = bench.podman.take_log().len();
+        assert!((8..18).contains(&steps), "{step}: {steps}");
+        assert_eq!(bench.status("web").0, Phase::Failed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_mended_by_a_change_is_tried_at_once() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.fail("create web.a");
+    bench.put("web", &score("1"));
+    let change = async {
+        tokio::time::sleep(4 * LOOK_INTERVAL).await;
+        bench.podman.heal();
+        bench.put("web", &score("2"));
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(bench.status("web"), (Phase::Running, None));
+    };
+    tokio::join!(bench.run_for(5 * LOOK_INTERVAL), change);
+}
