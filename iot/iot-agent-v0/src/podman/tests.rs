@@ -112,6 +112,7 @@ async fn creates_and_starts() {
         r#"{"name":"harmony.web.front","image":"host:5000/web:1","command":["serve"],"#,
         r#""env":{"A":"b c"},"labels":{"harmony.deployment":"web","harmony.digest":"DIGEST","#,
         r#""harmony.managed-by":"iot-agent-v0","harmony.service":"front"},"#,
+        r#""log_configuration":{"size":10485760},"#,
         r#""portmappings":[{"host_port":8080,"container_port":80,"protocol":"tcp"}]}"#
     );
     assert_eq!(

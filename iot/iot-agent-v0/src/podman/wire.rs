@@ -17,6 +17,9 @@ const LABEL_SERVICE: &str = "harmony.service";
 /// The digest of what the container was made from.
 const LABEL_DIGEST: &str = "harmony.digest";
 
+/// The most that is kept of a container's output, in bytes: without a bound it fills the disk.
+const MAX_LOG_BYTES: u64 = 10 * 1024 * 1024;
+
 /// The body of `containers/create`.
 #[derive(Debug, Serialize)]
 pub struct CreateContainer<'a> {
@@ -27,11 +30,19 @@ pub struct CreateContainer<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<&'a str, &'a str>,
     labels: BTreeMap<&'static str, &'a str>,
+    log_configuration: LogConfiguration,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     portmappings: Vec<CreatePort>,
     /// The new container has all volumes of these.
     #[serde(skip_serializing_if = "Option::is_none")]
     volumes_from: Option<[&'a str; 1]>,
+}
+
+/// How a container's output is kept, by whatever Podman is set up with.
+#[derive(Debug, Serialize)]
+struct LogConfiguration {
+    /// The most that is kept, in bytes.
+    size: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,6 +81,9 @@ impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
                 (LABEL_DIGEST, digest),
             ]
             .into(),
+            log_configuration: LogConfiguration {
+                size: MAX_LOG_BYTES,
+            },
             portmappings: ports.collect(),
             volumes_from: volumes_from.as_deref().map(|id| [id]),
         }
