@@ -25,9 +25,17 @@ fn what_is_between_two_states_is_stopped_first() {
             images: &["2"],
             steps: &["web.a: set aside web.a=1, run host/x:2 Some(\"web.a=1\")"],
         },
+        Case {
+            name: "it runs while the image comes",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Between)],
+            images: &[],
+            steps: &["web.a: stop web.a=1, start web.a=1, image host/x:2"],
+        },
     ];
     check(&cases, BETWEEN);
-    let waits = cases.map(|case| Case {
+    let [again, replaced, _] = cases;
+    let waits = [again, replaced].map(|case| Case {
         steps: &["web.a: "],
         ..case
     });
@@ -61,6 +69,20 @@ fn what_rests_between_two_states_is_made_anew() {
             observed: &[("web.a=1", Created), ("web.a=1 previous", Between)],
             images: &[],
             steps: &["web.a: start web.a=1"],
+        },
+        Case {
+            name: "the only one there is, and it is mended as the current one",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1 previous", Between)],
+            images: &[],
+            steps: &["web.a: rename web.a=1-previous Current, image host/x:2"],
+        },
+        Case {
+            name: "a third one comes, and the first one is kept",
+            desired: &["web.a=3"],
+            observed: &[("web.a=2", Between), ("web.a=1 previous", EXITED)],
+            images: &["3"],
+            steps: &["web.a: remove web.a=2, run host/x:3 Some(\"web.a=1-previous\")"],
         },
         Case {
             name: "it is replaced all the same",
@@ -108,4 +130,29 @@ fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
         steps(&memory, &with_previous),
         "web.a: rename web.a=2 Failed, rename web.a=1-previous Current, start web.a=1-previous"
     );
+}
+
+/// A look for which there is a time in the past would follow at once, and the next one too.
+#[test]
+fn no_look_is_due_in_the_past() {
+    let desired = desired(&["web.a=2"]);
+    let now = Instant::now();
+    for containers in [
+        &[("web.a=1", Between)][..],
+        &[("web.a=2", Between)],
+        &[("web.a=1", EXITED)],
+    ] {
+        let world = world(&desired, containers, &[]);
+        let mut memory = Memory::default();
+        memory.look(&world.containers, now);
+        for seconds in 0..200 {
+            let now = now + std::time::Duration::from_secs(seconds);
+            for verdict in plan(&desired, &world, &memory, now).into_values() {
+                assert!(
+                    verdict.look_at.is_none_or(|at| at > now),
+                    "{containers:?} {seconds}"
+                );
+            }
+        }
+    }
 }

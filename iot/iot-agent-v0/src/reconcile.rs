@@ -28,6 +28,9 @@ pub const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 /// The same while something is being done. Podman's service is up then, and a look costs little.
 pub const BUSY_INTERVAL: Duration = Duration::from_secs(8);
 
+/// The shortest time to a look for which nothing but time gives a reason.
+const SOONEST: Duration = Duration::from_millis(100);
+
 /// How long after the end of a container it is looked at: Podman notices a little later.
 const ENDED_PAUSE: Duration = Duration::from_millis(500);
 
@@ -294,9 +297,8 @@ impl<E: Executor> Reconciler<'_, E> {
             true => LOOK_INTERVAL,
             false => BUSY_INTERVAL,
         };
-        waits
-            .min()
-            .map_or(now + interval, |at| at.min(now + interval))
+        let at = waits.min().unwrap_or(now + interval);
+        at.clamp(now + SOONEST, now + interval)
     }
 
     /// Begins what is to be done, starts first; whether something has to wait for its turn.

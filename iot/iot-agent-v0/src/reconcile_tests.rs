@@ -1,5 +1,7 @@
 //! The loop against the scripted executor, with tokio's paused clock.
 
+#[path = "chaos_tests.rs"]
+mod chaos;
 #[path = "room_tests.rs"]
 mod room;
 #[path = "update_tests.rs"]

@@ -49,6 +49,21 @@ async fn unused_images_go_when_they_are_old() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_begins_on_a_full_disk_makes_room_at_once() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(0);
+    bench.put("web", &score("1"));
+    bench.run_for(STEADY).await;
+    bench.delete("web");
+    bench.run_for(STEADY).await;
+    bench.put("web", &score("2"));
+    bench.run_for(STEADY).await;
+    assert_eq!(bench.podman.containers(), ["web.a host/x:2 runs"]);
+    assert_eq!(bench.podman.images_there(), ["host/x:2"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn want_of_space_is_told_and_not_tried_hotly() {
     let bench = Bench::new();
     bench.known();

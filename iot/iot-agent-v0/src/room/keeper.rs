@@ -33,7 +33,8 @@ impl Keeper {
     pub fn new(now: Instant) -> Self {
         Self {
             unused: Unused::new(),
-            swept: now,
+            // For want of space the first sweep waits for nothing.
+            swept: now.checked_sub(SWEPT).unwrap_or(now),
             wanted: false,
         }
     }

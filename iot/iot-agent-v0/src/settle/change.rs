@@ -14,17 +14,8 @@ impl Case<'_> {
         current: &ObservedContainer,
         previous: Option<&ObservedContainer>,
     ) -> Verdict {
-        let since = self.since(current);
-        if self.now < since + BETWEEN {
-            return self.changing(since + BETWEEN);
-        }
-        if self.now < since + STUCK {
-            let id = current.id.clone();
-            let steps = vec![Action::Stop { id: id.clone() }, Action::Start { id }];
-            let finding = (Phase::Failed, "rests between two states".to_owned());
-            let mut verdict = self.verdict(steps, Some(finding));
-            verdict.look_at = Some(since + STUCK);
-            return verdict;
+        if self.now < self.since(current) + STUCK {
+            return self.unstick(current);
         }
         let finding = Some((
             Phase::Failed,
@@ -41,6 +32,20 @@ impl Case<'_> {
             return self.give_up(current, previous);
         }
         self.verdict(self.anew(current, previous, service, digest), finding)
+    }
+
+    /// Asks Podman to stop what it was stopping.
+    fn unstick(&self, container: &ObservedContainer) -> Verdict {
+        let since = self.since(container);
+        if self.now < since + BETWEEN {
+            return self.changing(since + BETWEEN);
+        }
+        let id = container.id.clone();
+        let steps = vec![Action::Stop { id: id.clone() }, Action::Start { id }];
+        let finding = (Phase::Failed, "rests between two states".to_owned());
+        let mut verdict = self.verdict(steps, Some(finding));
+        verdict.look_at = Some(since + STUCK).filter(|at| *at > self.now);
+        verdict
     }
 
     fn since(&self, container: &ObservedContainer) -> Instant {
@@ -175,7 +180,8 @@ impl Case<'_> {
             if self.now < since + BETWEEN {
                 return self.changing(since + BETWEEN);
             }
-            if self.now >= since + STUCK {
+            let to_come_back = previous.is_some_and(|c| c.state != ContainerState::Between);
+            if self.now >= since + STUCK && !to_come_back {
                 let steps = self.anew(current, previous, service, digest);
                 let finding = (Phase::Pending, "is being replaced".to_owned());
                 return self.verdict(steps, Some(finding));
@@ -207,9 +213,10 @@ impl Case<'_> {
 
     /// A container that is to be replaced runs until then.
     fn up(&self, current: &ObservedContainer, finding: (Phase, String)) -> Verdict {
-        let mut verdict = match current.state.is_down() {
-            true => self.start(current),
-            false => self.verdict(Vec::new(), None),
+        let mut verdict = match current.state {
+            ContainerState::Created | ContainerState::Exited { .. } => self.start(current),
+            ContainerState::Between => self.unstick(current),
+            ContainerState::Running | ContainerState::Paused => self.verdict(Vec::new(), None),
         };
         verdict.finding = Some(finding);
         verdict
@@ -256,7 +263,7 @@ impl Case<'_> {
 
     pub(super) fn bring_back(&self, previous: &ObservedContainer) -> Verdict {
         let finding = (Phase::Pending, "the one before comes back".to_owned());
-        self.verdict(back(previous).into(), Some(finding))
+        self.verdict(back(previous), Some(finding))
     }
 
     /// There is no container.

@@ -296,13 +296,17 @@ fn remove(container: &ObservedContainer, volumes: bool) -> Action {
     }
 }
 
-fn back(previous: &ObservedContainer) -> [Action; 2] {
+/// The steps that bring back the one before. One that rests between two states is mended as the current one.
+fn back(previous: &ObservedContainer) -> Vec<Action> {
     let id = previous.id.clone();
     let rename = Action::Rename {
         id: id.clone(),
         role: Role::Current,
     };
-    [rename, Action::Start { id }]
+    match previous.state {
+        ContainerState::Between => vec![rename],
+        _ => vec![rename, Action::Start { id }],
+    }
 }
 
 fn earlier(one: Option<Instant>, other: Instant) -> Option<Instant> {
