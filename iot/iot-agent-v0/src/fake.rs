@@ -57,6 +57,7 @@ struct State {
     room: Option<u64>,
     filled: bool,
     looking: Duration,
+    unknown_by_name: bool,
 }
 
 #[derive(Debug)]
@@ -179,6 +180,11 @@ impl FakePodman {
     /// The steps done since the last call.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.0.borrow_mut().log)
+    }
+
+    /// No image is found by the name that it was fetched by.
+    pub fn hide_images(&self) {
+        self.0.borrow_mut().unknown_by_name = true;
     }
 
     /// A look takes that long, and shows what was there when it began.
@@ -408,7 +414,8 @@ impl Executor for FakePodman {
     }
 
     async fn has_image(&self, image: &ImageReference) -> Result<bool, Scripted> {
-        Ok(self.0.borrow().images.contains(image))
+        let state = self.0.borrow();
+        Ok(state.images.contains(image) && !state.unknown_by_name)
     }
 
     async fn pull(&self, image: &ImageReference) -> Result<(), Scripted> {

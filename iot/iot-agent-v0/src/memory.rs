@@ -115,7 +115,8 @@ impl Seen {
         }
         // A look sees late that it has ended. By the device's clock it may have run too long, never too short.
         let ran = container.exited_at - container.started_at;
-        let ended_early = (0..STEADY.as_secs().cast_signed()).contains(&ran);
+        let ended_early =
+            container.started_at > 0 && (0..STEADY.as_secs().cast_signed()).contains(&ran);
         let was_steady =
             was == ContainerState::Running && now - self.since >= STEADY && !ended_early;
         if let ContainerState::Exited { code } = container.state {
@@ -173,6 +174,8 @@ pub struct Memory {
     failures: BTreeMap<ContainerKey, Failure>,
     given_up: BTreeMap<ContainerKey, GivenUp>,
     pulls: BTreeMap<ImageReference, Failure>,
+    /// Images that were fetched, and of which nothing has failed since.
+    fetched: BTreeSet<ImageReference>,
     started: BTreeSet<ContainerKey>,
     attempts: BTreeMap<ContainerKey, Attempt>,
     damages: BTreeMap<ImageReference, Damage>,
@@ -308,6 +311,17 @@ impl Memory {
     /// An image is there.
     pub fn pulled(&mut self, image: &ImageReference) {
         self.pulls.remove(image);
+        self.fetched.insert(image.clone());
+    }
+
+    /// Whether an image was fetched. It is believed to be there, whatever name Podman has for it, until something fails.
+    pub fn is_fetched(&self, image: &ImageReference) -> bool {
+        self.fetched.contains(image)
+    }
+
+    /// Something failed that was of this image.
+    pub fn doubts(&mut self, image: &ImageReference) {
+        self.fetched.remove(image);
     }
 
     /// Why an image was not to be had.
@@ -331,6 +345,7 @@ impl Memory {
 
     /// An image is removed because it is damaged.
     pub fn mends(&mut self, image: &ImageReference) {
+        self.doubts(image);
         if let Some(damage) = self.damages.get_mut(image) {
             damage.mended += 1;
             damage.open = false;
@@ -361,6 +376,7 @@ impl Memory {
         self.given_up.retain(|key, _| keys.contains(key));
         self.attempts.retain(|key, _| keys.contains(key));
         self.pulls.retain(|image, _| images.contains(image));
+        self.fetched.retain(|image| images.contains(image));
         self.damages.retain(|image, _| images.contains(image));
     }
 }

@@ -197,8 +197,11 @@ impl<E: Executor> Reconciler<'_, E> {
                         let error = masked(&error, secrets(&self.target, &key));
                         tracing::warn!(container = %key, error, "step failed");
                         self.memory.failed(&key, error, now);
-                        if let (true, (_, Some(service))) = (damaged, goal(&self.target, &key)) {
-                            self.memory.damaged(&service.image, now);
+                        if let (_, Some(service)) = goal(&self.target, &key) {
+                            self.memory.doubts(&service.image);
+                            if damaged {
+                                self.memory.damaged(&service.image, now);
+                            }
                         }
                     }
                 }

@@ -513,3 +513,18 @@ async fn what_is_mended_by_a_change_is_tried_at_once() {
     };
     tokio::join!(bench.run_for(5 * LOOK_INTERVAL), change);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_podman_finds_by_no_name_is_fetched_once_a_try() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.hide_images();
+    bench.put("web", &score("1"));
+    bench.run_for(STEADY).await;
+    assert_eq!(bench.podman.take_log(), ["image host/x:1", "create web.a"]);
+    bench.podman.fail("create web.a");
+    bench.put("web", &score("2"));
+    bench.run_for(STEADY).await;
+    assert!(bench.podman.begun("image host/x:2") <= 5);
+    assert_eq!(bench.podman.containers(), ["web.a host/x:1 runs"]);
+}

@@ -284,7 +284,9 @@ impl Case<'_> {
 
     /// Whether the image is there; `None` when nobody asked.
     fn image(&self) -> Option<bool> {
-        self.world.images.get(&self.service?.image).copied()
+        let image = &self.service?.image;
+        let found = self.world.images.get(image).copied();
+        found.map(|found| found || self.memory.is_fetched(image))
     }
 
     fn wanted_image(&self) -> Option<ImageReference> {
