@@ -5,6 +5,7 @@ use tokio::time::Instant;
 
 use super::{BETWEEN, Case, STUCK, back, earlier, remove};
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::memory::Failure;
 use crate::plan::{Action, Goal, Verdict};
 
 impl Case<'_> {
@@ -164,10 +165,7 @@ impl Case<'_> {
         if let Some(given_up) = self.memory.given_up(self.key, digest)
             && self.now < given_up.retry_at
         {
-            let text = format!("{}; the one before it is kept", given_up.text);
-            let mut verdict = self.up(current, (Phase::Failed, text));
-            verdict.look_at = earlier(verdict.look_at, given_up.retry_at);
-            return verdict;
+            return self.kept(current, given_up);
         }
         let (Some(service), Some(true)) = (self.service, self.image()) else {
             let finding = self.waits("the one before it is kept");
@@ -209,6 +207,14 @@ impl Case<'_> {
             steps,
             Some((Phase::Pending, "is being replaced".to_owned())),
         )
+    }
+
+    /// What shall be was given up, and this one runs until it is tried again.
+    fn kept(&self, current: &ObservedContainer, given_up: &Failure) -> Verdict {
+        let text = format!("{}; the one before it is kept", given_up.text);
+        let mut verdict = self.up(current, (Phase::Failed, text));
+        verdict.look_at = earlier(verdict.look_at, given_up.retry_at);
+        verdict
     }
 
     /// A container that is to be replaced runs until then.
