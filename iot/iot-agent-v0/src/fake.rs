@@ -162,6 +162,11 @@ impl FakePodman {
         }
     }
 
+    /// A container has ended, and Podman does not know it yet.
+    pub fn notice(&self) {
+        self.1.notify_one();
+    }
+
     /// The container of `key` ends, and that is noticed.
     pub fn end(&self, key: &str, code: i32) {
         self.set_state(key, ContainerState::Exited { code });

@@ -7,8 +7,8 @@
 //!      └────── status.rs <── phases ──┘
 //! ```
 //!
-//! Everything is level-triggered: each pass compares the whole desired state with what Podman
-//! really has, so that a missed event, a crash or a power cut costs a pass and nothing else. Only
+//! Everything is level-triggered: each look compares the whole desired state with what Podman
+//! really has, so that a missed event, a crash or a power cut costs a look and nothing else. Only
 //! containers with the agent's own labels are ever touched. An outage of NATS or Podman is
 //! reported and waited out; the one fatal error is a bad configuration.
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use iot_contracts::Phase;
 
 use super::{Bench, score};
+use crate::container::ContainerState;
 use crate::memory::STEADY;
 use crate::reconcile::LOOK_INTERVAL;
 
@@ -45,6 +46,28 @@ async fn what_ends_is_back_at_once() {
         assert_eq!(bench.podman.take_looks(), 2);
         let detail = "a: had exited with code 3, started again".to_owned();
         assert_eq!(bench.status("web"), (Phase::Running, Some(detail)));
+    };
+    tokio::join!(bench.run_for(LOOK_INTERVAL), end);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_is_back_soon_when_podman_is_slow_to_notice() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    let second = Duration::from_secs(1);
+    let end = async {
+        tokio::time::sleep(STEADY + 5 * second).await;
+        bench.podman.take_looks();
+        bench.podman.notice();
+        tokio::time::sleep(3 * second / 2).await;
+        bench
+            .podman
+            .set_state("web.a", ContainerState::Exited { code: 3 });
+        tokio::time::sleep(3 * second / 2).await;
+        assert_eq!(bench.podman.running(), ["web.a"]);
+        tokio::time::sleep(10 * second).await;
+        assert!(bench.podman.take_looks() <= 5);
     };
     tokio::join!(bench.run_for(LOOK_INTERVAL), end);
 }

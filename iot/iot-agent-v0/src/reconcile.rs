@@ -34,6 +34,12 @@ const SOONEST: Duration = Duration::from_millis(100);
 /// How long after the end of a container it is looked at: Podman notices a little later.
 const ENDED_PAUSE: Duration = Duration::from_millis(500);
 
+/// How often it is looked at after that, for [`ENDED_FOR`]: a slow device's Podman notices a little later still.
+const ENDED_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long after its end a container may be listed as running.
+const ENDED_FOR: Duration = Duration::from_secs(5);
+
 /// The time between two looks while there is nothing to be kept running. Each look starts Podman's service, which takes
 /// an emulated guest a second of processor time.
 const IDLE_INTERVAL: Duration = Duration::from_secs(300);
@@ -102,6 +108,7 @@ pub async fn run<E: Executor>(
         keeper: Keeper::new(Instant::now()),
     };
     let mut due = reconciler.next_look(Instant::now());
+    let mut ended = None;
     loop {
         let changed = tokio::select! {
             biased;
@@ -112,7 +119,9 @@ pub async fn run<E: Executor>(
                 None
             }
             () = executor.ended() => {
-                due = due.min(Instant::now() + ENDED_PAUSE);
+                let now = Instant::now();
+                ended = Some(now + ENDED_FOR);
+                due = due.min(now + ENDED_PAUSE);
                 None
             }
             () = tokio::time::sleep_until(due) => None,
@@ -132,6 +141,10 @@ pub async fn run<E: Executor>(
             Some(due) => due,
             None => return,
         };
+        let now = Instant::now();
+        if ended.is_some_and(|until| now < until) {
+            due = due.min(now + ENDED_INTERVAL);
+        }
     }
 }
 
