@@ -9,19 +9,19 @@ use iot_contracts::{
 use crate::container::{ContainerState, ObservedContainer, Role};
 use crate::desired::{DesiredState, Target};
 use crate::error::bounded;
-use crate::memory::Memory;
+use crate::history::History;
 use crate::plan::{Plan, World};
 use crate::reconcile::Statuses;
 
 /// How every deployment fares that is desired or still there. It comes from the same verdicts as the steps, so that the
 /// two never contradict each other.
-pub fn assess(desired: &DesiredState, plan: &Plan, world: &World, memory: &Memory) -> Statuses {
+pub fn assess(desired: &DesiredState, plan: &Plan, world: &World, history: &History) -> Statuses {
     let there = plan.keys().map(|key| &key.deployment);
     let mut statuses = Statuses::new();
     for name in desired.names().chain(there) {
         if !statuses.contains_key(name) {
             let mut status = deployment(desired, plan, name);
-            status.services = services(desired, world, memory, name);
+            status.services = services(desired, world, history, name);
             statuses.insert(name.clone(), status);
         }
     }
@@ -67,7 +67,7 @@ fn deployment(desired: &DesiredState, plan: &Plan, name: &DeploymentName) -> Dep
 fn services(
     desired: &DesiredState,
     world: &World,
-    memory: &Memory,
+    history: &History,
     name: &DeploymentName,
 ) -> BTreeMap<ServiceName, ServiceStatus> {
     let mut services = BTreeMap::new();
@@ -88,12 +88,12 @@ fn services(
         .iter()
         .filter(|c| c.key.deployment == *name);
     for container in of_deployment.filter(|c| matches!(c.role, Role::Current | Role::Stray)) {
-        services.insert(container.key.service.clone(), service(container, memory));
+        services.insert(container.key.service.clone(), service(container, history));
     }
     services
 }
 
-fn service(container: &ObservedContainer, memory: &Memory) -> ServiceStatus {
+fn service(container: &ObservedContainer, history: &History) -> ServiceStatus {
     let (state, exit_code, since) = match container.state {
         ContainerState::Running => (ServiceState::Running, None, container.started_at),
         ContainerState::Created => (ServiceState::Created, None, 0),
@@ -106,7 +106,7 @@ fn service(container: &ObservedContainer, memory: &Memory) -> ServiceStatus {
         image: container.image.clone(),
         image_digest: container.image_digest.clone(),
         exit_code,
-        restarts: memory.seen(&container.id).map_or(0, |seen| seen.restarts),
+        restarts: history.seen(&container.id).map_or(0, |seen| seen.restarts),
         since_unix_s: u64::try_from(since).ok().filter(|since| *since > 0),
     }
 }

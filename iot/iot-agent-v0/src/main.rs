@@ -26,7 +26,7 @@ mod error;
 mod fake;
 mod flights;
 mod heartbeat;
-mod memory;
+mod history;
 mod nats;
 mod plan;
 mod podman;

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{Case, EXITED, check, desired, told, world};
 use crate::container::ContainerState::{Between, Created};
-use crate::memory::Memory;
+use crate::history::History;
 use crate::plan::plan;
 use crate::settle::{BETWEEN, STUCK};
 
@@ -101,33 +101,33 @@ fn what_rests_between_two_states_is_made_anew() {
 fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
     let desired = desired(&["web.a=2"]);
     let image = "host/x:2".parse().unwrap();
-    let mut memory = Memory::default();
+    let mut history = History::default();
     let now = Instant::now();
-    let steps = |memory: &Memory, containers: &[_]| {
+    let steps = |history: &History, containers: &[_]| {
         let world = world(&desired, containers, &["2"]);
-        told(plan(&desired, &world, memory, now)).remove(0)
+        told(plan(&desired, &world, history, now)).remove(0)
     };
     let alone = [("web.a=2", EXITED)];
     let with_previous = [("web.a=2", EXITED), ("web.a=1 previous", EXITED)];
     for _ in 0..3 {
-        memory.damaged(&image, now);
+        history.damaged(&image, now);
         assert_eq!(
-            steps(&memory, &alone),
+            steps(&history, &alone),
             "web.a: remove web.a=2, remove image host/x:2"
         );
         assert_eq!(
-            steps(&memory, &with_previous),
+            steps(&history, &with_previous),
             "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous, \
              remove image host/x:2"
         );
-        assert_eq!(steps(&memory, &[]), "web.a: remove image host/x:2");
-        memory.mends(&image);
-        assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
+        assert_eq!(steps(&history, &[]), "web.a: remove image host/x:2");
+        history.mends(&image);
+        assert_eq!(steps(&history, &alone), "web.a: start web.a=2");
     }
-    memory.damaged(&image, now);
-    assert_eq!(steps(&memory, &alone), "web.a: start web.a=2");
+    history.damaged(&image, now);
+    assert_eq!(steps(&history, &alone), "web.a: start web.a=2");
     assert_eq!(
-        steps(&memory, &with_previous),
+        steps(&history, &with_previous),
         "web.a: rename web.a=2 Failed, rename web.a=1-previous Current, start web.a=1-previous"
     );
 }
@@ -143,11 +143,11 @@ fn no_look_is_due_in_the_past() {
         &[("web.a=1", EXITED)],
     ] {
         let world = world(&desired, containers, &[]);
-        let mut memory = Memory::default();
-        memory.look(&world.containers, now);
+        let mut history = History::default();
+        history.look(&world.containers, now);
         for seconds in 0..200 {
             let now = now + std::time::Duration::from_secs(seconds);
-            for verdict in plan(&desired, &world, &memory, now).into_values() {
+            for verdict in plan(&desired, &world, &history, now).into_values() {
                 assert!(
                     verdict.look_at.is_none_or(|at| at > now),
                     "{containers:?} {seconds}"

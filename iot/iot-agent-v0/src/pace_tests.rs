@@ -6,7 +6,7 @@ use iot_contracts::Phase;
 
 use super::{Bench, score};
 use crate::container::ContainerState;
-use crate::memory::STEADY;
+use crate::history::STEADY;
 use crate::reconcile::LOOK_INTERVAL;
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role, service_digest};
 use crate::desired::{DesiredState, Target};
-use crate::memory::Memory;
+use crate::history::History;
 use crate::room::Space;
 
 /// One step for one container.
@@ -167,7 +167,7 @@ pub fn images_in_question(
 }
 
 /// The verdict on each container that is desired or there.
-pub fn plan(desired: &DesiredState, world: &World, memory: &Memory, now: Instant) -> Plan {
+pub fn plan(desired: &DesiredState, world: &World, history: &History, now: Instant) -> Plan {
     let mut keys: BTreeSet<_> = desired_keys(desired).into_keys().collect();
     keys.extend(
         world
@@ -177,7 +177,7 @@ pub fn plan(desired: &DesiredState, world: &World, memory: &Memory, now: Instant
     );
     let verdict = |key: ContainerKey| {
         let (goal, service) = goal(desired, &key);
-        let case = crate::settle::Case::new(&key, goal, service, world, memory, now);
+        let case = crate::settle::Case::new(&key, goal, service, world, history, now);
         let verdict = case.settle();
         (key, verdict)
     };

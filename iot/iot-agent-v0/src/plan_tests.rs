@@ -12,7 +12,7 @@ use super::{Action, Goal, Plan, World, images_in_question, plan};
 use crate::container::ContainerState::{Between, Created, Exited, Paused, Running};
 use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role, service_digest};
 use crate::desired::{DesiredState, Target};
-use crate::memory::{Memory, STEADY};
+use crate::history::{History, STEADY};
 use crate::settle::TRIAL;
 
 /// `deployment.service=tag` for each service.
@@ -124,11 +124,11 @@ fn check(cases: &[Case], later: Duration) {
     for case in cases {
         let desired = desired(case.desired);
         let world = world(&desired, case.observed, case.images);
-        let mut memory = Memory::default();
+        let mut history = History::default();
         let now = Instant::now();
-        memory.look(&world.containers, now);
-        memory.look(&world.containers, now + later);
-        let plan = plan(&desired, &world, &memory, now + later);
+        history.look(&world.containers, now);
+        history.look(&world.containers, now + later);
+        let plan = plan(&desired, &world, &history, now + later);
         assert_eq!(told(plan), case.steps, "{}", case.name);
     }
 }
@@ -395,11 +395,11 @@ fn what_is_held_is_only_started_and_brought_back() {
     for desired in [DesiredState::default(), malformed] {
         for (containers, steps) in cases {
             let world = world(&desired, containers, &[]);
-            let mut memory = Memory::default();
+            let mut history = History::default();
             let now = Instant::now();
-            memory.look(&world.containers, now);
-            memory.look(&world.containers, now + STEADY);
-            let plan = plan(&desired, &world, &memory, now + STEADY);
+            history.look(&world.containers, now);
+            history.look(&world.containers, now + STEADY);
+            let plan = plan(&desired, &world, &history, now + STEADY);
             assert_eq!(told(plan), [steps]);
         }
     }
@@ -409,10 +409,10 @@ fn what_is_held_is_only_started_and_brought_back() {
 fn what_failed_waits_and_says_why() {
     let desired = desired(&["web.a=1"]);
     let world = world(&desired, &[("web.a=1", Created)], &[]);
-    let mut memory = Memory::default();
+    let mut history = History::default();
     let now = Instant::now();
-    memory.failed(&key("web.a"), "no such port".to_owned(), now);
-    let verdict = plan(&desired, &world, &memory, now)
+    history.failed(&key("web.a"), "no such port".to_owned(), now);
+    let verdict = plan(&desired, &world, &history, now)
         .remove(&key("web.a"))
         .unwrap();
     assert_eq!(verdict.steps, []);
@@ -422,7 +422,7 @@ fn what_failed_waits_and_says_why() {
     );
     let again = verdict.look_at.unwrap();
     assert!(again > now);
-    let verdict = plan(&desired, &world, &memory, again)
+    let verdict = plan(&desired, &world, &history, again)
         .remove(&key("web.a"))
         .unwrap();
     assert_eq!(verdict.steps.len(), 1);

@@ -16,7 +16,7 @@ use crate::container::{ContainerKey, ObservedContainer};
 use crate::desired::{DesiredState, Target};
 use crate::error::{chain, masked};
 use crate::flights::{Done, Flights, starts_only};
-use crate::memory::{Memory, retry_after};
+use crate::history::{History, retry_after};
 use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, plan};
 use crate::room::keeper::Keeper;
 use crate::room::{Image, Space};
@@ -100,7 +100,7 @@ pub async fn run<E: Executor>(
         executor,
         statuses,
         flights: Flights::new(executor),
-        memory: Memory::default(),
+        history: History::default(),
         target,
         nothing_since,
         blind: 0,
@@ -155,7 +155,7 @@ struct Reconciler<'a, E: Executor> {
     executor: &'a E,
     statuses: &'a watch::Sender<Statuses>,
     flights: Flights<'a, E>,
-    memory: Memory,
+    history: History,
     target: DesiredState,
     nothing_since: Option<Instant>,
     /// How many looks in a row have found no Podman.
@@ -171,7 +171,7 @@ impl<E: Executor> Reconciler<'_, E> {
         let target = &self.target;
         let images = desired_images(target);
         self.flights.overtake(|key| goal(target, key).0, &images);
-        self.memory
+        self.history
             .forget_failures(|key| goal(&before, key).0 != goal(target, key).0);
         self.blind = 0;
     }
@@ -196,24 +196,24 @@ impl<E: Executor> Reconciler<'_, E> {
                 no_space,
             } => {
                 if let Some(image) = mended {
-                    self.memory.mended(&image);
+                    self.history.mended(&image);
                 }
                 if no_space {
                     self.keeper.wants_space();
                 }
                 if started {
-                    self.memory.started(&key);
+                    self.history.started(&key);
                 }
                 match result {
-                    Ok(()) => self.memory.succeeded(&key),
+                    Ok(()) => self.history.succeeded(&key),
                     Err(error) => {
                         let error = masked(&error, secrets(&self.target, &key));
                         tracing::warn!(container = %key, error, "step failed");
-                        self.memory.failed(&key, error, now);
+                        self.history.failed(&key, error, now);
                         if let (_, Some(service)) = goal(&self.target, &key) {
-                            self.memory.doubts(&service.image);
+                            self.history.doubts(&service.image);
                             if damaged {
-                                self.memory.damaged(&service.image, now);
+                                self.history.damaged(&service.image, now);
                             }
                         }
                     }
@@ -226,15 +226,15 @@ impl<E: Executor> Reconciler<'_, E> {
             } => match result {
                 Ok(()) => {
                     tracing::info!(%image, "image is there");
-                    self.memory.pulled(&image);
+                    self.history.pulled(&image);
                 }
                 Err(error) => {
                     tracing::warn!(%image, error, "image is not to be had");
                     if no_space {
                         self.keeper.wants_space();
-                        self.memory.no_space_for(&image, error, now);
+                        self.history.no_space_for(&image, error, now);
                     } else {
-                        self.memory.pull_failed(&image, error, now);
+                        self.history.pull_failed(&image, error, now);
                     }
                 }
             },
@@ -279,30 +279,30 @@ impl<E: Executor> Reconciler<'_, E> {
     fn act(&mut self, world: &World, worked_on: &BTreeSet<ContainerKey>, now: Instant) -> Instant {
         self.blind = 0;
         self.tell_blindness(None);
-        self.memory.look(&world.containers, now);
-        self.memory.judge(&world.containers, worked_on, now);
-        let mut plan = plan(&self.target, world, &self.memory, now);
+        self.history.look(&world.containers, now);
+        self.history.judge(&world.containers, worked_on, now);
+        let mut plan = plan(&self.target, world, &self.history, now);
         let images = desired_images(&self.target);
-        self.memory
+        self.history
             .keep_only(&plan.keys().cloned().collect(), &images);
         let held_back = self.begin(&plan, world, worked_on, now);
-        let (flights, memory) = (&mut self.flights, &mut self.memory);
+        let (flights, history) = (&mut self.flights, &mut self.history);
         if self
             .keeper
-            .pull(flights, memory, &plan, world.space, &images)
+            .pull(flights, history, &plan, world.space, &images)
         {
-            plan = crate::plan::plan(&self.target, world, &self.memory, now);
+            plan = crate::plan::plan(&self.target, world, &self.history, now);
         }
         publish(
             self.statuses,
-            assess(&self.target, &plan, world, &self.memory),
+            assess(&self.target, &plan, world, &self.history),
         );
         if plan.is_empty() && self.target.names().next().is_none() {
             self.nothing_since = Some(now);
             return now + IDLE_INTERVAL;
         }
         let pulls = plan.values().filter_map(|verdict| {
-            let failure = self.memory.pull_failure(verdict.image.as_ref()?)?;
+            let failure = self.history.pull_failure(verdict.image.as_ref()?)?;
             (failure.retry_at > now).then_some(failure.retry_at)
         });
         let waits = plan
@@ -336,14 +336,14 @@ impl<E: Executor> Reconciler<'_, E> {
                 held_back = true;
                 continue;
             }
-            self.memory.begins(key, &world.containers);
+            self.history.begins(key, &world.containers);
             if let Some(image) = &verdict.mends {
                 tracing::warn!(container = %key, %image, "the image is damaged, it is fetched anew");
-                self.memory.mends(image);
+                self.history.mends(image);
             }
             if let Some((digest, reason)) = &verdict.gives_up {
                 tracing::warn!(container = %key, reason, "given up, the one before comes back");
-                self.memory.give_up(key, digest, reason.clone(), now);
+                self.history.give_up(key, digest, reason.clone(), now);
             }
         }
         held_back

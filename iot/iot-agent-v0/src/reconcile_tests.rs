@@ -19,7 +19,7 @@ use super::{BLIND_INTERVAL, BUSY_INTERVAL, IDLE_INTERVAL, LOOK_INTERVAL, Statuse
 use crate::container::ContainerState;
 use crate::desired::DesiredState;
 use crate::fake::FakePodman;
-use crate::memory::{FIRST_RETRY, STEADY};
+use crate::history::{FIRST_RETRY, STEADY};
 
 fn score(tag: &str) -> String {
     format!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 use iot_contracts::Phase;
 
 use super::{Bench, score};
-use crate::memory::{NO_SPACE_RETRY, STEADY};
+use crate::history::{NO_SPACE_RETRY, STEADY};
 use crate::reconcile::LOOK_INTERVAL;
 use crate::room::keeper::{SWEEP_INTERVAL, SWEPT};
 

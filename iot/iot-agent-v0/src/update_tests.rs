@@ -7,7 +7,7 @@ use iot_contracts::Phase;
 use super::{Bench, score};
 use crate::container::ContainerState;
 use crate::desired::DesiredState;
-use crate::memory::{FIRST_SECOND_TRY, STEADY};
+use crate::history::{FIRST_SECOND_TRY, STEADY};
 use crate::reconcile::LOOK_INTERVAL;
 use crate::settle::{BETWEEN, STUCK};
 

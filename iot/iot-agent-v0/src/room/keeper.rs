@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Space, Unused};
 use crate::flights::Flights;
-use crate::memory::Memory;
+use crate::history::History;
 use crate::plan::Plan;
 use crate::reconcile::Executor;
 
@@ -56,7 +56,7 @@ impl Keeper {
     pub fn pull<E: Executor>(
         &self,
         flights: &mut Flights<'_, E>,
-        memory: &mut Memory,
+        history: &mut History,
         plan: &Plan,
         space: Option<Space>,
         desired: &BTreeSet<ImageReference>,
@@ -66,13 +66,13 @@ impl Keeper {
         if let Some(space) = space.filter(|space| space.is_critical()) {
             for image in flights.end_pulls() {
                 tracing::warn!(%image, %space, "its pull is ended");
-                memory.no_space_for(&image, space.to_string(), now);
+                history.no_space_for(&image, space.to_string(), now);
                 news = true;
             }
         }
         let waiting = plan.values().filter_map(|verdict| verdict.image.as_ref());
         let due = |image: &&ImageReference| {
-            let failure = memory.pull_failure(image);
+            let failure = history.pull_failure(image);
             failure.is_none_or(|failure| failure.retry_at <= now)
         };
         let waiting: BTreeSet<_> = waiting.filter(due).collect();
@@ -90,7 +90,7 @@ impl Keeper {
                 Some(_) if flights.sweeps() => {}
                 Some(space) => {
                     tracing::warn!(%image, %space, "not pulled");
-                    memory.no_space_for(image, space.to_string(), now);
+                    history.no_space_for(image, space.to_string(), now);
                     news = true;
                 }
             }

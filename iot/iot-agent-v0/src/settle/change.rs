@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{BETWEEN, Case, STUCK, back, earlier, remove};
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
-use crate::memory::Failure;
+use crate::history::Failure;
 use crate::plan::{Action, Goal, Verdict};
 
 impl Case<'_> {
@@ -50,7 +50,7 @@ impl Case<'_> {
     }
 
     fn since(&self, container: &ObservedContainer) -> Instant {
-        let seen = self.memory.seen(&container.id);
+        let seen = self.history.seen(&container.id);
         seen.map_or(self.now, |seen| seen.since)
     }
 
@@ -83,13 +83,13 @@ impl Case<'_> {
     /// Whether the image is damaged, as far as it was seen.
     pub(super) fn is_damaged(&self) -> bool {
         self.service
-            .is_some_and(|service| self.memory.is_damaged(&service.image))
+            .is_some_and(|service| self.history.is_damaged(&service.image))
     }
 
     /// Whether it is, and may be fetched anew.
     pub(super) fn is_to_be_mended(&self) -> bool {
         self.service
-            .is_some_and(|service| self.memory.is_to_be_mended(&service.image))
+            .is_some_and(|service| self.history.is_to_be_mended(&service.image))
     }
 
     /// The image goes, and what was made of it, so that it is fetched anew. What ran before runs meanwhile.
@@ -120,7 +120,7 @@ impl Case<'_> {
         current: &ObservedContainer,
         previous: &ObservedContainer,
     ) -> Verdict {
-        let reason = match (self.memory.failure(self.key), current.state) {
+        let reason = match (self.history.failure(self.key), current.state) {
             (Some(failure), _) => failure.text.clone(),
             (None, _) if self.is_damaged() => {
                 "the image is damaged or made for another machine".to_owned()
@@ -162,7 +162,7 @@ impl Case<'_> {
             let finding = (Phase::Pending, "the one before comes back".to_owned());
             return self.verdict(steps.collect(), Some(finding));
         }
-        if let Some(given_up) = self.memory.given_up(self.key, digest)
+        if let Some(given_up) = self.history.given_up(self.key, digest)
             && self.now < given_up.retry_at
         {
             return self.kept(current, given_up);
@@ -185,7 +185,7 @@ impl Case<'_> {
                 return self.verdict(steps, Some(finding));
             }
         }
-        let seen = self.memory.seen(&current.id);
+        let seen = self.history.seen(&current.id);
         let proven = previous.is_none() || seen.is_some_and(|seen| seen.is_steady(self.now));
         let mut steps: Vec<_> = self
             .failed
@@ -236,13 +236,13 @@ impl Case<'_> {
         if self.is_to_be_mended() {
             return self.mend(None, Some(previous));
         }
-        if let Some(failure) = self.memory.failure(self.key) {
+        if let Some(failure) = self.history.failure(self.key) {
             let mut verdict = self.bring_back(previous);
             verdict.gives_up = Some((digest.to_owned(), failure.text.clone()));
             return verdict;
         }
         if self
-            .memory
+            .history
             .given_up(self.key, digest)
             .is_some_and(|given_up| self.now < given_up.retry_at)
         {
@@ -292,7 +292,7 @@ impl Case<'_> {
     fn image(&self) -> Option<bool> {
         let image = &self.service?.image;
         let found = self.world.images.get(image).copied();
-        found.map(|found| found || self.memory.is_fetched(image))
+        found.map(|found| found || self.history.is_fetched(image))
     }
 
     fn wanted_image(&self) -> Option<ImageReference> {
@@ -301,7 +301,7 @@ impl Case<'_> {
 
     fn waits(&self, meanwhile: &str) -> (Phase, String) {
         let image = self.service.map(|service| &service.image);
-        let failure = image.and_then(|image| self.memory.pull_failure(image));
+        let failure = image.and_then(|image| self.history.pull_failure(image));
         let (phase, text) = match (failure, image) {
             (Some(failure), _) => (Phase::Failed, failure.text.clone()),
             (None, Some(image)) => (Phase::Pending, format!("waits for image '{image}'")),

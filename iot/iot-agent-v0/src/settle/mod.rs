@@ -8,7 +8,7 @@ use iot_contracts::{Phase, PodmanService};
 use tokio::time::Instant;
 
 use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
-use crate::memory::{Memory, STEADY, Seen, retry_after};
+use crate::history::{History, STEADY, Seen, retry_after};
 use crate::plan::{Action, Goal, Verdict, World};
 
 /// How long a new container has for coming up before the one that ran before comes back.
@@ -40,7 +40,7 @@ pub struct Case<'a> {
     goal: Goal,
     service: Option<&'a PodmanService>,
     world: &'a World,
-    memory: &'a Memory,
+    history: &'a History,
     now: Instant,
     current: Option<&'a ObservedContainer>,
     previous: Option<&'a ObservedContainer>,
@@ -56,7 +56,7 @@ impl<'a> Case<'a> {
         goal: Goal,
         service: Option<&'a PodmanService>,
         world: &'a World,
-        memory: &'a Memory,
+        history: &'a History,
         now: Instant,
     ) -> Self {
         let mut case = Self {
@@ -64,7 +64,7 @@ impl<'a> Case<'a> {
             goal,
             service,
             world,
-            memory,
+            history,
             now,
             current: None,
             previous: None,
@@ -128,7 +128,7 @@ impl<'a> Case<'a> {
 
     /// What has failed waits for its next try. Why it failed says more than what the container looks like therefore.
     fn be_patient(&self, verdict: &mut Verdict) {
-        let Some(failure) = self.memory.failure(self.key) else {
+        let Some(failure) = self.history.failure(self.key) else {
             return;
         };
         if verdict.steps.is_empty() {
@@ -175,7 +175,7 @@ impl<'a> Case<'a> {
 
     /// The current container is the one that shall be.
     fn keep(&self, current: &ObservedContainer, previous: Option<&ObservedContainer>) -> Verdict {
-        let seen = self.memory.seen(&current.id);
+        let seen = self.history.seen(&current.id);
         if current.state.is_down() && self.is_to_be_mended() {
             return self.mend(Some(current), previous);
         }
@@ -199,7 +199,7 @@ impl<'a> Case<'a> {
     /// Whether a new container's time for coming up is over.
     fn is_over(&self, seen: Option<&Seen>) -> bool {
         let failures = self
-            .memory
+            .history
             .failure(self.key)
             .map_or(0, |failure| failure.times);
         let failed = self.is_damaged() || failures >= MAX_FAILURES;
@@ -214,7 +214,7 @@ impl<'a> Case<'a> {
         current: &ObservedContainer,
         previous: Option<&ObservedContainer>,
     ) -> Verdict {
-        let seen = self.memory.seen(&current.id);
+        let seen = self.history.seen(&current.id);
         let steady = seen.is_some_and(|seen| seen.is_steady(self.now));
         let since = seen.map_or(self.now, |seen| seen.since);
         let look_at = match self.now < since + GLANCE {
@@ -266,7 +266,7 @@ impl<'a> Case<'a> {
             let finding = (Phase::Pending, "is being started".to_owned());
             return self.verdict(vec![start], Some(finding));
         };
-        let seen = self.memory.seen(&container.id);
+        let seen = self.history.seen(&container.id);
         let short_runs = seen.map_or(0, |seen| seen.short_runs);
         if short_runs == 0 {
             let finding = (

@@ -99,7 +99,7 @@ struct Attempt {
 
 /// All that is remembered.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct History {
     containers: BTreeMap<String, Seen>,
     failures: BTreeMap<ContainerKey, Failure>,
     given_up: BTreeMap<ContainerKey, GivenUp>,
@@ -111,7 +111,7 @@ pub struct Memory {
     damages: BTreeMap<ImageReference, Damage>,
 }
 
-impl Memory {
+impl History {
     /// Takes in what is there now.
     pub fn look(&mut self, containers: &[ObservedContainer], now: Instant) {
         let ids: BTreeSet<_> = containers.iter().map(|container| &container.id).collect();

@@ -85,7 +85,7 @@ mod tests {
     use super::STEADY;
     use crate::container::ContainerState::{Exited, Running};
     use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
-    use crate::memory::Memory;
+    use crate::history::History;
 
     /// A container that started at second 100.
     fn container(state: ContainerState, exited_at: i64) -> ObservedContainer {
@@ -117,15 +117,15 @@ mod tests {
             (STEADY, 3, 0),
             (STEADY, 1_795_950_436, 0),
         ] {
-            let mut memory = Memory::default();
+            let mut history = History::default();
             let now = Instant::now();
-            memory.look(&[container(Running, 0)], now);
-            memory.look(
+            history.look(&[container(Running, 0)], now);
+            history.look(
                 &[container(Exited { code: 1 }, exited_at)],
                 now + seen_after,
             );
             assert_eq!(
-                memory.seen("c").unwrap().short_runs,
+                history.seen("c").unwrap().short_runs,
                 short,
                 "{seen_after:?} {exited_at}"
             );
