@@ -46,6 +46,7 @@ impl Identity {
             architecture: std::env::consts::ARCH.to_owned(),
             sequence,
             deployments,
+            problems: Vec::new(),
         }
     }
 }

@@ -29,6 +29,10 @@ pub struct AgentStatus {
     /// How each deployment fares that is desired, or is still being removed.
     #[serde(default)]
     pub deployments: BTreeMap<DeploymentName, DeploymentStatus>,
+    /// What keeps the device from following the desired state as a whole or a key of it, for people. No value of the
+    /// desired state is quoted in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// How a deployment fares.
@@ -77,6 +81,7 @@ mod tests {
                 ("web".parse().unwrap(), running),
             ]
             .into(),
+            problems: Vec::new(),
         }
     }
 
@@ -93,6 +98,15 @@ mod tests {
             serde_json::from_str::<AgentStatus>(golden).unwrap(),
             example()
         );
+    }
+
+    #[test]
+    fn problems_are_there_only_when_there_are_any() {
+        let mut report = example();
+        report.problems = vec!["x".to_owned()];
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(json.ends_with(r#","problems":["x"]}"#), "{json}");
+        assert_eq!(serde_json::from_str::<AgentStatus>(&json).unwrap(), report);
     }
 
     #[test]
