@@ -4,6 +4,10 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use iot_contracts::KvBucket;
 
 /// A nats-server with JetStream on 127.0.0.1, with its data in a directory which outlives it.
 pub struct Server(Child);
@@ -47,4 +51,24 @@ pub fn free_port() -> u16 {
         .local_addr()
         .unwrap()
         .port()
+}
+
+/// The stream of a bucket, as the platform makes it.
+pub fn bucket_config(bucket: &KvBucket) -> Config {
+    Config {
+        name: bucket.stream_name(),
+        subjects: vec![bucket.subjects()],
+        max_messages_per_subject: bucket.history.into(),
+        max_message_size: 262_144,
+        max_bytes: -1,
+        max_messages: -1,
+        max_consumers: -1,
+        duplicate_window: Duration::from_secs(120),
+        discard: DiscardPolicy::New,
+        num_replicas: 1,
+        allow_rollup: bucket.roll_up,
+        deny_delete: true,
+        allow_direct: true,
+        ..Config::default()
+    }
 }

@@ -1,0 +1,251 @@
+//! Keeps what the device knows equal to its part of the desired-state bucket, wherever it may believe that.
+
+use std::time::Duration;
+
+use iot_contracts::{DeploymentName, DeviceId, desired_state_key};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::backoff;
+use crate::bucket::{Bucket, BucketError, Change};
+use crate::desired::DesiredState;
+use crate::error::chain;
+use crate::memory::{Entry, Held, Memory};
+use crate::nats::Nats;
+use crate::problems::Problems;
+
+/// The wait after a first failure.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The longest wait between two tries.
+const LAST_RETRY: Duration = Duration::from_secs(4);
+/// How long the bucket has to be followed until a failure counts as a first one.
+const STEADY: Duration = Duration::from_secs(10);
+/// How often the desired state is listed anew although nothing seems to be missing.
+const RELIST: Duration = Duration::from_secs(10 * 60);
+/// How soon a bucket without a marker is listed anew, which may have been made a moment ago; the wait doubles with each
+/// further time, up to [`RELIST`].
+const UNMARKED: Duration = Duration::from_secs(2);
+
+/// Why it is not followed.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Held(#[from] Held),
+    #[error("the bucket was made anew while it was listed")]
+    MadeAnew,
+    #[error("the listing came from a server that is behind: it has no {0}")]
+    Behind(DeploymentName),
+}
+
+/// Follows the bucket for one device.
+pub struct Follower<'a> {
+    /// The connection.
+    pub nats: &'a Nats,
+    /// Whose desired state it is.
+    pub device_id: &'a DeviceId,
+    /// What is known.
+    pub known: &'a watch::Sender<Memory>,
+    /// What the containers shall become by that.
+    pub desired: &'a watch::Sender<DesiredState>,
+    /// What is wrong.
+    pub problems: &'a watch::Sender<Problems>,
+}
+
+impl Follower<'_> {
+    /// Follows for ever.
+    pub async fn run(&self) {
+        let mut connections = self.nats.connections();
+        let (mut failures, mut unmarked) = (0, 0);
+        loop {
+            connections.mark_unchanged();
+            if !self.nats.is_connected() {
+                if connections.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let mut listed = None;
+            let followed = tokio::select! {
+                followed = self.follow(&mut listed, &mut unmarked) => followed,
+                changed = connections.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            };
+            if followed.is_ok() || listed.is_some_and(|at: Instant| at.elapsed() >= STEADY) {
+                failures = 0;
+            }
+            let Err(error) = followed else { continue };
+            failures += 1;
+            self.tell(chain(&error));
+            tokio::select! {
+                () = tokio::time::sleep(backoff::wait(failures, FIRST_RETRY, LAST_RETRY)) => {}
+                changed = connections.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Says why it is not followed, once for as long as it stays the same.
+    fn tell(&self, error: String) {
+        self.problems.send_if_modified(|problems| {
+            let is_news = problems.following.as_ref() != Some(&error);
+            if is_news {
+                tracing::warn!(error, "desired state not followed");
+                problems.following = Some(error);
+            }
+            is_news
+        });
+    }
+
+    /// Lists, then follows until it is time to list anew.
+    async fn follow(
+        &self,
+        listed: &mut Option<Instant>,
+        unmarked: &mut u32,
+    ) -> Result<(), FollowError> {
+        let bucket = Bucket::new(self.nats.context(), self.device_id);
+        let known = self.known.borrow().clone();
+        bucket.end_last_reading().await?;
+        self.nats.answered();
+        let seen = bucket.marker().await?;
+        known.judge(seen.as_ref())?;
+        let mut changes = bucket.changes().await?;
+        let listing = changes.listing().await?;
+        if bucket.marker().await? != seen {
+            return Err(FollowError::MadeAnew);
+        }
+        let mut problems = Problems::default();
+        let mut entries = Vec::new();
+        for change in listing {
+            entries.extend(sort(change, &mut problems));
+        }
+        let (mut memory, missing) = known.listed(seen.as_ref(), &entries)?;
+        if !missing.is_empty() {
+            self.settle(&bucket, &mut memory, missing, &mut problems)
+                .await?;
+        }
+        let (count, revision) = (entries.len(), memory.revision());
+        tracing::info!(count, revision, "desired state listed");
+        self.take_over(memory, problems);
+        *listed = Some(Instant::now());
+        *unmarked = if seen.is_none() { *unmarked + 1 } else { 0 };
+        let relist = match unmarked {
+            0 => RELIST,
+            times => backoff::wait(*times, UNMARKED, RELIST),
+        };
+        let relist = Instant::now() + relist;
+        while let Ok(change) = tokio::time::timeout_at(relist, changes.next()).await {
+            self.change(change?)?;
+        }
+        Ok(())
+    }
+
+    /// Finds out what became of keys that were there and are not listed, without a mark of their deletion.
+    async fn settle(
+        &self,
+        bucket: &Bucket<'_>,
+        memory: &mut Memory,
+        missing: Vec<DeploymentName>,
+        problems: &mut Problems,
+    ) -> Result<(), FollowError> {
+        let key = |name| desired_state_key(self.device_id, name);
+        let mut keep = |why: String| {
+            for name in &missing {
+                let text = format!("not listed, {why}; it is kept until it is deleted");
+                problems.keys.insert(key(name), text);
+            }
+        };
+        if !memory.has_bucket() {
+            keep("in a bucket that has no marker".to_owned());
+            return Ok(());
+        }
+        let evidence = match bucket.evidence().await {
+            Ok(evidence) => evidence,
+            Err(error) => {
+                keep(format!("and nobody can be asked ({})", chain(&error)));
+                return Ok(());
+            }
+        };
+        if evidence.last_revision < memory.revision() {
+            let what = "the bucket as a whole".to_owned();
+            let (known, seen) = (memory.revision(), evidence.last_revision);
+            return Err(Held::WentBack { what, known, seen }.into());
+        }
+        if let Some(name) = missing
+            .iter()
+            .find(|name| evidence.keys.contains(&key(name)))
+        {
+            return Err(FollowError::Behind((*name).clone()));
+        }
+        if evidence.forgets {
+            keep("in a bucket whose entries expire".to_owned());
+            return Ok(());
+        }
+        for name in &missing {
+            tracing::info!(deployment = %name, "gone from the desired state");
+            memory.vanished(name);
+        }
+        Ok(())
+    }
+
+    /// The outcome of a listing becomes what is known.
+    fn take_over(&self, memory: Memory, new: Problems) {
+        self.problems.send_if_modified(|problems| {
+            let is_news = problems.following.is_some() || problems.keys != new.keys;
+            problems.following = None;
+            problems.keys = new.keys;
+            is_news
+        });
+        self.learn(|known| *known = memory);
+    }
+
+    fn change(&self, change: Change) -> Result<(), FollowError> {
+        let mut all = self.problems.borrow().clone();
+        let entry = sort(change, &mut all);
+        self.problems.send_if_modified(|problems| {
+            let is_news = problems.keys != all.keys;
+            problems.keys = all.keys;
+            is_news
+        });
+        let Some(entry) = entry else { return Ok(()) };
+        tracing::info!(deployment = %entry.name, revision = entry.revision,
+            deleted = entry.value.is_none(), "desired state changed");
+        let mut applied = Ok(());
+        self.learn(|known| applied = known.apply(&entry));
+        applied.map_err(FollowError::Held)
+    }
+
+    /// Changes what is known, and wakes who looks after containers only when those shall become something else.
+    fn learn(&self, change: impl FnOnce(&mut Memory)) {
+        self.known.send_if_modified(|known| {
+            let before = known.clone();
+            change(known);
+            *known != before
+        });
+        let now = self.known.borrow().desired();
+        self.desired.send_if_modified(|desired| {
+            let is_news = *desired != now;
+            *desired = now;
+            is_news
+        });
+    }
+}
+
+/// The entry of a deployment; a key that is none's is a problem for as long as it is there.
+fn sort(change: Change, problems: &mut Problems) -> Option<Entry> {
+    match change {
+        Change::Entry(entry) => Some(entry),
+        Change::Odd { key, is_there } => {
+            if is_there {
+                let why = "it names no deployment (expected DEVICE.DEPLOYMENT of a-z, 0-9 and '-')";
+                tracing::warn!(key = %key.escape_debug(), why, "key ignored");
+                problems.keys.insert(key, why.to_owned());
+            } else {
+                problems.keys.remove(&key);
+            }
+            None
+        }
+    }
+}
