@@ -132,5 +132,13 @@ impl Nats {
 mod server;
 
 #[cfg(test)]
+#[path = "platform_for_tests.rs"]
+mod platform;
+
+#[cfg(test)]
 #[path = "nats_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "outage_tests.rs"]
+mod outage_tests;

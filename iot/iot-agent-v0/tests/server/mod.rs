@@ -13,13 +13,20 @@ use iot_contracts::KvBucket;
 pub struct Server(Child);
 
 impl Server {
-    /// Starts it; it may not listen yet.
+    /// Starts it, for the user `device`; it may not listen yet.
     pub fn start(dir: &Path, port: u16) -> Self {
-        let config = format!(
-            "listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {:?} }}\n\
-             authorization {{ user: device, password: hunter2 }}\n",
-            dir.join("store")
-        );
+        Self::start_with(
+            dir,
+            port,
+            "authorization { user: device, password: hunter2 }",
+        )
+    }
+
+    /// Starts it with more of a configuration.
+    pub fn start_with(dir: &Path, port: u16, more: &str) -> Self {
+        let store = dir.join("store");
+        let config =
+            format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}\n{more}\n");
         let file = dir.join(format!("nats-{port}.conf"));
         std::fs::write(&file, config).unwrap();
         let log = File::options()
@@ -34,6 +41,12 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(log);
         Self(command.spawn().expect("nats-server is installed"))
+    }
+
+    /// Its process.
+    #[allow(dead_code, reason = "not every test crate sends it signals")]
+    pub fn id(&self) -> u32 {
+        self.0.id()
     }
 }
 

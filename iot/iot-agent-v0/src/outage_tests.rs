@@ -1,0 +1,56 @@
+//! How soon the agent is back after its server is.
+
+use std::time::{Duration, Instant};
+
+use iot_contracts::Phase;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::platform::{Platform, score, until, with_agent};
+use super::server::{Server, free_port};
+use crate::fake::FakePodman;
+
+/// The longest time from the server's return until a new desired state is brought about.
+const BACK: Duration = Duration::from_secs(5);
+
+fn signal(server: &Server, signal: Signal) {
+    let pid = Pid::from_raw(server.id().try_into().unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+/// Puts a new version at once, by a client that has seen no outage.
+async fn is_back(port: u16, podman: &FakePodman, tag: &str) {
+    let since = Instant::now();
+    let platform = Platform::of(port).await;
+    platform.put("pi-1.web", &score(tag)).await;
+    let image = format!("image host/x:{tag}");
+    until(|| podman.take_log().contains(&image)).await;
+    let after = since.elapsed();
+    assert!(after <= BACK, "{tag}: back after {after:?}");
+    platform.phase("web", Phase::Running).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: stops it for 3, 9 and 24 s, and kills it"]
+async fn the_agent_is_back_within_five_seconds_of_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let server = Server::start(dir.path(), port);
+    let podman = FakePodman::default();
+    let platform = Platform::of(port).await;
+    platform.put("pi-1.web", &score("0")).await;
+    with_agent(port, &podman, async {
+        platform.phase("web", Phase::Running).await;
+        // It says nothing and keeps its connections; the agent gives them up after a while.
+        for seconds in [3, 9, 24] {
+            signal(&server, Signal::STOP);
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            signal(&server, Signal::CONT);
+            is_back(port, &podman, &format!("stopped-{seconds}")).await;
+        }
+        drop(server);
+        tokio::time::sleep(Duration::from_secs(12)).await;
+        let _server = Server::start(dir.path(), port);
+        is_back(port, &podman, "killed").await;
+    })
+    .await;
+}
