@@ -118,12 +118,12 @@ mod tests {
                 "nats.urls is empty",
             ),
             (
-                "device_id = \"a\"\nx = 1\nnats.urls = [\"nats://h\"]\n",
+                "device_id = \"a\"\nx = 1\nnats.urls = [\"tls://h\"]\n",
                 2,
                 "unknown field `x`",
             ),
             (
-                "device_id = \"a\"\n[nats]\nurls = [\"nats://h\"]\ncredentials = { type = \"token\", token = \"hunter2 }\n",
+                "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\ncredentials = { type = \"token\", token = \"hunter2 }\n",
                 4,
                 "unclosed inline table",
             ),
@@ -146,7 +146,7 @@ mod tests {
             load(&missing),
             Err(ConfigError::Read { what: "configuration", path, .. }) if path == missing
         ));
-        let creds = "device_id = \"a\"\n[nats]\nurls = [\"nats://h\"]\n\
+        let creds = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n\
             credentials = { type = \"creds-file\", path = \"/nonexistent/x.creds\" }\n";
         assert!(matches!(
             load_text(creds),
@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn the_socket_defaults_to_the_users_own() {
-        let minimal = "device_id = \"a\"\nnats.urls = [\"nats://h\"]\n";
+        let minimal = "device_id = \"a\"\nnats.urls = [\"tls://h\"]\n";
         let uid = rustix::process::getuid().as_raw();
         assert_eq!(
             load_text(minimal).unwrap().podman_socket(),

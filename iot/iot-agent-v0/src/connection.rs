@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{AuthError, ConnectOptions, Event};
-use iot_contracts::NatsCredentials;
+use iot_contracts::{NatsConfig, NatsCredentials};
 use tokio::sync::watch;
 
 use crate::backoff;
@@ -59,8 +59,9 @@ impl Tries {
 /// Options for a client that keeps trying for ever; `counter` grows with each connection.
 pub fn options(config: &Loaded, counter: watch::Sender<u64>, tries: Arc<Tries>) -> ConnectOptions {
     let log = Mutex::new(EventLog::default());
-    credentials(config)
+    secured(credentials(config), &config.config().nats)
         .name(format!("iot-agent-v0 {}", config.device_id()))
+        .custom_inbox_prefix(format!("_INBOX.{}", config.device_id()))
         .retry_on_initial_connect()
         .max_reconnects(None)
         .connection_timeout(CONNECT)
@@ -76,6 +77,22 @@ pub fn options(config: &Loaded, counter: watch::Sender<u64>, tries: Arc<Tries>) 
             }
             std::future::ready(())
         })
+}
+
+/// The servers of the configuration and no other one, with TLS where they ask for it. What a server says of others comes
+/// before TLS and by anyone, and names no scheme: who followed it would be in plain text.
+fn secured(options: ConnectOptions, nats: &NatsConfig) -> ConnectOptions {
+    let mut options = options
+        .ignore_discovered_servers()
+        .require_tls(nats.urls.are_tls());
+    let tls = nats.tls.clone().unwrap_or_default();
+    if let Some(ca) = tls.ca {
+        options = options.add_root_certificates(ca);
+    }
+    if let (Some(certificate), Some(key)) = (tls.certificate, tls.key) {
+        options = options.add_client_certificate(certificate, key);
+    }
+    options
 }
 
 /// With what the agent says who it is. A file is read again for each connection: it may have been renewed.

@@ -142,3 +142,7 @@ mod tests;
 #[cfg(test)]
 #[path = "outage_tests.rs"]
 mod outage_tests;
+
+#[cfg(test)]
+#[path = "access_tests.rs"]
+mod access_tests;

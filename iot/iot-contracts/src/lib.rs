@@ -18,14 +18,14 @@ mod error;
 mod kv;
 mod marker;
 mod name;
+mod nats;
+#[cfg(test)]
+mod nats_tests;
 mod score;
 mod secret;
 mod status;
 
-pub use config::{
-    AgentConfig, HeartbeatSeconds, NatsConfig, NatsCredentials, NatsUrl, NatsUrls, PodmanConfig,
-    podman_socket,
-};
+pub use config::{AgentConfig, HeartbeatSeconds, PodmanConfig, podman_socket};
 pub use error::ContractError;
 pub use kv::{
     AGENT_STATUS_BUCKET, DESIRED_STATE_BUCKET, KvBucket, desired_state_key,
@@ -33,6 +33,7 @@ pub use kv::{
 };
 pub use marker::{BucketMarker, DESIRED_STATE_MARKER_KEY};
 pub use name::{BucketId, DeploymentName, DeviceId, ServiceName};
+pub use nats::{HostPort, NatsConfig, NatsCredentials, NatsTls, NatsUrl, NatsUrls};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;
 pub use status::{AgentStatus, DeploymentStatus, Phase};

@@ -1,29 +1,29 @@
 //! The platform's side of NATS: what a device should run, and what it reports.
 
 mod buckets;
+mod connection;
 
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
-use async_nats::{ConnectOptions, connect_with_options};
 use futures::StreamExt;
 use iot_contracts::{
-    AgentStatus, BucketId, BucketMarker, DeploymentName, DeviceId, IotScore, KvBucket,
-    NatsCredentials, NatsUrls, desired_state_key, status_key,
+    AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId, IotScore,
+    KvBucket, NatsConfig, desired_state_key, status_key,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::domain::error::{ErrorKind, HintedError};
-
-/// How long a server on this network may take to accept a connection or to answer a request.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What can go wrong with NATS.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {
+    /// The servers cannot be used as they are given.
+    #[error(transparent)]
+    Config(#[from] ContractError),
     /// No server answers.
     #[error("NATS does not answer at {urls}")]
     Connect {
@@ -61,6 +61,7 @@ pub enum PlatformError {
 impl HintedError for PlatformError {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Config(_) => ErrorKind::InvalidRequest,
             Self::Connect { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::Request { .. } => ErrorKind::Failed,
@@ -69,6 +70,9 @@ impl HintedError for PlatformError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Config(ContractError::Plaintext { host, .. }) => Some(format!(
+                "let the server speak TLS, or allow plain text to it: --nats-allow-plaintext {host}"
+            )),
             Self::Connect { .. } => Some(
                 "start one with 'nats-server -js', or name yours with --nats-url and --nats-credentials"
                     .to_owned(),
@@ -101,61 +105,26 @@ impl Platform {
     ///
     /// # Errors
     /// As [`Platform::connect_with`].
-    pub async fn connect(
-        urls: &NatsUrls,
-        credentials: Option<&NatsCredentials>,
-    ) -> Result<Self, PlatformError> {
-        Self::connect_with(urls, credentials, BucketOptions::default()).await
+    pub async fn connect(nats: &NatsConfig) -> Result<Self, PlatformError> {
+        Self::connect_with(nats, BucketOptions::default()).await
     }
 
     /// Connects, and makes the buckets where they are missing and the marker of the desired state's where it has none:
-    /// a device makes neither.
+    /// a device makes neither. Only the servers of the configuration are connected to, and in plain text only those on
+    /// this machine and those that it allows by name.
     ///
     /// # Errors
-    /// [`PlatformError::Connect`] when no server answers within 10 s; [`PlatformError::Request`] when
-    /// JetStream is off or a bucket cannot be as it is asked for.
+    /// [`PlatformError::Config`] for what would be in plain text elsewhere; [`PlatformError::Connect`] when no server
+    /// answers within 10 s; [`PlatformError::Request`] when JetStream is off or a bucket cannot be as it is asked for.
     pub async fn connect_with(
-        urls: &NatsUrls,
-        credentials: Option<&NatsCredentials>,
+        nats: &NatsConfig,
         options: BucketOptions,
     ) -> Result<Self, PlatformError> {
-        let buckets = options;
-        let names: Vec<&str> = urls.as_slice().iter().map(|url| url.as_str()).collect();
-        let failed = |source: Cause| PlatformError::Connect {
-            urls: names.join(", "),
-            source,
-        };
-        let options = match credentials {
-            None => ConnectOptions::new(),
-            Some(NatsCredentials::UserPassword { username, password }) => {
-                ConnectOptions::with_user_and_password(
-                    username.clone(),
-                    password.expose().to_owned(),
-                )
-            }
-            Some(NatsCredentials::Token { token }) => {
-                ConnectOptions::with_token(token.expose().to_owned())
-            }
-            Some(NatsCredentials::CredsFile { path }) => {
-                ConnectOptions::with_credentials_file(path)
-                    .await
-                    .map_err(|e| failed(e.into()))?
-            }
-        };
-        let options = options
-            .name("harmony")
-            .connection_timeout(ANSWER_TIMEOUT)
-            .request_timeout(Some(ANSWER_TIMEOUT));
-        let client =
-            match timeout(ANSWER_TIMEOUT, connect_with_options(names.clone(), options)).await {
-                Ok(Ok(client)) => client,
-                Ok(Err(error)) => return Err(failed(error.into())),
-                Err(elapsed) => return Err(failed(elapsed.into())),
-            };
+        let client = connection::connect(nats).await?;
         let context = jetstream::new(client);
-        let desired = buckets::ensure(&context, &KvBucket::DESIRED_STATE, buckets).await?;
+        let desired = buckets::ensure(&context, &KvBucket::DESIRED_STATE, options).await?;
         buckets::ensure_marker(&desired).await?;
-        let status = buckets::ensure(&context, &KvBucket::AGENT_STATUS, buckets).await?;
+        let status = buckets::ensure(&context, &KvBucket::AGENT_STATUS, options).await?;
         Ok(Self { desired, status })
     }
 
@@ -294,3 +263,6 @@ fn request(action: &'static str, subject: &str, source: Cause) -> PlatformError 
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;
