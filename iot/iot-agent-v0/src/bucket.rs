@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use async_nats::jetstream::stream::DiscardPolicy;
 use async_nats::jetstream::{self, Context};
-use async_nats::{Client, Message, RequestErrorKind, StatusCode, Subscriber};
+use async_nats::{
+    Client, Message, Request, RequestError, RequestErrorKind, StatusCode, Subscriber,
+};
 use futures::{StreamExt, TryStreamExt};
 use iot_contracts::{
     BucketMarker, DESIRED_STATE_MARKER_KEY, DeviceId, KvBucket, desired_state_key_deployment,
@@ -71,6 +73,7 @@ pub struct Bucket<'a> {
     context: &'a Context,
     client: Client,
     device_id: &'a DeviceId,
+    patience: Duration,
 }
 
 /// What happened to a key of the device.
@@ -99,12 +102,14 @@ pub struct Evidence {
 }
 
 impl<'a> Bucket<'a> {
-    /// On that connection.
-    pub fn new(context: &'a Context, device_id: &'a DeviceId) -> Self {
+    /// On that connection. An answer may take as long as `patience`: a request that came while a cluster had no leader
+    /// is never answered, and one that is slow always takes its time.
+    pub fn new(context: &'a Context, device_id: &'a DeviceId, patience: Duration) -> Self {
         Self {
             client: context.client(),
             context,
             device_id,
+            patience,
         }
     }
 
@@ -139,7 +144,7 @@ impl<'a> Bucket<'a> {
         let bucket = KvBucket::DESIRED_STATE;
         let (stream, prefix) = (bucket.stream_name(), bucket.subject_prefix());
         let subject = format!("$JS.API.DIRECT.GET.{stream}.{prefix}{DESIRED_STATE_MARKER_KEY}");
-        let answer = match self.client.request(subject, "".into()).await {
+        let answer = match self.request(subject, "").await {
             Ok(answer) => answer,
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 return Err(BucketError::Missing(bucket.name));
@@ -232,6 +237,12 @@ impl<'a> Bucket<'a> {
             keys,
             forgets: !config.max_age.is_zero() || config.discard != DiscardPolicy::New,
         })
+    }
+
+    async fn request(&self, subject: String, payload: &str) -> Result<Message, RequestError> {
+        let request = Request::new().payload(payload.to_owned().into());
+        let request = request.timeout(Some(self.patience));
+        self.client.send_request(subject, request).await
     }
 
     async fn api(

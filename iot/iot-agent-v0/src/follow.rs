@@ -18,6 +18,12 @@ use crate::problems::Problems;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 /// The longest wait between two tries.
 const LAST_RETRY: Duration = Duration::from_secs(4);
+/// How long an answer may take at first; it doubles with each [`HASTY`] failures, up to [`LAST_ANSWER`].
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+/// The longest that an answer may take.
+const LAST_ANSWER: Duration = Duration::from_secs(16);
+/// How many failures in a row do not make the agent more patient: a cluster that chooses a new leader.
+const HASTY: u32 = 5;
 /// How long the bucket has to be followed until a failure counts as a first one.
 const STEADY: Duration = Duration::from_secs(10);
 /// How often the desired state is listed anew although nothing seems to be missing.
@@ -68,7 +74,7 @@ impl Follower<'_> {
             }
             let mut listed = None;
             let followed = tokio::select! {
-                followed = self.follow(&mut listed, &mut unmarked) => followed,
+                followed = self.follow(patience(failures), &mut listed, &mut unmarked) => followed,
                 changed = connections.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => return,
@@ -102,10 +108,11 @@ impl Follower<'_> {
     /// Lists, then follows until it is time to list anew.
     async fn follow(
         &self,
+        patience: Duration,
         listed: &mut Option<Instant>,
         unmarked: &mut u32,
     ) -> Result<(), FollowError> {
-        let bucket = Bucket::new(self.nats.context(), self.device_id);
+        let bucket = Bucket::new(self.nats.context(), self.device_id, patience);
         let known = self.known.borrow().clone();
         bucket.end_last_reading().await?;
         self.nats.answered();
@@ -233,6 +240,12 @@ impl Follower<'_> {
     }
 }
 
+/// How long an answer may take after that many failures in a row.
+fn patience(failures: u32) -> Duration {
+    let doublings = 2_u32.saturating_pow(failures / HASTY);
+    FIRST_ANSWER.saturating_mul(doublings).min(LAST_ANSWER)
+}
+
 /// The entry of a deployment; a key that is none's is a problem for as long as it is there.
 fn sort(change: Change, problems: &mut Problems) -> Option<Entry> {
     match change {
@@ -247,5 +260,16 @@ fn sort(change: Change, problems: &mut Problems) -> Option<Entry> {
             }
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::patience;
+
+    #[test]
+    fn an_answer_is_awaited_longer_when_none_comes() {
+        let seconds = [0, 4, 5, 9, 10, 15, 20, u32::MAX].map(|n| patience(n).as_secs());
+        assert_eq!(seconds, [2, 2, 4, 4, 8, 16, 16, 16]);
     }
 }

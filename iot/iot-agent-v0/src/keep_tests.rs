@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use iot_contracts::BucketMarker;
 use tokio::sync::watch;
@@ -121,9 +122,10 @@ async fn a_disk_that_takes_nothing_is_a_problem_until_it_does() {
             .await
             .unwrap();
     };
+    let scenario = tokio::time::timeout(Duration::from_secs(10), scenario);
     tokio::select! {
         () = keeper.run(known.subscribe(), &problems) => panic!("it ended"),
-        () = scenario => {}
+        ended = scenario => ended.expect("it is told and mended"),
     }
     assert_eq!(keeper.recall(), memory("2"));
 }

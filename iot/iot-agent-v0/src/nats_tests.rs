@@ -400,7 +400,7 @@ async fn what_was_desired_last_is_brought_about_while_nats_is_away() {
         let platform = Platform::of(port).await;
         platform.no_problem().await;
         until(|| podman.running() == ["web.a"]).await;
-        until(|| std::fs::read_to_string(&file).is_ok_and(|text| text.contains("b2"))).await;
+        until(|| std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"b2\""))).await;
     })
     .await;
     assert_eq!(podman.running(), ["web.a"]);
@@ -419,7 +419,7 @@ async fn a_marker_that_comes_late_is_learnt_soon() {
         platform.phase("web", Phase::Running).await;
         platform.mark(r#"{"id":"b1"}"#, 0).await.unwrap();
         let file = dir.path().join("desired-state");
-        until(|| std::fs::read_to_string(&file).is_ok_and(|text| text.contains("b1"))).await;
+        until(|| std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"b1\""))).await;
     })
     .await;
 }
