@@ -22,8 +22,10 @@ use serde_json::json;
 
 use crate::memory::{Entry, SeenMarker};
 
-/// How often the server says that there is nothing new; when it did not three times, nobody is there any more.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often the server says that there is nothing new.
+const HEARTBEAT: Duration = Duration::from_secs(4);
+/// When it has not for so long, the second time was missed as well: nobody is there any more.
+const SILENCE: Duration = Duration::from_secs(9);
 /// How long a request for changes stands.
 const PULL: Duration = Duration::from_secs(30);
 /// How many entries the server may send before it is asked again; each may have 256 KiB.
@@ -252,11 +254,7 @@ impl<'a> Bucket<'a> {
         payload: &str,
     ) -> Result<Answer, BucketError> {
         let subject = format!("$JS.API.{subject}");
-        let answer = match self
-            .client
-            .request(subject, payload.to_owned().into())
-            .await
-        {
+        let answer = match self.request(subject, payload).await {
             Ok(answer) => answer,
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 return Err(BucketError::Missing(KvBucket::DESIRED_STATE.name));
@@ -333,7 +331,7 @@ impl Changes {
             if self.asked == 0 {
                 self.ask().await?;
             }
-            let next = tokio::time::timeout(HEARTBEAT * 3, self.subscriber.next()).await;
+            let next = tokio::time::timeout(SILENCE, self.subscriber.next()).await;
             let message = next.map_err(|_| ended("the server says nothing any more"))?;
             let message = message.ok_or_else(|| ended("the subscription is gone"))?;
             match message.status {

@@ -28,8 +28,9 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
 /// After how long without a word from the server it is asked for one; after three times that the connection counts as
-/// lost. While the desired state is followed the server says something as often, so that it is not asked.
-const PING: Duration = Duration::from_secs(6);
+/// lost. The kernel repeats what was not acknowledged after waits that double: within that time none is longer than 4 s.
+/// While the desired state is followed the server says something more often, so that it is not asked.
+const PING: Duration = Duration::from_secs(5);
 /// What the client makes room for before it reads, in bytes; it makes more for a message that is longer.
 const READ_BUFFER_BYTES: u16 = 8192;
 
@@ -106,16 +107,25 @@ fn credentials(config: &Loaded) -> ConnectOptions {
             ConnectOptions::with_token(token.expose().to_owned())
         }
         Some(NatsCredentials::CredsFile { path }) => {
-            let path = path.clone();
+            let (path, told) = (path.clone(), Mutex::new(None));
             ConnectOptions::with_auth_callback(move |nonce| {
-                let auth = creds::auth(&path, &nonce).map_err(|error| {
-                    tracing::warn!(error = chain(&error), "no NATS credentials");
-                    AuthError::new(error)
-                });
-                std::future::ready(auth)
+                let auth = creds::auth(&path, &nonce);
+                tell_once(&told, auth.as_ref().err().map(|error| chain(error)));
+                std::future::ready(auth.map_err(AuthError::new))
             })
         }
     }
+}
+
+/// Says why there are no credentials, once for as long as it stays the same.
+fn tell_once(told: &Mutex<Option<String>>, error: Option<String>) {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = &error
+        && told.as_ref() != Some(error)
+    {
+        tracing::warn!(error, "no NATS credentials");
+    }
+    *told = error;
 }
 
 /// Tells what happens to the connection: every change, and a failure once for as long as it stays the same.

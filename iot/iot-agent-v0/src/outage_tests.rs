@@ -4,13 +4,19 @@ use std::time::{Duration, Instant};
 
 use iot_contracts::Phase;
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
-use super::platform::{Platform, score, until, with_agent};
+use super::platform::{LIMIT, Platform, score, until, with_agent};
 use super::server::{Server, free_port};
 use crate::fake::FakePodman;
 
 /// The longest time from the server's return until a new desired state is brought about.
 const BACK: Duration = Duration::from_secs(5);
+
+/// The longest time that a dead connection is kept: three times the wait for a ping.
+const GIVEN_UP: Duration = Duration::from_secs(16);
 
 fn signal(server: &Server, signal: Signal) {
     let pid = Pid::from_raw(server.id().try_into().unwrap()).unwrap();
@@ -27,6 +33,47 @@ async fn is_back(port: u16, podman: &FakePodman, tag: &str) {
     let after = since.elapsed();
     assert!(after <= BACK, "{tag}: back after {after:?}");
     platform.phase("web", Phase::Running).await;
+}
+
+/// Who is on the way, and takes no more of what is sent once it is frozen: as a network that loses everything.
+async fn on_the_way(listener: &TcpListener, port: u16, mut frozen: watch::Receiver<bool>) {
+    let (mut agent, _) = listener.accept().await.unwrap();
+    let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    tokio::select! {
+        ended = copy_bidirectional(&mut agent, &mut server) => panic!("the connection ended: {ended:?}"),
+        _ = frozen.wait_for(|frozen| *frozen) => {}
+    }
+    let since = Instant::now();
+    let again = tokio::time::timeout(LIMIT, listener.accept()).await;
+    let again = again.expect("it comes again").unwrap();
+    let after = since.elapsed();
+    assert!(
+        after <= GIVEN_UP,
+        "the dead connection was given up after {after:?}"
+    );
+    drop((agent, server, again));
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: loses everything on the way to it, and closes nothing"]
+async fn a_connection_that_is_dead_is_given_up_within_sixteen_seconds() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = Server::start(dir.path(), port);
+    let platform = Platform::of(port).await;
+    platform.put("pi-1.web", &score("1")).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = listener.local_addr().unwrap().port();
+    let freeze = watch::Sender::new(false);
+    let podman = FakePodman::default();
+    with_agent(way, &podman, async {
+        let running = async {
+            platform.phase("web", Phase::Running).await;
+            freeze.send_replace(true);
+        };
+        tokio::join!(running, on_the_way(&listener, port, freeze.subscribe()));
+    })
+    .await;
 }
 
 #[tokio::test]

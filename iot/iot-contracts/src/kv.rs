@@ -112,6 +112,12 @@ mod tests {
     }
 
     #[test]
+    fn no_device_can_write_in_the_place_of_others() {
+        let roll_up = [KvBucket::DESIRED_STATE, KvBucket::AGENT_STATUS].map(|b| b.roll_up);
+        assert_eq!(roll_up, [true, false]);
+    }
+
+    #[test]
     fn a_key_gives_its_deployment_back() {
         let device = "pi-1".parse().unwrap();
         assert_eq!(
