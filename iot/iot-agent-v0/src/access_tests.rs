@@ -29,25 +29,36 @@ const PUBLISH: [&str; 5] = [
     "$JS.API.CONSUMER.DELETE.KV_desired-state.pi-1",
 ];
 
+/// A server with the platform's user and one for a device, which may publish to these subjects only. The other user has
+/// the device's name while the buckets are made.
+fn permitting(dir: &Path, port: u16, subjects: &[&str], makes_buckets: bool) -> Server {
+    let (all, device) = match makes_buckets {
+        true => ("device", "other"),
+        false => ("op", "device"),
+    };
+    let permissions = json!({ "publish": subjects, "subscribe": ["_INBOX.pi-1.>"] });
+    let users = format!(
+        "authorization {{ users: [ {{ user: {all}, password: hunter2 }}, \
+         {{ user: {device}, password: hunter2, permissions: {permissions} }} ] }}"
+    );
+    Server::start_with(dir, port, &users)
+}
+
+/// A server on which `pi-1.web` is desired.
+async fn with_web(dir: &Path, port: u16, subjects: &[&str]) -> Server {
+    let server = permitting(dir, port, subjects, true);
+    let platform = Platform::of(port).await;
+    platform.put("pi-1.web", &score("1")).await;
+    drop((server, platform));
+    permitting(dir, port, subjects, false)
+}
+
 #[tokio::test]
 #[ignore = "needs nats-server: permits the agent exactly its own subjects"]
 async fn a_device_needs_its_own_subjects_and_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
-    let users = |user: &str| {
-        let permissions = json!({ "publish": PUBLISH, "subscribe": ["_INBOX.pi-1.>"] });
-        format!(
-            "authorization {{ users: [ {{ user: {user}, password: hunter2 }}, \
-             {{ user: {}, password: hunter2, permissions: {permissions} }} ] }}",
-            if user == "device" { "other" } else { "device" }
-        )
-    };
-    // The platform's user has the agent's name while the buckets are made.
-    let server = Server::start_with(dir.path(), port, &users("device"));
-    let platform = Platform::of(port).await;
-    platform.put("pi-1.web", &score("1")).await;
-    drop((server, platform));
-    let _server = Server::start_with(dir.path(), port, &users("op"));
+    let _server = with_web(dir.path(), port, &PUBLISH).await;
     let podman = FakePodman::default();
     with_agent(port, &podman, async {
         let platform = Platform::as_user(port, "op").await;
@@ -57,6 +68,25 @@ async fn a_device_needs_its_own_subjects_and_no_other() {
         platform.desired.delete("pi-1.web").await.unwrap();
         platform.gone("web").await;
         platform.no_problem().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: lets nobody answer the request for changes"]
+async fn changes_that_do_not_come_are_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let is_pull = |subject: &&&str| subject.contains("MSG.NEXT");
+    let others: Vec<_> = PUBLISH
+        .iter()
+        .filter(|subject| !is_pull(subject))
+        .copied()
+        .collect();
+    let _server = with_web(dir.path(), port, &others).await;
+    with_agent(port, &FakePodman::default(), async {
+        let platform = Platform::as_user(port, "op").await;
+        platform.problem("the server says nothing any more").await;
     })
     .await;
 }

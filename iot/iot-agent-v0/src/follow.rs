@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff;
-use crate::bucket::{Bucket, BucketError, Change};
+use crate::bucket::{Bucket, BucketError, Change, Evidence};
 use crate::desired::DesiredState;
 use crate::error::chain;
 use crate::memory::{Entry, Held, Memory};
@@ -175,19 +175,8 @@ impl Follower<'_> {
                 return Ok(());
             }
         };
-        if evidence.last_revision < memory.revision() {
-            let what = "the bucket as a whole".to_owned();
-            let (known, seen) = (memory.revision(), evidence.last_revision);
-            return Err(Held::WentBack { what, known, seen }.into());
-        }
-        if let Some(name) = missing
-            .iter()
-            .find(|name| evidence.keys.contains(&key(name)))
-        {
-            return Err(FollowError::Behind((*name).clone()));
-        }
-        if evidence.forgets {
-            keep("in a bucket whose entries expire".to_owned());
+        if let Some(why) = judge(memory, &missing, &evidence, self.device_id)? {
+            keep(why.to_owned());
             return Ok(());
         }
         for name in &missing {
@@ -240,6 +229,30 @@ impl Follower<'_> {
     }
 }
 
+/// Whether keys are gone that a listing did not have: why not, when they are to be kept.
+fn judge(
+    memory: &Memory,
+    missing: &[DeploymentName],
+    evidence: &Evidence,
+    device_id: &DeviceId,
+) -> Result<Option<&'static str>, FollowError> {
+    let (known, seen) = (memory.revision(), evidence.last_revision);
+    if seen < known {
+        let what = "the bucket as a whole".to_owned();
+        return Err(Held::WentBack { what, known, seen }.into());
+    }
+    let is_there = |name: &&DeploymentName| {
+        let key = desired_state_key(device_id, name);
+        evidence.keys.contains(&key)
+    };
+    if let Some(name) = missing.iter().find(is_there) {
+        return Err(FollowError::Behind(name.clone()));
+    }
+    Ok(evidence
+        .forgets
+        .then_some("in a bucket whose entries expire"))
+}
+
 /// How long an answer may take after that many failures in a row.
 fn patience(failures: u32) -> Duration {
     let doublings = 2_u32.saturating_pow(failures / HASTY);
@@ -265,7 +278,46 @@ fn sort(change: Change, problems: &mut Problems) -> Option<Entry> {
 
 #[cfg(test)]
 mod tests {
-    use super::patience;
+    use iot_contracts::DeploymentName;
+
+    use super::{FollowError, judge, patience};
+    use crate::bucket::Evidence;
+    use crate::memory::{Entry, Held, Memory};
+
+    #[test]
+    fn a_missing_key_is_gone_when_the_leader_of_the_same_bucket_says_so() {
+        let name = |name: &str| name.parse::<DeploymentName>().unwrap();
+        let entry = |name, revision| Entry {
+            name,
+            revision,
+            value: Some(b"{".to_vec()),
+        };
+        let listed = [entry(name("db"), 4), entry(name("web"), 7)];
+        let (memory, _) = Memory::default().listed(None, &listed).unwrap();
+        let told = |last_revision, keys: &[&str], forgets| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            let evidence = Evidence {
+                last_revision,
+                keys,
+                forgets,
+            };
+            judge(&memory, &[name("db")], &evidence, &"pi-1".parse().unwrap())
+        };
+        assert_eq!(told(7, &["pi-1.web"], false).unwrap(), None);
+        let kept = told(9, &["pi-1.web"], true).unwrap();
+        assert_eq!(kept, Some("in a bucket whose entries expire"));
+        let behind = told(9, &["pi-1.db", "pi-1.web"], false);
+        assert!(matches!(behind, Err(FollowError::Behind(db)) if db == name("db")));
+        let went_back = told(6, &[], false);
+        assert!(matches!(
+            went_back,
+            Err(FollowError::Held(Held::WentBack {
+                known: 7,
+                seen: 6,
+                ..
+            }))
+        ));
+    }
 
     #[test]
     fn an_answer_is_awaited_longer_when_none_comes() {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use iot_contracts::Phase;
+use iot_contracts::{AgentStatus, Phase};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,6 +17,8 @@ const BACK: Duration = Duration::from_secs(5);
 
 /// The longest time that a dead connection is kept: three times the wait for a ping.
 const GIVEN_UP: Duration = Duration::from_secs(16);
+/// How often the agent of these tests reports.
+const HEARTBEAT: Duration = Duration::from_secs(1);
 
 fn signal(server: &Server, signal: Signal) {
     let pid = Pid::from_raw(server.id().try_into().unwrap()).unwrap();
@@ -36,7 +38,12 @@ async fn is_back(port: u16, podman: &FakePodman, tag: &str) {
 }
 
 /// Who is on the way, and takes no more of what is sent once it is frozen: as a network that loses everything.
-async fn on_the_way(listener: &TcpListener, port: u16, mut frozen: watch::Receiver<bool>) {
+async fn on_the_way(
+    listener: &TcpListener,
+    port: u16,
+    mut frozen: watch::Receiver<bool>,
+    open_again: &watch::Sender<Option<Instant>>,
+) {
     let (mut agent, _) = listener.accept().await.unwrap();
     let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     tokio::select! {
@@ -45,13 +52,16 @@ async fn on_the_way(listener: &TcpListener, port: u16, mut frozen: watch::Receiv
     }
     let since = Instant::now();
     let again = tokio::time::timeout(LIMIT, listener.accept()).await;
-    let again = again.expect("it comes again").unwrap();
+    let (mut again, _) = again.expect("it comes again").unwrap();
     let after = since.elapsed();
     assert!(
         after <= GIVEN_UP,
         "the dead connection was given up after {after:?}"
     );
-    drop((agent, server, again));
+    let mut anew = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    open_again.send_replace(Some(Instant::now()));
+    let ended = copy_bidirectional(&mut again, &mut anew).await;
+    panic!("the new connection ended: {ended:?}");
 }
 
 #[tokio::test]
@@ -64,14 +74,26 @@ async fn a_connection_that_is_dead_is_given_up_within_sixteen_seconds() {
     platform.put("pi-1.web", &score("1")).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let way = listener.local_addr().unwrap().port();
-    let freeze = watch::Sender::new(false);
+    let (freeze, open_again) = (watch::Sender::new(false), watch::Sender::new(None));
     let podman = FakePodman::default();
     with_agent(way, &podman, async {
-        let running = async {
+        let scenario = async {
             platform.phase("web", Phase::Running).await;
             freeze.send_replace(true);
+            let mut again = open_again.subscribe();
+            again.wait_for(Option::is_some).await.unwrap();
+            let since: Instant = again.borrow().unwrap();
+            let last = platform.report("the last", |_| true).await.sequence;
+            // What was sent on the dead connection is not waited for.
+            let later = |report: &AgentStatus| report.sequence > last;
+            platform.report("one by the new connection", later).await;
+            let after = since.elapsed();
+            assert!(after <= HEARTBEAT / 2, "a report after {after:?}");
         };
-        tokio::join!(running, on_the_way(&listener, port, freeze.subscribe()));
+        tokio::select! {
+            () = scenario => {}
+            () = on_the_way(&listener, port, freeze.subscribe(), &open_again) => {}
+        }
     })
     .await;
 }
