@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff;
-use crate::bucket::{Bucket, BucketError, Change, Evidence};
+use crate::bucket::{Bucket, BucketError, Evidence};
+use crate::changes::Change;
 use crate::desired::DesiredState;
 use crate::error::chain;
 use crate::memory::{Entry, Held, Memory};

@@ -18,6 +18,7 @@ mod await_file;
 mod backoff;
 mod beforehand;
 mod bucket;
+mod changes;
 mod config;
 mod connection;
 mod creds;
