@@ -27,7 +27,8 @@ fn desired(services: &[&str]) -> DesiredState {
             .push(serde_json::json!({"name": service, "image": format!("host/x:{tag}")}));
     }
     let mut desired = DesiredState::default();
-    desired.replace_all([]);
+    // The one that cases have containers of and do not desire.
+    desired.delete(&"old".parse().unwrap());
     for (deployment, services) in scores {
         let score = serde_json::json!({"type": "PodmanV0", "data": {"services": services}});
         desired.put(deployment.parse().unwrap(), score.to_string().as_bytes());

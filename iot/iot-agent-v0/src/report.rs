@@ -123,6 +123,7 @@ mod tests {
             architecture: "aarch64".to_owned(),
             sequence: u64::MAX,
             deployments: (0..deployments).map(deployment).collect(),
+            problems: Vec::new(),
             shortened: false,
         }
     }

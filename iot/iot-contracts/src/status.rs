@@ -29,6 +29,10 @@ pub struct AgentStatus {
     /// How each deployment fares that is desired, or is still being removed.
     #[serde(default)]
     pub deployments: BTreeMap<DeploymentName, DeploymentStatus>,
+    /// What keeps the device from following the desired state as a whole or a key of it, for people. No value of the
+    /// desired state is quoted in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
     /// Whether details or services were left out because the report would have been larger than its bucket takes. No
     /// deployment is ever left out.
     #[serde(default, skip_serializing_if = "is_false")]
@@ -143,6 +147,7 @@ mod tests {
                 ("web".parse().unwrap(), running),
             ]
             .into(),
+            problems: Vec::new(),
             shortened: false,
         }
     }
@@ -162,6 +167,15 @@ mod tests {
             serde_json::from_str::<AgentStatus>(golden).unwrap(),
             example()
         );
+    }
+
+    #[test]
+    fn problems_are_there_only_when_there_are_any() {
+        let mut report = example();
+        report.problems = vec!["x".to_owned()];
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(json.ends_with(r#","problems":["x"]}"#), "{json}");
+        assert_eq!(serde_json::from_str::<AgentStatus>(&json).unwrap(), report);
     }
 
     #[test]
