@@ -30,7 +30,7 @@ virtualisation=(qemu-system-arm qemu-system-x86 qemu-utils
 # Guest firmware, networking, the image builder, NATS, a registry for the smoke's container, compilers.
 others=(qemu-efi-aarch64 ovmf passt dnsmasq-base iproute2 nftables
   mmdebstrap arch-test qemu-user-static uidmap e2fsprogs grub-common
-  debian-archive-keyring nats-server docker-registry
+  debian-archive-keyring nats-server openssl docker-registry
   shellcheck build-essential pkg-config gcc-aarch64-linux-gnu libc6-dev-arm64-cross libxml2-utils ca-certificates)
 
 # Tests of the SSH client run a private sshd. The package would start a public one where systemd runs.

@@ -53,10 +53,15 @@ pub(crate) fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, Ex
         .transpose()?;
     let device_id: DeviceId = name.hostname().parse().map_err(SetupError::Config)?;
     let urls = NatsUrls::try_from(args.nats_url.clone()).map_err(SetupError::Config)?;
+    let nats = NatsConfig {
+        credentials,
+        allow_plaintext: args.nats_allow_plaintext.clone(),
+        ..NatsConfig::new(urls)
+    };
     Ok(AgentConfig {
         device_id,
         heartbeat_seconds: Default::default(),
-        nats: NatsConfig { urls, credentials },
+        nats,
         podman: Default::default(),
     })
 }

@@ -10,7 +10,7 @@ use harmony::domain::topology::virtualization::{
 use harmony::modules::image::ImageSource;
 use harmony::modules::image::build::BuilderChoice;
 use harmony::modules::kvm::connection::ConnectionUri;
-use iot_contracts::NatsUrl;
+use iot_contracts::{HostPort, NatsUrl};
 
 use crate::image::RecipeArg;
 
@@ -95,6 +95,11 @@ pub(crate) struct Args {
     /// its gateway's. May be repeated
     #[arg(long, default_value = "nats://127.0.0.1:4222", value_name = "URL")]
     pub(crate) nats_url: Vec<NatsUrl>,
+
+    /// A NATS server on another host, HOST[:PORT] as its URL has it, that may be spoken to in plain text. May be
+    /// repeated
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) nats_allow_plaintext: Vec<HostPort>,
 
     /// A TOML file with what both sides authenticate with: type = "user-password", username, password;
     /// or type = "token", token

@@ -17,7 +17,6 @@ use harmony::modules::kvm::params::choose_accelerator;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::kvm::{VmConfig, VmName};
 use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
-use iot_contracts::NatsConfig;
 use serde_json::json;
 use tracing::{error, info};
 
@@ -52,8 +51,7 @@ impl Common {
         run_preflight_on(&preflight_options(args, data_dir), host)
             .await
             .into_result()?;
-        let NatsConfig { urls, credentials } = &agent.nats;
-        let platform = Platform::connect(urls, credentials.as_ref()).await?;
+        let platform = Platform::connect(&agent.nats).await?;
         if args.reset_nvram {
             host.reset_nvram(first.as_str()).await?;
         }

@@ -1,17 +1,20 @@
-//! The three loops of the agent and what flows between them.
+//! The loops of the agent and what flows between them.
 
 use iot_contracts::DeviceId;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Loaded;
-use crate::desired::DesiredState;
+use crate::follow::Follower;
 use crate::heartbeat::Heartbeats;
+use crate::keep::Keeper;
 use crate::nats::Nats;
+use crate::problems::Problems;
 use crate::reconcile::{self, Executor, Statuses};
 use crate::status::{self, Identity};
 
-/// Runs for ever. Dropping it leaves the containers as they are. `nothing_since` is for [`reconcile::run`].
+/// Runs for ever. Dropping it leaves the containers as they are. `keeper` is where the desired state is kept, if it
+/// is; `nothing_since` is for [`reconcile::run`].
 ///
 /// # Errors
 ///
@@ -20,25 +23,43 @@ pub async fn run<E: Executor>(
     config: &Loaded,
     identity: Identity,
     executor: &E,
+    keeper: Option<&Keeper>,
     nothing_since: Option<Instant>,
 ) -> std::io::Result<()> {
-    let desired = watch::Sender::new(DesiredState::default());
+    let known = watch::Sender::new(keeper.map(Keeper::recall).unwrap_or_default());
+    let desired = watch::Sender::new(known.borrow().desired());
+    let problems = watch::Sender::new(Problems::default());
     let statuses = watch::Sender::new(Statuses::new());
     let device_id: &DeviceId = config.device_id();
     tracing::info!(%device_id, version = env!("CARGO_PKG_VERSION"), "agent starts");
     let heartbeats = Heartbeats::every(config.config().heartbeat_seconds.duration())?;
     let platform = async {
         let nats = Nats::connect(config).await;
+        let follower = Follower {
+            nats: &nats,
+            device_id,
+            known: &known,
+            desired: &desired,
+            problems: &problems,
+        };
+        let (reported, wrong) = (statuses.subscribe(), problems.subscribe());
         // The first report goes out before anything is asked of the platform.
         tokio::select! {
             biased;
-            ended = status::run(&nats, &identity, statuses.subscribe(), &heartbeats) => ended,
-            () = nats.follow_desired_state(device_id, &desired) => Ok(()),
+            ended = status::run(&nats, &identity, reported, wrong, &heartbeats) => ended,
+            () = follower.run() => Ok(()),
+        }
+    };
+    let keeping = async {
+        match keeper {
+            Some(keeper) => keeper.run(known.subscribe(), &problems).await,
+            None => std::future::pending().await,
         }
     };
     // What runs is looked after from the first moment on, also while NATS cannot be reached.
     tokio::select! {
         ended = platform => ended,
+        () = keeping => Ok(()),
         () = reconcile::run(executor, desired.subscribe(), &statuses, nothing_since) => Ok(()),
     }
 }

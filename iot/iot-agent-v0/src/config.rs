@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use iot_contracts::{AgentConfig, DeviceId, NatsCredentials, podman_socket};
 
+use crate::creds::{self, CredsError};
+
 /// A configuration that cannot be used. No variant carries the file's text: it has secrets in it.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -28,12 +30,14 @@ pub enum ConfigError {
         /// What is wrong and what is expected.
         message: String,
     },
+    /// The credentials file that it names is none.
+    #[error(transparent)]
+    Creds(#[from] CredsError),
 }
 
-/// A valid configuration, and the credentials file's text when there is one.
+/// A valid configuration. The credentials file that it names is one that can be used.
 pub struct Loaded {
     config: AgentConfig,
-    creds: Option<String>,
 }
 
 impl Loaded {
@@ -47,11 +51,6 @@ impl Loaded {
         &self.config
     }
 
-    /// The text of the credentials file, when credentials are in one.
-    pub fn creds(&self) -> Option<&str> {
-        self.creds.as_deref()
-    }
-
     /// Where Podman listens.
     pub fn podman_socket(&self) -> PathBuf {
         let default = || podman_socket(rustix::process::getuid().as_raw());
@@ -60,10 +59,7 @@ impl Loaded {
 
     #[cfg(test)]
     pub fn for_test(config: AgentConfig) -> Self {
-        Self {
-            config,
-            creds: None,
-        }
+        Self { config }
     }
 }
 
@@ -80,11 +76,10 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
         line: line_at(&text, error.span().map_or(0, |span| span.start)),
         message: error.message().to_owned(),
     })?;
-    let creds = match &config.nats.credentials {
-        Some(NatsCredentials::CredsFile { path }) => Some(read("NATS credentials", path)?),
-        Some(NatsCredentials::UserPassword { .. } | NatsCredentials::Token { .. }) | None => None,
-    };
-    Ok(Loaded { config, creds })
+    if let Some(NatsCredentials::CredsFile { path }) = &config.nats.credentials {
+        creds::auth(path, b"")?;
+    }
+    Ok(Loaded { config })
 }
 
 fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
@@ -105,6 +100,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::{ConfigError, load};
+    use crate::creds::CredsError;
 
     fn load_text(text: &str) -> Result<super::Loaded, ConfigError> {
         let dir = tempfile::tempdir().unwrap();
@@ -122,12 +118,12 @@ mod tests {
                 "nats.urls is empty",
             ),
             (
-                "device_id = \"a\"\nx = 1\nnats.urls = [\"nats://h\"]\n",
+                "device_id = \"a\"\nx = 1\nnats.urls = [\"tls://h\"]\n",
                 2,
                 "unknown field `x`",
             ),
             (
-                "device_id = \"a\"\n[nats]\nurls = [\"nats://h\"]\ncredentials = { type = \"token\", token = \"hunter2 }\n",
+                "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\ncredentials = { type = \"token\", token = \"hunter2 }\n",
                 4,
                 "unclosed inline table",
             ),
@@ -150,20 +146,17 @@ mod tests {
             load(&missing),
             Err(ConfigError::Read { what: "configuration", path, .. }) if path == missing
         ));
-        let creds = "device_id = \"a\"\n[nats]\nurls = [\"nats://h\"]\n\
+        let creds = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n\
             credentials = { type = \"creds-file\", path = \"/nonexistent/x.creds\" }\n";
         assert!(matches!(
             load_text(creds),
-            Err(ConfigError::Read {
-                what: "NATS credentials",
-                ..
-            })
+            Err(ConfigError::Creds(CredsError::Read { path, .. })) if path.ends_with("x.creds")
         ));
     }
 
     #[test]
     fn the_socket_defaults_to_the_users_own() {
-        let minimal = "device_id = \"a\"\nnats.urls = [\"nats://h\"]\n";
+        let minimal = "device_id = \"a\"\nnats.urls = [\"tls://h\"]\n";
         let uid = rustix::process::getuid().as_raw();
         assert_eq!(
             load_text(minimal).unwrap().podman_socket(),

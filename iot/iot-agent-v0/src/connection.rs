@@ -1,39 +1,75 @@
 //! How the agent connects to NATS, and how soon it tries again.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event};
-use iot_contracts::NatsCredentials;
+use async_nats::{AuthError, ConnectOptions, Event};
+use iot_contracts::{NatsConfig, NatsCredentials};
 use tokio::sync::watch;
 
+use crate::backoff;
 use crate::config::Loaded;
+use crate::creds;
+use crate::error::chain;
 
-/// The wait before a first try to connect; it doubles with each further one.
+/// The longest wait before a first try to connect; it doubles with each further one.
 const FIRST_TRY: Duration = Duration::from_millis(100);
 /// The longest wait between two of the first [`EAGER_TRIES`].
 const EAGER_TRY: Duration = Duration::from_secs(1);
-/// About two minutes of tries: a device that boots gets its network within them, and reports within two
+/// One to two minutes of tries: a device that boots gets its network within them, and reports within two
 /// seconds of it.
-const EAGER_TRIES: usize = 120;
-/// The wait between two tries in a longer outage.
-const LATE_TRY: Duration = Duration::from_secs(4);
+const EAGER_TRIES: u32 = 120;
+/// The longest wait between two tries in a longer outage. A server that is there again, and the first packets to which
+/// are lost, has its devices back within 5 s: the kernel repeats them within 2 s.
+const LATE_TRY: Duration = Duration::from_millis(2500);
+/// How long a try may take.
+const CONNECT: Duration = Duration::from_secs(5);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(5);
+/// After how long without a word from the server it is asked for one; after three times that the connection counts as
+/// lost. The kernel repeats what was not acknowledged after waits that double: within that time none is longer than 4 s.
+/// While the desired state is followed the server says something more often, so that it is not asked.
+const PING: Duration = Duration::from_secs(5);
 /// What the client makes room for before it reads, in bytes; it makes more for a message that is longer.
 const READ_BUFFER_BYTES: u16 = 8192;
 
+/// The tries to connect since JetStream answered last. A connection alone does not count: a server may take one and be
+/// of no use.
+#[derive(Debug, Default)]
+pub struct Tries(AtomicU32);
+
+impl Tries {
+    /// JetStream answered.
+    pub fn reset(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// How long to wait before the next one.
+    fn wait_for_next(&self) -> Duration {
+        let number = self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let most = if number > EAGER_TRIES {
+            LATE_TRY
+        } else {
+            EAGER_TRY
+        };
+        backoff::wait(number, FIRST_TRY, most)
+    }
+}
+
 /// Options for a client that keeps trying for ever; `counter` grows with each connection.
-///
-/// # Errors
-///
-/// The credentials file cannot be understood.
-pub fn options(config: &Loaded, counter: watch::Sender<u64>) -> std::io::Result<ConnectOptions> {
+pub fn options(config: &Loaded, counter: watch::Sender<u64>, tries: Arc<Tries>) -> ConnectOptions {
     let log = Mutex::new(EventLog::default());
-    let options = ConnectOptions::new()
+    secured(credentials(config), &config.config().nats)
         .name(format!("iot-agent-v0 {}", config.device_id()))
+        .custom_inbox_prefix(format!("_INBOX.{}", config.device_id()))
         .retry_on_initial_connect()
         .max_reconnects(None)
+        .connection_timeout(CONNECT)
+        .request_timeout(Some(ANSWER))
+        .ping_interval(PING)
         .read_buffer_capacity(READ_BUFFER_BYTES)
-        .reconnect_delay_callback(wait_before_try)
+        .reconnect_delay_callback(move |_| tries.wait_for_next())
         .event_callback(move |event| {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             log.note(&event);
@@ -41,28 +77,55 @@ pub fn options(config: &Loaded, counter: watch::Sender<u64>) -> std::io::Result<
                 counter.send_modify(|count| *count += 1);
             }
             std::future::ready(())
-        });
-    Ok(match &config.config().nats.credentials {
-        None => options,
-        Some(NatsCredentials::UserPassword { username, password }) => {
-            options.user_and_password(username.clone(), password.expose().to_owned())
-        }
-        Some(NatsCredentials::Token { token }) => options.token(token.expose().to_owned()),
-        Some(NatsCredentials::CredsFile { .. }) => {
-            options.credentials(config.creds().unwrap_or_default())?
-        }
-    })
+        })
 }
 
-/// How long to wait before a try to connect; they are counted from 1, anew after each connection.
-fn wait_before_try(number: usize) -> Duration {
-    if number > EAGER_TRIES {
-        return LATE_TRY;
+/// The servers of the configuration and no other one, with TLS where they ask for it. What a server says of others comes
+/// before TLS and by anyone, and names no scheme: who followed it would be in plain text.
+fn secured(options: ConnectOptions, nats: &NatsConfig) -> ConnectOptions {
+    let mut options = options
+        .ignore_discovered_servers()
+        .require_tls(nats.urls.are_tls());
+    let tls = nats.tls.clone().unwrap_or_default();
+    if let Some(ca) = tls.ca {
+        options = options.add_root_certificates(ca);
     }
-    let doublings = u32::try_from(number.saturating_sub(1)).unwrap_or(u32::MAX);
-    FIRST_TRY
-        .saturating_mul(2_u32.saturating_pow(doublings))
-        .min(EAGER_TRY)
+    if let (Some(certificate), Some(key)) = (tls.certificate, tls.key) {
+        options = options.add_client_certificate(certificate, key);
+    }
+    options
+}
+
+/// With what the agent says who it is. A file is read again for each connection: it may have been renewed.
+fn credentials(config: &Loaded) -> ConnectOptions {
+    match &config.config().nats.credentials {
+        None => ConnectOptions::new(),
+        Some(NatsCredentials::UserPassword { username, password }) => {
+            ConnectOptions::with_user_and_password(username.clone(), password.expose().to_owned())
+        }
+        Some(NatsCredentials::Token { token }) => {
+            ConnectOptions::with_token(token.expose().to_owned())
+        }
+        Some(NatsCredentials::CredsFile { path }) => {
+            let (path, told) = (path.clone(), Mutex::new(None));
+            ConnectOptions::with_auth_callback(move |nonce| {
+                let auth = creds::auth(&path, &nonce);
+                tell_once(&told, auth.as_ref().err().map(|error| chain(error)));
+                std::future::ready(auth.map_err(AuthError::new))
+            })
+        }
+    }
+}
+
+/// Says why there are no credentials, once for as long as it stays the same.
+fn tell_once(told: &Mutex<Option<String>>, error: Option<String>) {
+    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = &error
+        && told.as_ref() != Some(error)
+    {
+        tracing::warn!(error, "no NATS credentials");
+    }
+    *told = error;
 }
 
 /// Tells what happens to the connection: every change, and a failure once for as long as it stays the same.
@@ -96,27 +159,21 @@ impl EventLog {
 mod tests {
     use std::time::Duration;
 
-    use super::{EAGER_TRIES, EventLog, wait_before_try};
+    use super::{EAGER_TRIES, EventLog, Tries};
 
     #[test]
-    fn a_late_network_is_noticed_within_a_second() {
-        let waits = [
-            (0, 100),
-            (1, 100),
-            (2, 200),
-            (3, 400),
-            (4, 800),
-            (5, 1000),
-            (EAGER_TRIES, 1000),
-            (EAGER_TRIES + 1, 4000),
-            (usize::MAX, 4000),
-        ];
-        for (number, expected_ms) in waits {
-            let expected = Duration::from_millis(expected_ms);
-            assert_eq!(wait_before_try(number), expected, "try {number}");
-        }
-        let eager: Duration = (1..=EAGER_TRIES).map(wait_before_try).sum();
-        assert!(eager > Duration::from_secs(110), "{eager:?}");
+    fn a_late_network_is_noticed_within_a_second_and_a_late_server_within_three() {
+        let tries = Tries::default();
+        let waits: Vec<_> = (0..=EAGER_TRIES).map(|_| tries.wait_for_next()).collect();
+        let (late, eager) = waits.split_last().unwrap();
+        assert!(waits[0] <= Duration::from_millis(100), "{waits:?}");
+        assert!(eager.iter().all(|wait| *wait <= Duration::from_secs(1)));
+        let eager: Duration = eager.iter().sum();
+        assert!(eager > Duration::from_secs(55), "{eager:?}");
+        assert!(*late >= Duration::from_millis(1250), "{late:?}");
+        assert!(*late <= Duration::from_millis(2500), "{late:?}");
+        tries.reset();
+        assert!(tries.wait_for_next() <= Duration::from_millis(100));
     }
 
     #[test]

@@ -1,23 +1,20 @@
 //! What the platform wants of this device, as far as it is known.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use iot_contracts::{DeploymentName, IotScore, PodmanService, PodmanV0};
+use iot_contracts::{DeploymentName, PodmanService, PodmanV0};
 
-use crate::error::bounded;
-
-/// The desired state. Until the first listing of the bucket it is not known, and then nothing is
-/// removed: what runs is held.
+/// The desired state. Nothing is removed but what was deleted: whatever else is not known here is held.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DesiredState {
-    known: bool,
     deployments: BTreeMap<DeploymentName, Deployment>,
+    gone: BTreeSet<DeploymentName>,
 }
 
 /// One deployment's key.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Deployment {
-    /// The last value that could be read since the agent started.
+    /// The last value that could be read.
     good: Option<PodmanV0>,
     /// Why the newest value could not.
     error: Option<String>,
@@ -35,29 +32,16 @@ pub enum Target<'a> {
 }
 
 impl DesiredState {
-    /// The bucket's content as a whole: what is not in it is not desired any more. An empty bucket,
-    /// for whatever reason it is empty, desires nothing.
-    pub fn replace_all<'a>(
-        &mut self,
-        entries: impl IntoIterator<Item = (DeploymentName, &'a [u8])>,
-    ) {
-        let mut before = std::mem::take(&mut self.deployments);
-        self.known = true;
-        for (name, value) in entries {
-            let previous = before.remove(&name).unwrap_or_default();
-            self.deployments.insert(name, previous.updated(value));
-        }
+    /// A key is there: its last value that could be read, and why the newest one could not.
+    pub fn set(&mut self, name: DeploymentName, good: Option<PodmanV0>, error: Option<String>) {
+        self.gone.remove(&name);
+        self.deployments.insert(name, Deployment { good, error });
     }
 
-    /// A key has a new value.
-    pub fn put(&mut self, name: DeploymentName, value: &[u8]) {
-        let previous = self.deployments.remove(&name).unwrap_or_default();
-        self.deployments.insert(name, previous.updated(value));
-    }
-
-    /// A key was deleted or purged.
-    pub fn delete(&mut self, name: &DeploymentName) {
-        self.deployments.remove(name);
+    /// A key was deleted.
+    pub fn set_gone(&mut self, name: DeploymentName) {
+        self.deployments.remove(&name);
+        self.gone.insert(name);
     }
 
     /// What shall become of the containers of `name`.
@@ -66,9 +50,8 @@ impl DesiredState {
             Some(Deployment {
                 good: Some(score), ..
             }) => Target::Services(score.services()),
-            Some(Deployment { good: None, .. }) => Target::Hold,
-            None if self.known => Target::Absent,
-            None => Target::Hold,
+            None if self.gone.contains(name) => Target::Absent,
+            Some(Deployment { good: None, .. }) | None => Target::Hold,
         }
     }
 
@@ -83,17 +66,33 @@ impl DesiredState {
     }
 }
 
-impl Deployment {
-    fn updated(self, value: &[u8]) -> Self {
-        match serde_json::from_slice(value) {
-            Ok(IotScore::PodmanV0(score)) => Self {
-                good: Some(score),
-                error: None,
-            },
-            Err(error) => Self {
-                good: self.good,
-                error: Some(bounded(&error.to_string())),
-            },
+/// How tests of what comes after make one.
+#[cfg(test)]
+impl DesiredState {
+    /// A key has a new value.
+    pub fn put(&mut self, name: DeploymentName, value: &[u8]) {
+        let before = self.deployments.remove(&name).unwrap_or_default();
+        match crate::value::read(value) {
+            Ok(score) => self.set(name, Some(score), None),
+            Err(error) => self.set(name, before.good, Some(error)),
+        }
+    }
+
+    /// A key was deleted or purged.
+    pub fn delete(&mut self, name: &DeploymentName) {
+        self.set_gone(name.clone());
+    }
+
+    /// The keys that are there, and no other one that was.
+    pub fn replace_all<'a>(
+        &mut self,
+        entries: impl IntoIterator<Item = (DeploymentName, &'a [u8])>,
+    ) {
+        for name in self.names().cloned().collect::<Vec<_>>() {
+            self.set_gone(name);
+        }
+        for (name, value) in entries {
+            self.put(name, value);
         }
     }
 }
@@ -103,65 +102,26 @@ mod tests {
     use super::{DesiredState, Target};
     use iot_contracts::DeploymentName;
 
-    const GOOD: &[u8] =
-        br#"{"type":"PodmanV0","data":{"services":[{"name":"a","image":"host/a:1"}]}}"#;
-
-    fn name(name: &str) -> DeploymentName {
-        name.parse().unwrap()
-    }
-
-    fn images(target: Target<'_>) -> Vec<String> {
-        let Target::Services(services) = target else {
-            panic!("{target:?}");
-        };
-        services
-            .iter()
-            .map(|service| service.image.to_string())
-            .collect()
-    }
-
     #[test]
-    fn holds_until_it_is_known() {
+    fn what_is_not_known_is_held_and_what_was_deleted_is_not() {
+        let web: DeploymentName = "web".parse().unwrap();
         let mut desired = DesiredState::default();
-        assert_eq!(desired.target(&name("web")), Target::Hold);
-        desired.replace_all([]);
-        assert_eq!(desired.target(&name("web")), Target::Absent);
-    }
-
-    #[test]
-    fn a_malformed_value_keeps_the_last_good_one() {
-        let mut desired = DesiredState::default();
-        desired.replace_all([(name("web"), GOOD)]);
-        desired.put(name("web"), b"{");
-        assert_eq!(images(desired.target(&name("web"))), ["host/a:1"]);
-        assert!(
-            desired
-                .error(&name("web"))
-                .unwrap()
-                .starts_with("EOF while parsing")
+        assert_eq!(desired.target(&web), Target::Hold);
+        desired.put(web.clone(), b"{");
+        assert_eq!(desired.target(&web), Target::Hold);
+        assert!(desired.error(&web).is_some());
+        desired.put(
+            web.clone(),
+            br#"{"type":"PodmanV0","data":{"services":[]}}"#,
         );
-        desired.replace_all([(name("web"), &b"["[..])]);
-        assert_eq!(images(desired.target(&name("web"))), ["host/a:1"]);
-        desired.put(name("web"), GOOD);
-        assert_eq!(desired.error(&name("web")), None);
-    }
-
-    #[test]
-    fn a_malformed_value_without_a_good_one_holds() {
-        let mut desired = DesiredState::default();
-        desired.replace_all([(name("web"), &b"{"[..])]);
-        assert_eq!(desired.target(&name("web")), Target::Hold);
-        assert!(desired.error(&name("web")).is_some());
-    }
-
-    #[test]
-    fn a_deletion_and_a_listing_without_the_key_forget_it() {
-        let mut desired = DesiredState::default();
-        desired.replace_all([(name("web"), GOOD), (name("db"), GOOD)]);
-        desired.delete(&name("web"));
-        assert_eq!(desired.target(&name("web")), Target::Absent);
-        assert_eq!(desired.names().collect::<Vec<_>>(), [&name("db")]);
-        desired.replace_all([]);
+        assert_eq!(desired.target(&web), Target::Services(&[]));
+        assert_eq!(desired.error(&web), None);
+        desired.put(web.clone(), b"{");
+        assert_eq!(desired.target(&web), Target::Services(&[]));
+        desired.delete(&web);
+        assert_eq!(desired.target(&web), Target::Absent);
         assert_eq!(desired.names().count(), 0);
+        desired.put(web.clone(), b"{");
+        assert_eq!(desired.target(&web), Target::Hold);
     }
 }

@@ -2,32 +2,48 @@
 //! and reports how it fares.
 //!
 //! ```text
-//!   nats.rs ── desired state ──> reconcile.rs ── steps of plan.rs ──> podman/
-//!      ^                              |
-//!      └────── status.rs <── phases ──┘
+//!   bucket.rs ──> follow.rs ── desired state ──> reconcile.rs ── steps of plan.rs, by flights.rs ──> podman/
+//!                 followed.rs <──> keep.rs            |
+//!   nats.rs <────────────── status.rs <── phases ─────┘
 //! ```
 //!
-//! Everything is level-triggered: each pass compares the whole desired state with what Podman
-//! really has, so that a missed event, a crash or a power cut costs a pass and nothing else. Only
+//! Everything is level-triggered: each look compares the whole desired state with what Podman
+//! really has, so that a missed event, a crash or a power cut costs a look and nothing else. Only
 //! containers with the agent's own labels are ever touched. An outage of NATS or Podman is
 //! reported and waited out; the one fatal error is a bad configuration.
 
 mod agent;
 mod args;
+mod assess;
 mod await_file;
+mod backoff;
 mod beforehand;
+mod bucket;
+mod changes;
 mod config;
 mod connection;
+mod container;
+mod creds;
 mod desired;
 mod error;
 #[cfg(test)]
 mod fake;
+mod flights;
+mod follow;
+mod followed;
 mod heartbeat;
+mod history;
+mod keep;
 mod nats;
 mod plan;
 mod podman;
+mod problems;
 mod reconcile;
+mod report;
+mod room;
+mod settle;
 mod status;
+mod value;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -40,6 +56,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::args::{Purpose, Request};
 use crate::beforehand::NothingThere;
 use crate::error::chain;
+use crate::keep::Keeper;
 
 /// What `--version` prints.
 const VERSION: &str = concat!("iot-agent-v0 ", env!("CARGO_PKG_VERSION"), "\n");
@@ -109,9 +126,13 @@ fn run(config: config::Loaded, nothing: Option<NothingThere>) -> std::io::Result
             let podman = podman::Podman::new(config.podman_socket());
             let nothing = nothing.filter(|seen| seen.socket == config.podman_socket());
             let nothing_since = nothing.map(|seen| seen.since);
+            let keeper = Keeper::of_this_unit(config.device_id());
+            if keeper.is_none() {
+                tracing::info!("no STATE_DIRECTORY: the desired state is not kept on the device");
+            }
             let identity = status::Identity::of_this_device(config.device_id().clone())?;
             tokio::select! {
-                ended = agent::run(&config, identity, &podman, nothing_since) => ended?,
+                ended = agent::run(&config, identity, &podman, keeper.as_ref(), nothing_since) => ended?,
                 () = received(&mut terminate, "SIGTERM") => {}
                 () = received(&mut interrupt, "SIGINT") => {}
             }

@@ -1,78 +1,21 @@
-//! What to do: a pure function from what is desired and what is there to the steps between.
+//! What to do: a pure function from what is desired, what is there and what is remembered to the steps of each
+//! container.
+//!
+//! Each look at the device plans anew, and the steps of a container are such that a power cut between any two of them
+//! leaves what the next plan goes on from. Images are no container's step: they are fetched beside, and whatever can run
+//! without them runs.
 
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 
-use iot_contracts::{DeploymentName, ImageReference, PodmanService, ServiceName};
-use sha2::{Digest, Sha256};
+use iot_contracts::{ImageReference, Phase, PodmanService};
+use tokio::time::Instant;
 
+use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role, service_digest};
 use crate::desired::{DesiredState, Target};
+use crate::history::History;
+use crate::room::Space;
 
-/// Which service of which deployment a container is.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ContainerKey {
-    /// The deployment.
-    pub deployment: DeploymentName,
-    /// The service.
-    pub service: ServiceName,
-}
-
-impl ContainerKey {
-    /// The container's name. Dots separate what has no dots in it, so that no two keys share one.
-    pub fn container_name(&self) -> String {
-        format!("harmony.{}.{}", self.deployment, self.service)
-    }
-}
-
-impl fmt::Display for ContainerKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.deployment, self.service)
-    }
-}
-
-/// A container with the agent's labels.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObservedContainer {
-    /// Podman's id.
-    pub id: String,
-    /// What it is.
-    pub key: ContainerKey,
-    /// The [`service_digest`] of what it was made from.
-    pub digest: String,
-    /// What it does.
-    pub state: ContainerState,
-}
-
-/// What a container does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ContainerState {
-    /// It runs.
-    Running,
-    /// It was made and never started.
-    Created,
-    /// It ran.
-    Exited {
-        /// Its exit code.
-        code: i32,
-    },
-    /// Someone paused it.
-    Paused,
-    /// It is between two states.
-    Busy,
-}
-
-/// A container to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContainerSpec {
-    /// What it is.
-    pub key: ContainerKey,
-    /// The [`service_digest`] of `service`.
-    pub digest: String,
-    /// What it runs.
-    pub service: PodmanService,
-}
-
-/// One step for one container. A failed step ends the steps of its container only.
+/// One step for one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The container.
@@ -81,154 +24,164 @@ pub struct Step {
     pub action: Action,
 }
 
-/// What a step does.
+/// What a step does. One that is done already succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Stop and remove the container with this id.
-    Remove {
+    /// Look why the container with this id ended. Fails when it is its image's fault.
+    Examine {
         /// Podman's id.
         id: String,
     },
-    /// Have the image on the device.
-    EnsureImage {
+    /// Remove an image that no container is of.
+    RemoveImage {
         /// The image.
         image: ImageReference,
     },
-    /// Make the container and start it.
-    Create(ContainerSpec),
     /// Start the container with this id.
     Start {
         /// Podman's id.
         id: String,
     },
+    /// Stop the container with this id.
+    Stop {
+        /// Podman's id.
+        id: String,
+    },
+    /// Stop the container with this id, and give it the name of [`Role::Previous`].
+    SetAside {
+        /// Podman's id.
+        id: String,
+    },
+    /// Give the container with this id the name of a role.
+    Rename {
+        /// Podman's id.
+        id: String,
+        /// The role.
+        role: Role,
+    },
+    /// Make the container.
+    Create(ContainerSpec),
+    /// Make the container and start it.
+    Run(ContainerSpec),
+    /// Stop and remove the container with this id, whatever it does.
+    Remove {
+        /// Podman's id.
+        id: String,
+        /// Whether anonymous volumes go that no other container has.
+        volumes: bool,
+    },
 }
 
-/// The digest by which a change of `service` is noticed: SHA-256 of its JSON, in hexadecimal.
-pub fn service_digest(service: &PodmanService) -> String {
-    // Strings, lists and maps with string keys always serialise.
-    let json = serde_json::to_vec(service).unwrap_or_default();
-    let digest = Sha256::digest(json);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+/// What the device has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World {
+    /// The agent's containers.
+    pub containers: Vec<ObservedContainer>,
+    /// The images that were asked for, and whether they are there.
+    pub images: BTreeMap<ImageReference, bool>,
+    /// The room for images, where it was asked for and can be told.
+    pub space: Option<Space>,
 }
 
-/// The steps from `observed` to `desired`: first what is not desired goes, then images come (what they
-/// are for still runs meanwhile, and stays when they cannot be had), then what has changed goes, and
-/// only then anything is made or started.
-pub fn plan(desired: &DesiredState, observed: &[ObservedContainer]) -> Vec<Step> {
-    let mut phases = Phases::default();
-    let mut kept = BTreeSet::new();
-    for container in observed {
-        phases.settle(desired, container, &mut kept);
-    }
-    for deployment in desired.names() {
-        if let Target::Services(services) = desired.target(deployment) {
-            for service in services {
-                let key = key(deployment, service);
-                if !kept.contains(&key) {
-                    phases.create(key, service);
-                }
-            }
-        }
-    }
-    phases.into_steps()
+/// What a container's steps lead to. While it is the same they are not overtaken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// There shall be none.
+    Absent,
+    /// What is there shall run.
+    Hold,
+    /// One with this [`service_digest`] shall run.
+    Service(String),
 }
 
-fn key(deployment: &DeploymentName, service: &PodmanService) -> ContainerKey {
-    ContainerKey {
-        deployment: deployment.clone(),
-        service: service.name.clone(),
-    }
+/// What is to be done about a container, and what is to be said of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the steps lead to.
+    pub goal: Goal,
+    /// The steps, in their order.
+    pub steps: Vec<Action>,
+    /// The image that it waits for.
+    pub image: Option<ImageReference>,
+    /// With these steps this digest is given up, for this reason.
+    pub gives_up: Option<(String, String)>,
+    /// With these steps this image is removed to be fetched anew.
+    pub mends: Option<ImageReference>,
+    /// When it has to be looked at again.
+    pub look_at: Option<Instant>,
+    /// What is to be said.
+    pub finding: Option<(Phase, String)>,
 }
 
-#[derive(Default)]
-struct Phases {
-    removals: Vec<Step>,
-    images: Vec<Step>,
-    replaced: Vec<Step>,
-    creations: Vec<Step>,
-    starts: Vec<Step>,
-}
+/// The verdicts on all that is desired or there.
+pub type Plan = BTreeMap<ContainerKey, Verdict>;
 
-impl Phases {
-    /// Decides about a container that is there.
-    fn settle(
-        &mut self,
-        desired: &DesiredState,
-        container: &ObservedContainer,
-        kept: &mut BTreeSet<ContainerKey>,
-    ) {
-        let ContainerKey {
-            deployment,
-            service,
-        } = &container.key;
-        let wanted = match desired.target(deployment) {
-            Target::Hold => return self.start(container),
-            Target::Absent => None,
-            Target::Services(services) => services.iter().find(|s| s.name == *service),
-        };
-        match wanted {
-            None => self.removals.push(remove(container)),
-            // A second container of one service: only a stranger's hand makes it.
-            Some(_) if kept.contains(&container.key) => self.removals.push(remove(container)),
-            Some(wanted) => {
-                if service_digest(wanted) == container.digest {
-                    kept.insert(container.key.clone());
-                    self.start(container);
-                } else {
-                    self.replaced.push(remove(container));
-                }
-            }
-        }
-    }
-
-    fn start(&mut self, container: &ObservedContainer) {
-        match container.state {
-            ContainerState::Created | ContainerState::Exited { .. } => self.starts.push(Step {
-                key: container.key.clone(),
-                action: Action::Start {
-                    id: container.id.clone(),
-                },
-            }),
-            ContainerState::Running | ContainerState::Paused | ContainerState::Busy => {}
-        }
-    }
-
-    fn create(&mut self, key: ContainerKey, service: &PodmanService) {
-        self.images.push(Step {
-            key: key.clone(),
-            action: Action::EnsureImage {
-                image: service.image.clone(),
-            },
-        });
-        self.creations.push(Step {
-            key: key.clone(),
-            action: Action::Create(ContainerSpec {
-                key,
-                digest: service_digest(service),
-                service: service.clone(),
-            }),
-        });
-    }
-
-    fn into_steps(self) -> Vec<Step> {
-        let Self {
-            removals,
-            images,
-            replaced,
-            creations,
-            starts,
-        } = self;
-        [removals, images, replaced, creations, starts].concat()
-    }
-}
-
-fn remove(container: &ObservedContainer) -> Step {
-    Step {
-        key: container.key.clone(),
-        action: Action::Remove {
-            id: container.id.clone(),
+/// What shall become of the container of `key`, and the service that it shall be.
+pub fn goal<'a>(
+    desired: &'a DesiredState,
+    key: &ContainerKey,
+) -> (Goal, Option<&'a PodmanService>) {
+    match desired.target(&key.deployment) {
+        Target::Hold => (Goal::Hold, None),
+        Target::Absent => (Goal::Absent, None),
+        Target::Services(services) => match services.iter().find(|s| s.name == key.service) {
+            Some(service) => (Goal::Service(service_digest(service)), Some(service)),
+            None => (Goal::Absent, None),
         },
     }
+}
+
+/// All containers that are desired.
+pub fn desired_keys(desired: &DesiredState) -> BTreeMap<ContainerKey, &PodmanService> {
+    let mut keys = BTreeMap::new();
+    for deployment in desired.names() {
+        if let Target::Services(services) = desired.target(deployment) {
+            keys.extend(services.iter().map(|service| {
+                let key = ContainerKey {
+                    deployment: deployment.clone(),
+                    service: service.name.clone(),
+                };
+                (key, service)
+            }));
+        }
+    }
+    keys
+}
+
+/// The images that `plan` has to know of: those of desired containers that are not there.
+pub fn images_in_question(
+    desired: &DesiredState,
+    containers: &[ObservedContainer],
+) -> BTreeSet<ImageReference> {
+    let is_there = |key: &ContainerKey, service: &PodmanService| {
+        let digest = service_digest(service);
+        containers
+            .iter()
+            .any(|c| c.key == *key && c.role == Role::Current && c.digest == digest)
+    };
+    desired_keys(desired)
+        .into_iter()
+        .filter(|(key, service)| !is_there(key, service))
+        .map(|(_, service)| service.image.clone())
+        .collect()
+}
+
+/// The verdict on each container that is desired or there.
+pub fn plan(desired: &DesiredState, world: &World, history: &History, now: Instant) -> Plan {
+    let mut keys: BTreeSet<_> = desired_keys(desired).into_keys().collect();
+    keys.extend(
+        world
+            .containers
+            .iter()
+            .map(|container| container.key.clone()),
+    );
+    let verdict = |key: ContainerKey| {
+        let (goal, service) = goal(desired, &key);
+        let case = crate::settle::Case::new(&key, goal, service, world, history, now);
+        let verdict = case.settle();
+        (key, verdict)
+    };
+    keys.into_iter().map(verdict).collect()
 }
 
 #[cfg(test)]

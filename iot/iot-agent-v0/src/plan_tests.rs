@@ -1,8 +1,19 @@
 //! What is planned, case by case.
 
-use super::{Action, ContainerKey, ContainerState, ObservedContainer, plan, service_digest};
+#[path = "mending_tests.rs"]
+mod mending;
+
+use std::time::Duration;
+
+use iot_contracts::Phase;
+use tokio::time::Instant;
+
+use super::{Action, Goal, Plan, World, images_in_question, plan};
+use crate::container::ContainerState::{Between, Created, Exited, Paused, Running};
+use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role, service_digest};
 use crate::desired::{DesiredState, Target};
-use crate::plan::ContainerState::{Busy, Created, Exited, Paused, Running};
+use crate::history::{History, STEADY};
+use crate::settle::TRIAL;
 
 /// `deployment.service=tag` for each service.
 fn desired(services: &[&str]) -> DesiredState {
@@ -16,7 +27,8 @@ fn desired(services: &[&str]) -> DesiredState {
             .push(serde_json::json!({"name": service, "image": format!("host/x:{tag}")}));
     }
     let mut desired = DesiredState::default();
-    desired.replace_all([]);
+    // The one that cases have containers of and do not desire.
+    desired.delete(&"old".parse().unwrap());
     for (deployment, services) in scores {
         let score = serde_json::json!({"type": "PodmanV0", "data": {"services": services}});
         desired.put(deployment.parse().unwrap(), score.to_string().as_bytes());
@@ -32,153 +44,403 @@ fn key(text: &str) -> ContainerKey {
     }
 }
 
-/// A container made from `deployment.service=tag`.
+/// A container made from `deployment.service=tag`, named as it is or with `previous`, `failed` or `stray` behind.
 fn observed(text: &str, state: ContainerState) -> ObservedContainer {
-    let key = key(text.split_once('=').unwrap().0);
-    let made_from = desired(&[text]);
+    let (made, role) = text.split_once(' ').unwrap_or((text, ""));
+    let key = key(made.split_once('=').unwrap().0);
+    let made_from = desired(&[made]);
     let Target::Services([service]) = made_from.target(&key.deployment) else {
         panic!("{text}");
     };
     ObservedContainer {
-        id: format!("id-of-{text}"),
+        id: text.replace(' ', "-"),
         digest: service_digest(service),
         key,
+        role: match role {
+            "" => Role::Current,
+            "previous" => Role::Previous,
+            "failed" => Role::Failed,
+            _ => Role::Stray,
+        },
         state,
+        image: String::new(),
+        image_digest: None,
+        started_at: i64::from(state != Created),
+        exited_at: 0,
     }
 }
 
-fn told(desired: &DesiredState, observed: &[ObservedContainer]) -> Vec<String> {
-    let tell = |step: super::Step| match step.action {
-        Action::Remove { id } => format!("remove {id}"),
-        Action::EnsureImage { image } => format!("image {image}"),
-        Action::Create(spec) => format!("create {} {}", spec.key, spec.service.image),
+/// A device with these containers and these tags of the image; of no other it is known that it is there.
+fn world(desired: &DesiredState, containers: &[(&str, ContainerState)], tags: &[&str]) -> World {
+    let there = containers
+        .iter()
+        .map(|(text, state)| observed(text, *state));
+    let containers: Vec<_> = there.collect();
+    let asked = images_in_question(desired, &containers).into_iter();
+    let images = asked.map(|image| {
+        let is_there = tags
+            .iter()
+            .any(|tag| image.as_str().ends_with(&format!(":{tag}")));
+        (image, is_there)
+    });
+    World {
+        images: images.collect(),
+        containers,
+        space: None,
+    }
+}
+
+fn told(plan: Plan) -> Vec<String> {
+    let tell = |action| match action {
+        Action::Examine { id } => format!("examine {id}"),
+        Action::RemoveImage { image } => format!("remove image {image}"),
+        Action::Remove { id, .. } => format!("remove {id}"),
+        Action::Create(spec) => format!("create {} {:?}", spec.service.image, spec.volumes_from),
+        Action::Run(spec) => format!("run {} {:?}", spec.service.image, spec.volumes_from),
         Action::Start { id } => format!("start {id}"),
+        Action::Stop { id } => format!("stop {id}"),
+        Action::SetAside { id } => format!("set aside {id}"),
+        Action::Rename { id, role } => format!("rename {id} {role:?}"),
     };
-    plan(desired, observed).into_iter().map(tell).collect()
+    let told = plan.into_iter().map(|(key, verdict)| {
+        let waits = verdict.image.map(|image| format!("image {image}"));
+        let steps: Vec<_> = verdict.steps.into_iter().map(tell).chain(waits).collect();
+        format!("{key}: {}", steps.join(", "))
+    });
+    told.collect()
+}
+
+struct Case {
+    name: &'static str,
+    desired: &'static [&'static str],
+    observed: &'static [(&'static str, ContainerState)],
+    images: &'static [&'static str],
+    steps: &'static [&'static str],
+}
+
+const EXITED: ContainerState = Exited { code: 3 };
+
+/// Looks once, waits for `later` while nothing changes, and plans.
+fn check(cases: &[Case], later: Duration) {
+    for case in cases {
+        let desired = desired(case.desired);
+        let world = world(&desired, case.observed, case.images);
+        let mut history = History::default();
+        let now = Instant::now();
+        history.look(&world.containers, now);
+        history.look(&world.containers, now + later);
+        let plan = plan(&desired, &world, &history, now + later);
+        assert_eq!(told(plan), case.steps, "{}", case.name);
+    }
 }
 
 #[test]
-fn steps() {
-    struct Case {
-        name: &'static str,
-        desired: &'static [&'static str],
-        observed: &'static [(&'static str, ContainerState)],
-        steps: &'static [&'static str],
-    }
+fn steps_at_first_sight() {
     let cases = [
         Case {
             name: "nothing to do",
             desired: &["web.a=1"],
             observed: &[("web.a=1", Running)],
-            steps: &[],
+            images: &[],
+            steps: &["web.a: "],
         },
         Case {
-            name: "new",
+            name: "new, without its image",
             desired: &["web.a=1"],
             observed: &[],
-            steps: &["image host/x:1", "create web.a host/x:1"],
+            images: &[],
+            steps: &["web.a: image host/x:1"],
+        },
+        Case {
+            name: "new, with its image",
+            desired: &["web.a=1"],
+            observed: &[],
+            images: &["1"],
+            steps: &["web.a: run host/x:1 None"],
         },
         Case {
             name: "stopped containers start again",
             desired: &["web.a=1", "web.b=1"],
-            observed: &[("web.a=1", Exited { code: 3 }), ("web.b=1", Created)],
-            steps: &["start id-of-web.a=1", "start id-of-web.b=1"],
+            observed: &[("web.a=1", EXITED), ("web.b=1", Created)],
+            images: &[],
+            steps: &["web.a: start web.a=1", "web.b: start web.b=1"],
         },
         Case {
-            name: "paused and busy ones are left",
+            name: "paused ones and those that change are left",
             desired: &["web.a=1", "web.b=1"],
-            observed: &[("web.a=1", Paused), ("web.b=1", Busy)],
-            steps: &[],
+            observed: &[("web.a=1", Paused), ("web.b=1", Between)],
+            images: &[],
+            steps: &["web.a: ", "web.b: "],
         },
         Case {
-            name: "a change pulls before it removes",
-            desired: &["web.a=2"],
-            observed: &[("web.a=1", Running)],
-            steps: &[
-                "image host/x:2",
-                "remove id-of-web.a=1",
-                "create web.a host/x:2",
-            ],
-        },
-        Case {
-            name: "what is not desired goes first, removals before additions",
-            desired: &["new.a=1", "web.a=2"],
+            name: "what is not desired goes, all of it",
+            desired: &["new.a=1"],
             observed: &[
-                ("old.a=1", Running),
-                ("web.a=1", Running),
-                ("web.b=1", Running),
+                ("old.a=2", Running),
+                ("old.a=1 previous", EXITED),
+                ("old.a=1 failed", EXITED),
+                ("old.b=1 stray", Running),
             ],
+            images: &[],
             steps: &[
-                "remove id-of-old.a=1",
-                "remove id-of-web.b=1",
-                "image host/x:1",
-                "image host/x:2",
-                "remove id-of-web.a=1",
-                "create new.a host/x:1",
-                "create web.a host/x:2",
+                "new.a: image host/x:1",
+                "old.a: remove old.a=2, remove old.a=1-previous, remove old.a=1-failed",
+                "old.b: remove old.b=1-stray",
             ],
         },
         Case {
             name: "a second container of a service goes",
             desired: &["web.a=1"],
-            observed: &[("web.a=1", Running), ("web.a=1", Exited { code: 0 })],
-            steps: &["remove id-of-web.a=1"],
+            observed: &[("web.a=1", Running), ("web.a=1 stray", EXITED)],
+            images: &[],
+            steps: &["web.a: remove web.a=1-stray"],
+        },
+        Case {
+            name: "what another hand renamed is taken as it is",
+            desired: &["web.a=1"],
+            observed: &[("web.a=1 stray", EXITED)],
+            images: &["1"],
+            steps: &["web.a: start web.a=1-stray"],
         },
     ];
-    for case in cases {
-        let there: Vec<_> = case
-            .observed
-            .iter()
-            .map(|(text, state)| observed(text, *state))
-            .collect();
-        assert_eq!(
-            told(&desired(case.desired), &there),
-            case.steps,
-            "{}",
-            case.name
-        );
-    }
+    check(&cases, Duration::ZERO);
+}
+
+/// Each is a moment at which the power can go; what is there after it goes on to the end.
+#[test]
+fn an_update_goes_on_from_wherever_it_stands() {
+    let cases = [
+        Case {
+            name: "the old one runs while the image comes",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Running)],
+            images: &[],
+            steps: &["web.a: image host/x:2"],
+        },
+        Case {
+            name: "after a power cut the old one is started while the image comes",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", EXITED)],
+            images: &[],
+            steps: &["web.a: start web.a=1, image host/x:2"],
+        },
+        Case {
+            name: "with the image the old one is set aside",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Running)],
+            images: &["2"],
+            steps: &["web.a: set aside web.a=1, run host/x:2 Some(\"web.a=1\")"],
+        },
+        Case {
+            name: "set aside, and the new one not made",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1 previous", EXITED)],
+            images: &["2"],
+            steps: &["web.a: run host/x:2 Some(\"web.a=1-previous\")"],
+        },
+        Case {
+            name: "set aside, and the image is gone",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1 previous", EXITED)],
+            images: &[],
+            steps: &[
+                "web.a: rename web.a=1-previous Current, start web.a=1-previous, image host/x:2",
+            ],
+        },
+        Case {
+            name: "made, and not started",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", Created), ("web.a=1 previous", EXITED)],
+            images: &["2"],
+            steps: &["web.a: start web.a=2"],
+        },
+        Case {
+            name: "started",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", Running), ("web.a=1 previous", EXITED)],
+            images: &["2"],
+            steps: &["web.a: "],
+        },
+        Case {
+            name: "given up, and the old one not yet back",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2 failed", EXITED), ("web.a=1 previous", EXITED)],
+            images: &["2"],
+            steps: &["web.a: rename web.a=1-previous Current, start web.a=1-previous"],
+        },
+        Case {
+            name: "given up, and the old one not yet started",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2 failed", EXITED), ("web.a=1", EXITED)],
+            images: &["2"],
+            steps: &["web.a: start web.a=1"],
+        },
+        Case {
+            name: "given up, and the old one runs",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2 failed", EXITED), ("web.a=1", Running)],
+            images: &["2"],
+            steps: &["web.a: "],
+        },
+        Case {
+            name: "a third one comes while the second is not proven: the first one is kept",
+            desired: &["web.a=3"],
+            observed: &[("web.a=2", Running), ("web.a=1 previous", EXITED)],
+            images: &["3"],
+            steps: &["web.a: remove web.a=2, run host/x:3 Some(\"web.a=1-previous\")"],
+        },
+        Case {
+            name: "back to the first one while the second is not proven",
+            desired: &["web.a=1"],
+            observed: &[("web.a=2", Running), ("web.a=1 previous", EXITED)],
+            images: &[],
+            steps: &[
+                "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous",
+            ],
+        },
+        Case {
+            name: "another one comes after one was given up",
+            desired: &["web.a=3"],
+            observed: &[("web.a=1", Running), ("web.a=2 failed", EXITED)],
+            images: &["3"],
+            steps: &[
+                "web.a: remove web.a=2-failed, set aside web.a=1, run host/x:3 Some(\"web.a=1\")",
+            ],
+        },
+    ];
+    check(&cases, Duration::ZERO);
 }
 
 #[test]
-fn what_is_held_is_only_started() {
-    let there = [
-        observed("web.a=1", Running),
-        observed("web.b=1", Exited { code: 1 }),
+fn steps_once_a_new_container_is_proven() {
+    let cases = [
+        Case {
+            name: "what was kept for it goes",
+            desired: &["web.a=2"],
+            observed: &[
+                ("web.a=2", Running),
+                ("web.a=1 previous", EXITED),
+                ("web.a=2 failed", EXITED),
+            ],
+            images: &[],
+            steps: &["web.a: remove web.a=1-previous, remove web.a=2-failed"],
+        },
+        Case {
+            name: "it is the one that is kept",
+            desired: &["web.a=3"],
+            observed: &[("web.a=2", Running), ("web.a=1 previous", EXITED)],
+            images: &["3"],
+            steps: &[
+                "web.a: remove web.a=1-previous, set aside web.a=2, run host/x:3 Some(\"web.a=2\")",
+            ],
+        },
+    ];
+    check(&cases, STEADY);
+}
+
+#[test]
+fn steps_once_the_time_for_coming_up_is_over() {
+    let cases = [
+        Case {
+            name: "it did not stay up",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", EXITED), ("web.a=1 previous", EXITED)],
+            images: &[],
+            steps: &[
+                "web.a: rename web.a=2 Failed, rename web.a=1-previous Current, start web.a=1-previous",
+            ],
+        },
+        Case {
+            name: "it did not start, for the second time",
+            desired: &["web.a=2"],
+            observed: &[
+                ("web.a=2", Created),
+                ("web.a=1 previous", EXITED),
+                ("web.a=2 failed", EXITED),
+            ],
+            images: &[],
+            steps: &["web.a: remove web.a=2-failed, rename web.a=2 Failed, \
+                 rename web.a=1-previous Current, start web.a=1-previous"],
+        },
+        Case {
+            name: "without one before it is started again",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", EXITED)],
+            images: &[],
+            steps: &["web.a: start web.a=2"],
+        },
+    ];
+    check(&cases, TRIAL);
+}
+
+#[test]
+fn what_is_held_is_only_started_and_brought_back() {
+    let cases: [(&[(&str, ContainerState)], &str); 4] = [
+        (&[("web.a=1", Running)], "web.a: "),
+        (&[("web.a=1", EXITED)], "web.a: start web.a=1"),
+        (
+            &[("web.a=1 previous", EXITED)],
+            "web.a: rename web.a=1-previous Current, start web.a=1-previous",
+        ),
+        (
+            &[
+                ("web.a=2", Running),
+                ("web.a=1 previous", EXITED),
+                ("web.a=1 stray", EXITED),
+            ],
+            "web.a: ",
+        ),
     ];
     let mut malformed = DesiredState::default();
     malformed.replace_all([("web".parse().unwrap(), &b"{"[..])]);
     for desired in [DesiredState::default(), malformed] {
-        assert_eq!(told(&desired, &there), ["start id-of-web.b=1"]);
+        for (containers, steps) in cases {
+            let world = world(&desired, containers, &[]);
+            let mut history = History::default();
+            let now = Instant::now();
+            history.look(&world.containers, now);
+            history.look(&world.containers, now + STEADY);
+            let plan = plan(&desired, &world, &history, now + STEADY);
+            assert_eq!(told(plan), [steps]);
+        }
     }
 }
 
 #[test]
-fn the_digest_is_of_the_whole_service_and_stable() {
-    let digest = |json: &str| service_digest(&serde_json::from_str(json).unwrap());
-    let base = digest(r#"{"name":"a","image":"x"}"#);
-    // sha256 of {"name":"a","image":"x"}: a changed form would recreate every container.
+fn what_failed_waits_and_says_why() {
+    let desired = desired(&["web.a=1"]);
+    let world = world(&desired, &[("web.a=1", Created)], &[]);
+    let mut history = History::default();
+    let now = Instant::now();
+    history.failed(&key("web.a"), "no such port".to_owned(), now);
+    let verdict = plan(&desired, &world, &history, now)
+        .remove(&key("web.a"))
+        .unwrap();
+    assert_eq!(verdict.steps, []);
     assert_eq!(
-        base,
-        "e91210eac3f48b7f08471363df8c62940430bc67197425b51af035e699a56d0f"
+        verdict.finding,
+        Some((Phase::Failed, "no such port".to_owned()))
     );
-    for json in [
-        r#"{"name":"b","image":"x"}"#,
-        r#"{"name":"a","image":"y"}"#,
-        r#"{"name":"a","image":"x","command":["c"]}"#,
-        r#"{"name":"a","image":"x","env":{"A":"b"}}"#,
-        r#"{"name":"a","image":"x","ports":["1:1"]}"#,
-    ] {
-        assert_ne!(digest(json), base, "{json}");
-    }
+    let again = verdict.look_at.unwrap();
+    assert!(again > now);
+    let verdict = plan(&desired, &world, &history, again)
+        .remove(&key("web.a"))
+        .unwrap();
+    assert_eq!(verdict.steps.len(), 1);
     assert_eq!(
-        digest(r#"{"image":"x","name":"a","command":[],"env":{}}"#),
-        base
+        verdict.finding,
+        Some((Phase::Failed, "no such port".to_owned()))
     );
 }
 
 #[test]
-fn container_names_do_not_collide() {
-    assert_eq!(key("a-b.c").container_name(), "harmony.a-b.c");
-    assert_ne!(key("a-b.c").container_name(), key("a.b-c").container_name());
+fn the_goal_is_the_service_and_not_the_deployment() {
+    let goal = |services: &[&str]| super::goal(&desired(services), &key("web.a")).0;
+    assert_eq!(goal(&["web.a=1"]), goal(&["web.a=1", "web.b=1"]));
+    assert_ne!(goal(&["web.a=1"]), goal(&["web.a=2"]));
+    assert_eq!(goal(&["web.b=1"]), Goal::Absent);
+    assert_eq!(
+        super::goal(&DesiredState::default(), &key("web.a")).0,
+        Goal::Hold
+    );
 }

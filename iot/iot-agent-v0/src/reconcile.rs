@@ -1,41 +1,57 @@
 //! Brings what is there to what is desired, again and again.
 //!
-//! A pass observes, plans, executes and observes again; the phases come from the second observation
-//! and not from what was meant to happen. A pass which is overtaken by a change of the desired state is
-//! dropped where it stands: the next one starts from what is there.
+//! A look observes, plans, begins what is to be done and publishes how everything fares. What is being done goes on
+//! beside: nothing waits for anything else, and each end of something is followed by a look. What a change overtakes is
+//! dropped where it stands: the next look goes on from what is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use iot_contracts::{DeploymentName, DeploymentStatus, Phase, ServiceName};
+use iot_contracts::{DeploymentName, DeploymentStatus, ImageReference};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::assess::{assess, unknown};
+use crate::container::{ContainerKey, ObservedContainer};
 use crate::desired::{DesiredState, Target};
-use crate::error::{bounded, chain};
-use crate::plan::{
-    Action, ContainerKey, ContainerState, ObservedContainer, Step, plan, service_digest,
-};
+use crate::error::{chain, masked};
+use crate::flights::{Done, Flights, starts_only};
+use crate::history::{History, retry_after};
+use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, plan};
+use crate::room::keeper::Keeper;
+use crate::room::{Image, Space};
 
-/// The longest time between two passes while there is something to be kept running: what has exited or vanished is back
-/// after it.
-pub const PASS_INTERVAL: Duration = Duration::from_secs(30);
+/// The longest time between two looks while there is something to be kept running: what has vanished, or has ended
+/// unnoticed, is back after it.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The wait after a first failed pass; it doubles with each further one, up to [`PASS_INTERVAL`].
-const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The same while something is being done. Podman's service is up then, and a look costs little.
+pub const BUSY_INTERVAL: Duration = Duration::from_secs(8);
 
-/// The time between two passes while there is nothing to be kept running. Each look starts Podman's service, which takes
+/// The shortest time to a look for which nothing but time gives a reason.
+const SOONEST: Duration = Duration::from_millis(100);
+
+/// How long after the end of a container it is looked at: Podman notices a little later.
+const ENDED_PAUSE: Duration = Duration::from_millis(500);
+
+/// How often it is looked at after that, for [`ENDED_FOR`]: a slow device's Podman notices a little later still.
+const ENDED_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long after its end a container may be listed as running.
+const ENDED_FOR: Duration = Duration::from_secs(5);
+
+/// The time between two looks while there is nothing to be kept running. Each look starts Podman's service, which takes
 /// an emulated guest a second of processor time.
 const IDLE_INTERVAL: Duration = Duration::from_secs(300);
 
-/// The longest time between two passes while Podman cannot be seen. Asking costs a connection to a socket, and
+/// The longest time between two looks while Podman cannot be seen. Asking costs a connection to a socket, and
 /// at boot the user's Podman comes up a while after the agent.
 const BLIND_INTERVAL: Duration = Duration::from_secs(8);
 
 /// How each deployment fares.
 pub type Statuses = BTreeMap<DeploymentName, DeploymentStatus>;
 
-/// What runs containers.
+/// What runs containers. Each call may be cancelled at any await.
 pub trait Executor {
     /// Why it could not.
     type Error: std::error::Error + 'static;
@@ -43,8 +59,32 @@ pub trait Executor {
     /// The agent's own containers.
     async fn observe(&self) -> Result<Vec<ObservedContainer>, Self::Error>;
 
-    /// Does one step. May be cancelled at any await; a step which is already done succeeds.
+    /// Waits until a container that ran has ended, as far as that can be noticed without asking.
+    async fn ended(&self);
+
+    /// Whether an image is on the device.
+    async fn has_image(&self, image: &ImageReference) -> Result<bool, Self::Error>;
+
+    /// Fetches an image, and has it on the disk.
+    async fn pull(&self, image: &ImageReference) -> Result<(), Self::Error>;
+
+    /// Does one step; one that is done already succeeds.
     async fn execute(&self, step: &Step) -> Result<(), Self::Error>;
+
+    /// The images on the device.
+    async fn images(&self) -> Result<Vec<Image>, Self::Error>;
+
+    /// Removes an image, unless a container is of it.
+    async fn discard(&self, image: &Image) -> Result<(), Self::Error>;
+
+    /// The space for images; `None` when it cannot be told.
+    async fn space(&self) -> Option<Space>;
+
+    /// Whether a step failed because the image of its container is damaged.
+    fn is_damage(error: &Self::Error) -> bool;
+
+    /// Whether something failed for want of space.
+    fn is_no_space(error: &Self::Error) -> bool;
 }
 
 /// Reconciles until `desired` has no sender any more. `nothing_since` is when it was last seen that no container of the
@@ -53,150 +93,321 @@ pub async fn run<E: Executor>(
     executor: &E,
     mut desired: watch::Receiver<DesiredState>,
     statuses: &watch::Sender<Statuses>,
-    mut nothing_since: Option<Instant>,
+    nothing_since: Option<Instant>,
 ) {
-    let mut failed_passes = 0;
-    let mut told = None;
+    let target = desired.borrow_and_update().clone();
+    let mut reconciler = Reconciler {
+        executor,
+        statuses,
+        flights: Flights::new(executor),
+        history: History::default(),
+        target,
+        nothing_since,
+        blind: 0,
+        told: None,
+        keeper: Keeper::new(Instant::now()),
+    };
+    let mut due = reconciler.next_look(Instant::now());
+    let mut ended = None;
     loop {
-        let target = desired.borrow_and_update().clone();
-        if let Some(since) = nothing_since.filter(|_| target.names().next().is_none())
-            && since.elapsed() < IDLE_INTERVAL
-        {
+        let changed = tokio::select! {
+            biased;
+            changed = desired.changed() => Some(changed),
+            done = reconciler.flights.next() => {
+                reconciler.note(done);
+                due = Instant::now();
+                None
+            }
+            () = executor.ended() => {
+                let now = Instant::now();
+                ended = Some(now + ENDED_FOR);
+                due = due.min(now + ENDED_PAUSE);
+                None
+            }
+            () = tokio::time::sleep_until(due) => None,
+        };
+        match changed {
+            Some(Ok(())) => {
+                reconciler.change(desired.borrow_and_update().clone());
+                due = reconciler.next_look(due);
+            }
+            Some(Err(_)) => return,
+            None => {}
+        }
+        if due > Instant::now() {
+            continue;
+        }
+        due = match reconciler.look(&mut desired).await {
+            Some(due) => due,
+            None => return,
+        };
+        let now = Instant::now();
+        if ended.is_some_and(|until| now < until) {
+            due = due.min(now + ENDED_INTERVAL);
+        }
+    }
+}
+
+/// What a look found.
+type Look<Error> = Result<World, Error>;
+
+struct Reconciler<'a, E: Executor> {
+    executor: &'a E,
+    statuses: &'a watch::Sender<Statuses>,
+    flights: Flights<'a, E>,
+    history: History,
+    target: DesiredState,
+    nothing_since: Option<Instant>,
+    /// How many looks in a row have found no Podman.
+    blind: u32,
+    told: Option<String>,
+    keeper: Keeper,
+}
+
+impl<E: Executor> Reconciler<'_, E> {
+    /// Takes over what is desired, and ends what that overtakes.
+    fn change(&mut self, target: DesiredState) {
+        let before = std::mem::replace(&mut self.target, target);
+        let target = &self.target;
+        let images = desired_images(target);
+        self.flights.overtake(|key| goal(target, key).0, &images);
+        self.history
+            .forget_failures(|key| goal(&before, key).0 != goal(target, key).0);
+        self.blind = 0;
+    }
+
+    /// The time of the next look after a change, when it would have been `due` without.
+    fn next_look(&self, due: Instant) -> Instant {
+        match self.nothing_since {
+            Some(since) if self.target.names().next().is_none() => due.max(since + IDLE_INTERVAL),
+            _ => Instant::now(),
+        }
+    }
+
+    fn note(&mut self, done: Done) {
+        let now = Instant::now();
+        match done {
+            Done::Chain {
+                key,
+                started,
+                result,
+                damaged,
+                mended,
+                no_space,
+            } => {
+                if let Some(image) = mended {
+                    self.history.mended(&image);
+                }
+                if no_space {
+                    self.keeper.wants_space();
+                }
+                if started {
+                    self.history.started(&key);
+                }
+                match result {
+                    Ok(()) => self.history.succeeded(&key),
+                    Err(error) => {
+                        let error = masked(&error, secrets(&self.target, &key));
+                        tracing::warn!(container = %key, error, "step failed");
+                        self.history.failed(&key, error, now);
+                        if let (_, Some(service)) = goal(&self.target, &key) {
+                            self.history.doubts(&service.image);
+                            if damaged {
+                                self.history.damaged(&service.image, now);
+                            }
+                        }
+                    }
+                }
+            }
+            Done::Pull {
+                image,
+                result,
+                no_space,
+            } => match result {
+                Ok(()) => {
+                    tracing::info!(%image, "image is there");
+                    self.history.pulled(&image);
+                }
+                Err(error) => {
+                    tracing::warn!(%image, error, "image is not to be had");
+                    if no_space {
+                        self.keeper.wants_space();
+                        self.history.no_space_for(&image, error, now);
+                    } else {
+                        self.history.pull_failed(&image, error, now);
+                    }
+                }
+            },
+            Done::Sweep(unused) => self.keeper.swept(unused, now),
+            Done::Nothing => {}
+        }
+    }
+
+    /// Looks at what is there and begins what is to be done; gives the time of the next look, or `None` at the end of
+    /// everything. What is being done goes on meanwhile, and so do changes.
+    async fn look(&mut self, desired: &mut watch::Receiver<DesiredState>) -> Option<Instant> {
+        let mut worked_on = self.flights.containers();
+        let mut again = false;
+        self.nothing_since = None;
+        let looking = look(self.executor, self.target.clone(), self.flights.pulls());
+        tokio::pin!(looking);
+        let seen = loop {
             tokio::select! {
-                () = tokio::time::sleep_until(since + IDLE_INTERVAL) => {}
-                changed = desired.changed() => if changed.is_err() { return },
+                biased;
+                changed = desired.changed() => {
+                    changed.ok()?;
+                    self.change(desired.borrow_and_update().clone());
+                    again = true;
+                }
+                done = self.flights.next() => {
+                    self.note(done);
+                    again = true;
+                }
+                seen = &mut looking => break seen,
             }
-            continue;
-        }
-        // From here on something may be there, also when the pass is dropped.
-        nothing_since = None;
-        let pass = tokio::select! {
-            pass = pass(executor, &target, statuses) => pass,
-            changed = desired.changed() => match changed {
-                Ok(()) => continue,
-                Err(_) => return,
-            },
         };
-        failed_passes = match &pass {
-            Pass::Idle | Pass::Healthy => 0,
-            Pass::Failed | Pass::Blind(_) => failed_passes + 1,
+        // What was begun before the look may have been seen half done.
+        worked_on.extend(self.flights.containers());
+        let now = Instant::now();
+        let due = match seen {
+            Ok(world) => self.act(&world, &worked_on, now),
+            Err(error) => self.cannot_see(&chain(&error), now),
         };
-        nothing_since = (pass == Pass::Idle).then(Instant::now);
-        let wait = match &pass {
-            Pass::Idle => None,
-            Pass::Healthy | Pass::Failed => Some(next_pass_after(failed_passes)),
-            Pass::Blind(_) => Some(next_pass_after(failed_passes).min(BLIND_INTERVAL)),
+        Some(if again { now } else { due })
+    }
+
+    fn act(&mut self, world: &World, worked_on: &BTreeSet<ContainerKey>, now: Instant) -> Instant {
+        self.blind = 0;
+        self.tell_blindness(None);
+        self.history.look(&world.containers, now);
+        self.history.judge(&world.containers, worked_on, now);
+        let mut plan = plan(&self.target, world, &self.history, now);
+        let images = desired_images(&self.target);
+        self.history
+            .keep_only(&plan.keys().cloned().collect(), &images);
+        let held_back = self.begin(&plan, world, worked_on, now);
+        let (flights, history) = (&mut self.flights, &mut self.history);
+        if self
+            .keeper
+            .pull(flights, history, &plan, world.space, &images)
+        {
+            plan = crate::plan::plan(&self.target, world, &self.history, now);
+        }
+        publish(
+            self.statuses,
+            assess(&self.target, &plan, world, &self.history),
+        );
+        if plan.is_empty() && self.target.names().next().is_none() {
+            self.nothing_since = Some(now);
+            return now + IDLE_INTERVAL;
+        }
+        let pulls = plan.values().filter_map(|verdict| {
+            let failure = self.history.pull_failure(verdict.image.as_ref()?)?;
+            (failure.retry_at > now).then_some(failure.retry_at)
+        });
+        let waits = plan
+            .values()
+            .filter_map(|verdict| verdict.look_at)
+            .chain(pulls);
+        let interval = match self.flights.is_empty() && !held_back {
+            true => LOOK_INTERVAL,
+            false => BUSY_INTERVAL,
         };
-        tell_blindness(&mut told, pass);
-        let Some(wait) = wait else {
-            continue;
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            changed = desired.changed() => match changed {
-                Ok(()) => failed_passes = 0,
-                Err(_) => return,
-            },
-        }
+        let at = waits.min().unwrap_or(now + interval);
+        at.clamp(now + SOONEST, now + interval)
     }
-}
 
-/// How long to wait after that many failed passes in a row.
-fn next_pass_after(failed_passes: u32) -> Duration {
-    match failed_passes {
-        0 => PASS_INTERVAL,
-        n => FIRST_RETRY
-            .saturating_mul(2_u32.saturating_pow(n - 1))
-            .min(PASS_INTERVAL),
-    }
-}
-
-/// How a pass went.
-#[derive(Debug, PartialEq, Eq)]
-enum Pass {
-    /// Nothing is desired, and nothing is there.
-    Idle,
-    /// Every step succeeded.
-    Healthy,
-    /// Some step failed.
-    Failed,
-    /// The containers cannot be seen, because of this.
-    Blind(String),
-}
-
-/// Tells why the containers cannot be seen, once for as long as it stays the same.
-fn tell_blindness(told: &mut Option<String>, pass: Pass) {
-    let error = match pass {
-        Pass::Idle | Pass::Healthy | Pass::Failed => None,
-        Pass::Blind(error) => Some(error),
-    };
-    if *told != error {
-        match &error {
-            Some(error) => tracing::warn!(error, "cannot see the containers"),
-            None => tracing::info!("sees the containers again"),
-        }
-        *told = error;
-    }
-}
-
-/// One pass.
-async fn pass<E: Executor>(
-    executor: &E,
-    desired: &DesiredState,
-    statuses: &watch::Sender<Statuses>,
-) -> Pass {
-    let observed = match executor.observe().await {
-        Ok(observed) => observed,
-        Err(error) => return unobservable(desired, statuses, &error),
-    };
-    let steps = plan(desired, &observed);
-    statuses.send_if_modified(|statuses| announce(&steps, statuses));
-    let failures = execute(executor, &steps).await;
-    let after = if steps.is_empty() {
-        observed.clone()
-    } else {
-        match executor.observe().await {
-            Ok(after) => after,
-            Err(error) => return unobservable(desired, statuses, &error),
-        }
-    };
-    let assessed = assess(desired, &observed, &after, &failures);
-    publish(statuses, assessed);
-    let idle = after.is_empty() && desired.names().next().is_none();
-    match failures.is_empty() {
-        true if idle => Pass::Idle,
-        true => Pass::Healthy,
-        false => Pass::Failed,
-    }
-}
-
-/// Executes the steps in order; a container whose step failed is left for this pass.
-async fn execute<E: Executor>(executor: &E, steps: &[Step]) -> BTreeMap<ContainerKey, String> {
-    let mut failures = BTreeMap::new();
-    for step in steps {
-        if failures.contains_key(&step.key) {
-            continue;
-        }
-        match executor.execute(step).await {
-            Ok(()) => tell(step),
-            Err(error) => {
-                let error = chain(&error);
-                tracing::warn!(container = %step.key, error, "step failed");
-                failures.insert(step.key.clone(), error);
+    /// Begins what is to be done, starts first; whether something has to wait for its turn.
+    fn begin(
+        &mut self,
+        plan: &Plan,
+        world: &World,
+        worked_on: &BTreeSet<ContainerKey>,
+        now: Instant,
+    ) -> bool {
+        let mut to_do: Vec<_> = plan
+            .iter()
+            .filter(|(key, verdict)| !verdict.steps.is_empty() && !worked_on.contains(key))
+            .collect();
+        to_do.sort_by_key(|(_, verdict)| !starts_only(&verdict.steps));
+        let mut held_back = false;
+        for (key, verdict) in to_do {
+            if !self.flights.begin(key, &verdict.goal, &verdict.steps) {
+                held_back = true;
+                continue;
+            }
+            self.history.begins(key, &world.containers);
+            if let Some(image) = &verdict.mends {
+                tracing::warn!(container = %key, %image, "the image is damaged, it is fetched anew");
+                self.history.mends(image);
+            }
+            if let Some((digest, reason)) = &verdict.gives_up {
+                tracing::warn!(container = %key, reason, "given up, the one before comes back");
+                self.history.give_up(key, digest, reason.clone(), now);
             }
         }
+        held_back
     }
-    failures
+
+    /// Without Podman nothing is known of any deployment.
+    fn cannot_see(&mut self, error: &str, now: Instant) -> Instant {
+        self.blind = self.blind.saturating_add(1);
+        let known: Vec<_> = self
+            .statuses
+            .borrow()
+            .keys()
+            .chain(self.target.names())
+            .cloned()
+            .collect();
+        let failed = known.into_iter().map(|name| (name, unknown(error)));
+        publish(self.statuses, failed.collect());
+        self.tell_blindness(Some(error));
+        now + retry_after(self.blind).min(BLIND_INTERVAL)
+    }
+
+    /// Tells why the containers cannot be seen, once for as long as it stays the same.
+    fn tell_blindness(&mut self, error: Option<&str>) {
+        if self.told.as_deref() != error {
+            match error {
+                Some(error) => tracing::warn!(error, "cannot see the containers"),
+                None => tracing::info!("sees the containers again"),
+            }
+            self.told = error.map(str::to_owned);
+        }
+    }
 }
 
-fn tell(step: &Step) {
-    let what = match &step.action {
-        Action::EnsureImage { .. } => "image is there",
-        Action::Remove { .. } => "removed",
-        Action::Create(_) => "created and started",
-        Action::Start { .. } => "started",
+async fn look<E: Executor>(executor: &E, target: DesiredState, pulls: bool) -> Look<E::Error> {
+    let containers = executor.observe().await?;
+    let mut images = BTreeMap::new();
+    for image in images_in_question(&target, &containers) {
+        let is_there = executor.has_image(&image).await?;
+        images.insert(image, is_there);
+    }
+    let space = match pulls || images.values().any(|is_there| !is_there) {
+        true => executor.space().await,
+        false => None,
     };
-    tracing::info!(container = %step.key, what);
+    Ok(World {
+        containers,
+        images,
+        space,
+    })
+}
+
+fn desired_images(target: &DesiredState) -> BTreeSet<ImageReference> {
+    let keys = desired_keys(target);
+    keys.values().map(|service| service.image.clone()).collect()
+}
+
+/// The values of the environments of the deployment of `key`.
+fn secrets<'a>(target: &'a DesiredState, key: &ContainerKey) -> impl Iterator<Item = &'a str> {
+    let services = match target.target(&key.deployment) {
+        Target::Services(services) => services,
+        Target::Absent | Target::Hold => &[],
+    };
+    let values = services.iter().flat_map(|service| service.env.values());
+    values.map(iot_contracts::SecretString::expose)
 }
 
 fn publish(statuses: &watch::Sender<Statuses>, new: Statuses) {
@@ -205,169 +416,6 @@ fn publish(statuses: &watch::Sender<Statuses>, new: Statuses) {
         *old = new;
         changed
     });
-}
-
-/// Without Podman nothing is known of any deployment.
-fn unobservable(
-    desired: &DesiredState,
-    statuses: &watch::Sender<Statuses>,
-    error: &(dyn std::error::Error + 'static),
-) -> Pass {
-    let error = chain(error);
-    let known: Vec<_> = statuses
-        .borrow()
-        .keys()
-        .chain(desired.names())
-        .cloned()
-        .collect();
-    let failed = known
-        .into_iter()
-        .map(|name| (name, status(Phase::Failed, Some(&error))));
-    publish(statuses, failed.collect());
-    Pass::Blind(error)
-}
-
-/// Deployments that something is made for are pending. A failed one stays failed until a try succeeds.
-fn announce(steps: &[Step], statuses: &mut Statuses) -> bool {
-    let mut changed = false;
-    for step in steps {
-        let Action::Create(_) = step.action else {
-            continue;
-        };
-        let phase = statuses
-            .get(&step.key.deployment)
-            .map(|status| status.phase);
-        if matches!(phase, None | Some(Phase::Running)) {
-            statuses.insert(step.key.deployment.clone(), status(Phase::Pending, None));
-            changed = true;
-        }
-    }
-    changed
-}
-
-fn status(phase: Phase, detail: Option<&str>) -> DeploymentStatus {
-    DeploymentStatus {
-        phase,
-        detail: detail.map(bounded),
-    }
-}
-
-/// How every deployment fares that is desired or still there, `before` and `after` a pass.
-fn assess(
-    desired: &DesiredState,
-    before: &[ObservedContainer],
-    after: &[ObservedContainer],
-    failures: &BTreeMap<ContainerKey, String>,
-) -> Statuses {
-    let there = after.iter().map(|container| &container.key.deployment);
-    let mut statuses = Statuses::new();
-    for name in desired.names().chain(there) {
-        if statuses.contains_key(name) {
-            continue;
-        }
-        let mut findings = Findings::default();
-        findings.containers(desired.target(name), name, before, after);
-        // Why a step failed says more than what its container looks like therefore.
-        for (key, error) in failures.iter().filter(|(key, _)| key.deployment == *name) {
-            findings
-                .0
-                .retain(|finding| finding.service.as_ref() != Some(&key.service));
-            findings.add(Phase::Failed, Some(&key.service), error.clone());
-        }
-        if let Some(error) = desired.error(name) {
-            let text = "the desired state cannot be read, what ran before is kept";
-            findings.add(Phase::Failed, None, format!("{text}: {error}"));
-        }
-        statuses.insert(name.clone(), findings.into_status());
-    }
-    statuses
-}
-
-/// Something worth saying about a deployment, or about one of its services.
-struct Finding {
-    phase: Phase,
-    service: Option<ServiceName>,
-    text: String,
-}
-
-/// All that is worth saying about a deployment; its phase is the worst of them.
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(&mut self, phase: Phase, service: Option<&ServiceName>, text: impl Into<String>) {
-        self.0.push(Finding {
-            phase,
-            service: service.cloned(),
-            text: text.into(),
-        });
-    }
-
-    fn containers(
-        &mut self,
-        target: Target<'_>,
-        name: &DeploymentName,
-        before: &[ObservedContainer],
-        after: &[ObservedContainer],
-    ) {
-        let of_deployment = |c: &&ObservedContainer| c.key.deployment == *name;
-        match target {
-            Target::Absent => self.add(Phase::Pending, None, "is being removed"),
-            Target::Hold => {
-                for container in after.iter().filter(of_deployment) {
-                    self.container(container, before);
-                }
-            }
-            Target::Services(services) => {
-                for service in services {
-                    let digest = service_digest(service);
-                    let is_it = |c: &&ObservedContainer| {
-                        c.key.service == service.name && c.digest == digest
-                    };
-                    match after.iter().filter(of_deployment).find(is_it) {
-                        Some(container) => self.container(container, before),
-                        None => self.add(Phase::Pending, Some(&service.name), "not there"),
-                    }
-                }
-            }
-        }
-    }
-
-    fn container(&mut self, container: &ObservedContainer, before: &[ObservedContainer]) {
-        let earlier = before.iter().find(|earlier| earlier.id == container.id);
-        let (phase, text) = match (container.state, earlier.map(|c| c.state)) {
-            (ContainerState::Running, Some(ContainerState::Exited { code })) => (
-                Phase::Running,
-                format!("had exited with code {code}, started again"),
-            ),
-            (ContainerState::Running, _) => return,
-            (ContainerState::Exited { code }, _) => {
-                (Phase::Failed, format!("exited with code {code}"))
-            }
-            (ContainerState::Created, _) => (Phase::Failed, "not started".to_owned()),
-            (ContainerState::Paused, _) => (Phase::Failed, "paused".to_owned()),
-            (ContainerState::Busy, _) => (Phase::Pending, "changing".to_owned()),
-        };
-        self.add(phase, Some(&container.key.service), text);
-    }
-
-    fn into_status(self) -> DeploymentStatus {
-        let has = |phase| self.0.iter().any(|finding| finding.phase == phase);
-        let phase = if has(Phase::Failed) {
-            Phase::Failed
-        } else if has(Phase::Pending) {
-            Phase::Pending
-        } else {
-            Phase::Running
-        };
-        let tell = |finding: Finding| match finding.service {
-            Some(service) => format!("{service}: {}", finding.text),
-            None => finding.text,
-        };
-        let texts: Vec<_> = self.0.into_iter().map(tell).collect();
-        let detail = (!texts.is_empty()).then(|| texts.join("; "));
-        status(phase, detail.as_deref())
-    }
 }
 
 #[cfg(test)]

@@ -1,16 +1,25 @@
 //! The loop against the scripted executor, with tokio's paused clock.
 
+#[path = "chaos_tests.rs"]
+mod chaos;
+#[path = "pace_tests.rs"]
+mod pace;
+#[path = "room_tests.rs"]
+mod room;
+#[path = "update_tests.rs"]
+mod updates;
+
 use std::time::Duration;
 
-use iot_contracts::Phase;
+use iot_contracts::{Phase, ServiceState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::{
-    BLIND_INTERVAL, FIRST_RETRY, IDLE_INTERVAL, PASS_INTERVAL, Statuses, next_pass_after, run,
-};
+use super::{BLIND_INTERVAL, BUSY_INTERVAL, IDLE_INTERVAL, LOOK_INTERVAL, Statuses, run};
+use crate::container::ContainerState;
 use crate::desired::DesiredState;
 use crate::fake::FakePodman;
+use crate::history::{FIRST_RETRY, STEADY};
 
 fn score(tag: &str) -> String {
     format!(
@@ -81,11 +90,17 @@ async fn creates_updates_and_removes() {
     bench.pass().await;
     assert_eq!(bench.podman.take_log(), [""; 0]);
     bench.put("web", &score("2"));
-    bench.pass().await;
+    bench.run_for(2 * STEADY).await;
     assert_eq!(
         bench.podman.take_log(),
-        ["image host/x:2", "remove web.a", "create web.a"]
+        [
+            "image host/x:2",
+            "set aside web.a",
+            "create web.a",
+            "remove web.a.previous"
+        ]
     );
+    assert_eq!(bench.status("web"), (Phase::Running, None));
     bench.delete("web");
     bench.pass().await;
     assert_eq!(bench.podman.take_log(), ["remove web.a"]);
@@ -100,7 +115,8 @@ async fn a_change_wakes_the_loop_and_overtakes_a_hanging_step() {
     bench.podman.hang("image host/x:1");
     let changes = async {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        assert_eq!(bench.status("web"), (Phase::Pending, None));
+        let waits = Some("a: waits for image 'host/x:1'".to_owned());
+        assert_eq!(bench.status("web"), (Phase::Pending, waits));
         bench.delete("web");
         bench.put("db", &score("2"));
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -118,12 +134,12 @@ async fn what_exited_is_back_after_the_interval() {
     let cut = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         bench.podman.cut_power();
-        tokio::time::sleep(PASS_INTERVAL).await;
+        tokio::time::sleep(LOOK_INTERVAL).await;
         assert_eq!(bench.podman.running(), ["web.a"]);
         let detail = "a: had exited with code 137, started again".to_owned();
         assert_eq!(bench.status("web"), (Phase::Running, Some(detail)));
     };
-    tokio::join!(bench.run_for(PASS_INTERVAL + Duration::from_secs(2)), cut);
+    tokio::join!(bench.run_for(LOOK_INTERVAL + Duration::from_secs(2)), cut);
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,10 +156,10 @@ async fn with_nothing_to_keep_running_it_looks_seldom_and_still_acts_at_once() {
         tokio::time::sleep(second).await;
         assert_eq!(bench.podman.running(), ["web.a"]);
         bench.podman.take_looks();
-        tokio::time::sleep(10 * PASS_INTERVAL).await;
+        tokio::time::sleep(10 * LOOK_INTERVAL).await;
         assert_eq!(bench.podman.take_looks(), 10);
     };
-    tokio::join!(bench.run_for(IDLE_INTERVAL + 11 * PASS_INTERVAL), change);
+    tokio::join!(bench.run_for(IDLE_INTERVAL + 11 * LOOK_INTERVAL), change);
 }
 
 #[tokio::test(start_paused = true)]
@@ -231,19 +247,6 @@ async fn a_failed_step_spares_the_others_and_is_tried_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_update_whose_image_fails_leaves_the_old_container() {
-    let bench = Bench::new();
-    bench.known();
-    bench.put("web", &score("1"));
-    bench.pass().await;
-    bench.podman.fail("image host/x:2");
-    bench.put("web", &score("2"));
-    bench.pass().await;
-    assert_eq!(bench.podman.running(), ["web.a"]);
-    assert_eq!(bench.status("web").0, Phase::Failed);
-}
-
-#[tokio::test(start_paused = true)]
 async fn without_podman_everything_has_failed_until_it_is_back() {
     let bench = Bench::new();
     bench.known();
@@ -287,8 +290,133 @@ async fn a_container_that_does_not_stay_up_has_failed() {
     assert_eq!(bench.status("web"), failed);
 }
 
-#[test]
-fn the_backoff_is_bounded() {
-    let seconds = [0, 1, 2, 3, 4, 5, 6, 7, 40, u32::MAX].map(|n| next_pass_after(n).as_secs());
-    assert_eq!(seconds, [30, 1, 2, 4, 8, 16, 30, 30, 30, 30]);
+#[tokio::test(start_paused = true)]
+async fn a_hanging_registry_delays_nobody_and_hides_nothing() {
+    let bench = Bench::new();
+    bench.known();
+    let second = Duration::from_secs(1);
+    let names: Vec<_> = (0..20).map(|n| format!("web-{n:02}")).collect();
+    for name in &names {
+        bench.put(name, &score("1"));
+    }
+    bench.run_for(second).await;
+    assert_eq!(bench.podman.running().len(), 20);
+    bench.podman.hang("image host/x:9");
+    bench.put("aaa", &score("9"));
+    let others = async {
+        tokio::time::sleep(70 * second).await;
+        bench.podman.cut_power();
+        tokio::time::sleep(10 * second).await;
+        assert_eq!(bench.podman.running().len(), 20);
+        for name in &names {
+            assert_eq!(bench.status(name).0, Phase::Running);
+        }
+        assert_eq!(bench.status("aaa").0, Phase::Pending);
+        // One that ends and cannot be started is not told to run.
+        bench.podman.fail("start web-00.a");
+        bench
+            .podman
+            .set_state("web-00.a", ContainerState::Exited { code: 1 });
+        tokio::time::sleep(BUSY_INTERVAL + second).await;
+        assert_eq!(bench.status("web-00").0, Phase::Failed);
+        // Another registry is as good as ever.
+        bench.put("new", &score("2"));
+        tokio::time::sleep(second).await;
+        assert_eq!(bench.status("new"), (Phase::Running, None));
+    };
+    tokio::join!(bench.run_for(120 * second), others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn registries_that_never_answer_make_room_for_one_that_does() {
+    let bench = Bench::new();
+    bench.known();
+    for n in 0..5 {
+        bench.podman.hang(&format!("image host/x:hang{n}"));
+        bench.put(&format!("aaa-{n}"), &score(&format!("hang{n}")));
+    }
+    bench.put("web", &score("zzz"));
+    bench.run_for(Duration::from_secs(180)).await;
+    assert_eq!(bench.podman.running(), ["web.a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_goes_on_while_other_deployments_change() {
+    let bench = Bench::new();
+    bench.known();
+    let second = Duration::from_secs(1);
+    bench.podman.take("image host/x:1", 60 * second);
+    bench.put("web", &score("1"));
+    let changes = async {
+        for n in 0..6 {
+            tokio::time::sleep(10 * second).await;
+            bench.put("db", &score(&format!("db{n}")));
+        }
+        tokio::time::sleep(second).await;
+        assert_eq!(bench.status("web"), (Phase::Running, None));
+        assert_eq!(bench.podman.begun("image host/x:1"), 1);
+    };
+    tokio::join!(bench.run_for(70 * second), changes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_ends_when_nobody_wants_its_image() {
+    let bench = Bench::new();
+    bench.known();
+    let second = Duration::from_secs(1);
+    bench.podman.take("image host/x:1", 10 * second);
+    bench.put("web", &score("1"));
+    let change = async {
+        tokio::time::sleep(second).await;
+        bench.put("web", &score("2"));
+    };
+    tokio::join!(bench.run_for(20 * second), change);
+    assert_eq!(bench.podman.take_log(), ["image host/x:2", "create web.a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_service_is_told() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.hang("image host/x:2");
+    bench.put("web", &score("2"));
+    bench.put("db", &score("2"));
+    let ends = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        bench
+            .podman
+            .set_state("web.a", ContainerState::Exited { code: 3 });
+        tokio::time::sleep(2 * BUSY_INTERVAL).await;
+        let service = |name: &str| {
+            let statuses = bench.statuses.borrow();
+            let services = &statuses[&name.parse().unwrap()].services;
+            services[&"a".parse().unwrap()].clone()
+        };
+        assert_eq!(
+            (service("web").state, service("web").restarts),
+            (ServiceState::Running, 1)
+        );
+        assert_eq!(service("web").image, "host/x:1");
+        assert_eq!(
+            (service("db").state, service("db").restarts),
+            (ServiceState::Absent, 0)
+        );
+        assert_eq!(service("db").image, "host/x:2");
+    };
+    tokio::join!(bench.run_for(LOOK_INTERVAL), ends);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_secret_is_told() {
+    let bench = Bench::new();
+    bench.known();
+    let value = r#"{"type":"PodmanV0","data":{"services":[{"name":"a","image":"host/x:1",
+        "env":{"PASSWORD":"scripted"}}]}}"#;
+    bench.podman.fail("create web.a");
+    bench.put("web", value);
+    bench.pass().await;
+    let failed = (Phase::Failed, Some("a: … failure".to_owned()));
+    assert_eq!(bench.status("web"), failed);
 }

@@ -8,13 +8,15 @@ use tokio::sync::watch;
 use crate::error::chain;
 use crate::heartbeat::Heartbeats;
 use crate::nats::{Nats, NatsError};
+use crate::problems::Problems;
 use crate::reconcile::Statuses;
+use crate::report::{BUDGET, fitted};
 
 /// Where the kernel tells its boot id.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The longest wait for another try when a report could not be published.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(3);
 
 /// What stays the same in all reports of one agent.
 #[derive(Debug, Clone)]
@@ -34,7 +36,7 @@ impl Identity {
         Ok(Self { device_id, boot_id })
     }
 
-    fn report(&self, sequence: u64, deployments: Statuses) -> AgentStatus {
+    fn report(&self, sequence: u64, deployments: Statuses, problems: &Problems) -> AgentStatus {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -46,6 +48,8 @@ impl Identity {
             architecture: std::env::consts::ARCH.to_owned(),
             sequence,
             deployments,
+            problems: problems.told(),
+            shortened: false,
         }
     }
 }
@@ -60,6 +64,7 @@ pub async fn run(
     nats: &Nats,
     identity: &Identity,
     mut statuses: watch::Receiver<Statuses>,
+    mut problems: watch::Receiver<Problems>,
     heartbeats: &Heartbeats,
 ) -> std::io::Result<()> {
     let mut connections = nats.connections();
@@ -68,10 +73,8 @@ pub async fn run(
         connections.mark_unchanged();
         let deployments = statuses.borrow_and_update().clone();
         sequence += 1;
-        let retry = match nats
-            .publish_status(&identity.report(sequence, deployments))
-            .await
-        {
+        let report = identity.report(sequence, deployments, &problems.borrow_and_update());
+        let retry = match nats.publish_status(&fitted(report, BUDGET)).await {
             Ok(()) => Duration::MAX,
             // The client has told so already.
             Err(NatsError::Disconnected) => RETRY,
@@ -83,6 +86,7 @@ pub async fn run(
         tokio::select! {
             beat = heartbeats.next() => beat?,
             changed = statuses.changed() => if changed.is_err() { return Ok(()) },
+            changed = problems.changed() => if changed.is_err() { return Ok(()) },
             changed = connections.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(retry) => {}
         }

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use async_nats::jetstream::kv::Watch;
 use futures::TryStreamExt;
-use iot_contracts::{AGENT_STATUS_BUCKET, AgentStatus};
+use iot_contracts::{AGENT_STATUS_BUCKET, AgentStatus, DESIRED_STATE_BUCKET, KvBucket};
 
-use crate::server::{Server, free_port};
+use crate::server::{Server, bucket_config, free_port};
 
 /// How long any awaited event may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -103,7 +103,7 @@ fn serve_empty_podman(socket: &Path) {
     });
 }
 
-/// The reports in the agent's bucket, as soon as there is one.
+/// Makes the buckets, as soon as there is a server, and gives the reports.
 async fn reports(port: u16) -> Watch {
     let client = async_nats::ConnectOptions::new()
         .user_and_password("device".to_owned(), "hunter2".to_owned())
@@ -112,13 +112,21 @@ async fn reports(port: u16) -> Watch {
         .await
         .unwrap();
     let context = jetstream::new(client);
-    loop {
-        // Nothing tells of a bucket that is not there yet.
-        if let Ok(store) = context.get_key_value(AGENT_STATUS_BUCKET).await {
-            return store.watch_with_history("status.pi-1").await.unwrap();
+    for bucket in [KvBucket::DESIRED_STATE, KvBucket::AGENT_STATUS] {
+        // Nothing tells of a JetStream that is not there yet.
+        while context
+            .get_or_create_stream(bucket_config(&bucket))
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let desired = context.get_key_value(DESIRED_STATE_BUCKET).await.unwrap();
+    let marker = desired.put("_bucket", r#"{"id":"b1"}"#.into());
+    marker.await.unwrap();
+    let reports = context.get_key_value(AGENT_STATUS_BUCKET).await.unwrap();
+    reports.watch_with_history("status.pi-1").await.unwrap()
 }
 
 /// Waits for the report of that number, or of a later one.

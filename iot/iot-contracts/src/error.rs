@@ -36,6 +36,31 @@ pub enum ContractError {
     /// A NATS URL with a user or a password in it; the value is withheld since it is a secret.
     #[error("a NATS URL has credentials before its '@' (expected them in nats.credentials)")]
     NatsUrlUserinfo,
+    /// Some servers would be spoken to with TLS, and some without.
+    #[error("nats.urls has nats:// and tls:// in one list (expected one of them)")]
+    MixedNatsUrls,
+    /// Credentials would go over the network in plain text.
+    #[error(
+        "NATS URL '{url}' is plain text to another host (expected tls://, or \"{host}\" in nats.allow_plaintext)"
+    )]
+    Plaintext {
+        /// The URL.
+        url: String,
+        /// Its host and port, as they could be allowed.
+        host: String,
+    },
+    /// A server that may be spoken to in plain text, of another form.
+    #[error("'{value}' is no server's name (expected HOST[:PORT])")]
+    HostPort {
+        /// What was given.
+        value: String,
+    },
+    /// What TLS is spoken with, and nobody speaks it.
+    #[error("nats.tls is there and no tls:// server is (expected both or none)")]
+    TlsUnused,
+    /// A certificate is of no use without its key.
+    #[error("nats.tls has one of certificate and key (expected both or none)")]
+    TlsKeyPair,
     /// A key of the desired-state bucket which does not name a deployment of this device.
     #[error("key '{key}' is not a desired state of {device_id} (expected {device_id}.DEPLOYMENT)")]
     DesiredStateKey {

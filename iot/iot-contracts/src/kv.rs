@@ -11,9 +11,9 @@ pub const DESIRED_STATE_BUCKET: &str = "desired-state";
 /// [`AgentStatus`](crate::AgentStatus) as JSON.
 pub const AGENT_STATUS_BUCKET: &str = "agent-status";
 
-/// The settings of a KV bucket, on which everyone who may create it must agree: creating a stream is
-/// idempotent only with equal settings. The stream besides has roll-up allowed, message deletion
-/// denied, direct reads allowed, new messages discarded when full, file storage and one replica.
+/// The settings of a KV bucket. The platform makes the buckets; a device never does. The stream besides has message
+/// deletion denied, direct reads allowed, new messages discarded when full, and file storage; how many replicas it has
+/// is the platform's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KvBucket {
     /// The bucket's name.
@@ -22,6 +22,9 @@ pub struct KvBucket {
     pub history: u8,
     /// The largest value, in bytes.
     pub max_value_bytes: u32,
+    /// Whether a message may take the place of earlier ones, which purging a key needs. A header of such a message may
+    /// name the whole bucket: where devices write, it is off.
+    pub roll_up: bool,
 }
 
 impl KvBucket {
@@ -30,6 +33,7 @@ impl KvBucket {
         name: DESIRED_STATE_BUCKET,
         history: 8,
         max_value_bytes: 256 * 1024,
+        roll_up: true,
     };
 
     /// The bucket [`AGENT_STATUS_BUCKET`].
@@ -37,6 +41,7 @@ impl KvBucket {
         name: AGENT_STATUS_BUCKET,
         history: 1,
         max_value_bytes: 256 * 1024,
+        roll_up: false,
     };
 
     /// The JetStream stream that holds the bucket.
@@ -104,6 +109,12 @@ mod tests {
         assert_eq!(status_key(&device), "status.pi-1");
         assert_eq!(KvBucket::DESIRED_STATE.stream_name(), "KV_desired-state");
         assert_eq!(KvBucket::AGENT_STATUS.subjects(), "$KV.agent-status.>");
+    }
+
+    #[test]
+    fn no_device_can_write_in_the_place_of_others() {
+        let roll_up = [KvBucket::DESIRED_STATE, KvBucket::AGENT_STATUS].map(|b| b.roll_up);
+        assert_eq!(roll_up, [true, false]);
     }
 
     #[test]

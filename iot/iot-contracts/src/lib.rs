@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`AgentConfig`] | the platform, at provisioning | the agent, at start | TOML file |
 //! | [`IotScore`] | the platform | the agent | JSON value in the bucket [`DESIRED_STATE_BUCKET`] |
+//! | [`BucketMarker`] | the platform, when it makes that bucket | the agent | JSON value in the same bucket |
 //! | [`AgentStatus`] | the agent | the platform | JSON value in the bucket [`AGENT_STATUS_BUCKET`] |
 //!
 //! Every value here is checked when it is made, also when serde makes it: what exists is valid. The
@@ -15,21 +16,24 @@ mod config;
 mod config_tests;
 mod error;
 mod kv;
+mod marker;
 mod name;
+mod nats;
+#[cfg(test)]
+mod nats_tests;
 mod score;
 mod secret;
 mod status;
 
-pub use config::{
-    AgentConfig, HeartbeatSeconds, NatsConfig, NatsCredentials, NatsUrl, NatsUrls, PodmanConfig,
-    podman_socket,
-};
+pub use config::{AgentConfig, HeartbeatSeconds, PodmanConfig, podman_socket};
 pub use error::ContractError;
 pub use kv::{
     AGENT_STATUS_BUCKET, DESIRED_STATE_BUCKET, KvBucket, desired_state_key,
     desired_state_key_deployment, desired_state_watch, status_key,
 };
-pub use name::{DeploymentName, DeviceId, ServiceName};
+pub use marker::{BucketMarker, DESIRED_STATE_MARKER_KEY};
+pub use name::{BucketId, DeploymentName, DeviceId, ServiceName};
+pub use nats::{HostPort, NatsConfig, NatsCredentials, NatsTls, NatsUrl, NatsUrls};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;
-pub use status::{AgentStatus, DeploymentStatus, Phase};
+pub use status::{AgentStatus, DeploymentStatus, Phase, ServiceState, ServiceStatus};

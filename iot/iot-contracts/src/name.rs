@@ -84,6 +84,13 @@ name!(
     "service name"
 );
 
+name!(
+    /// The name of a desired-state bucket, see [`BucketMarker`](crate::BucketMarker); the same alphabet as
+    /// [`DeviceId`].
+    BucketId,
+    "bucket id"
+);
+
 #[cfg(test)]
 mod tests {
     use super::{DeploymentName, DeviceId};

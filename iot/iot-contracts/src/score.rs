@@ -155,7 +155,12 @@ impl TryFrom<String> for EnvName {
     type Error = ContractError;
 
     fn try_from(value: String) -> Result<Self, Self::Error> {
-        if value.is_empty() || value.contains(['=', '\0']) {
+        if let Some((name, _)) = value.split_once('=') {
+            // Someone wrote `NAME=VALUE`, and the value may be a secret.
+            let value = format!("{name}=…");
+            return Err(ContractError::EnvName { value });
+        }
+        if value.is_empty() || value.contains('\0') {
             return Err(ContractError::EnvName { value });
         }
         Ok(Self(value))
@@ -355,11 +360,11 @@ mod tests {
                 })
             );
         }
-        for value in ["", "A=B", "A\0"] {
+        for (value, told) in [("", ""), ("A=B", "A=…"), ("A\0", "A\0"), ("A\0=B", "A\0=…")] {
             assert_eq!(
                 EnvName::try_from(value.to_owned()),
                 Err(ContractError::EnvName {
-                    value: value.to_owned()
+                    value: told.to_owned()
                 })
             );
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::name::{DeploymentName, DeviceId};
+use crate::name::{DeploymentName, DeviceId, ServiceName};
 
 /// One report of a device. It is published at the agent's start, at each change of a phase and at each
 /// heartbeat. Readers ignore fields which they do not know, so that a newer agent does not vanish
@@ -29,6 +29,22 @@ pub struct AgentStatus {
     /// How each deployment fares that is desired, or is still being removed.
     #[serde(default)]
     pub deployments: BTreeMap<DeploymentName, DeploymentStatus>,
+    /// What keeps the device from following the desired state as a whole or a key of it, for people. No value of the
+    /// desired state is quoted in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// Whether details or services were left out because the report would have been larger than its bucket takes. No
+    /// deployment is ever left out.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shortened: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference to what decides about skipping"
+)]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// How a deployment fares.
@@ -39,6 +55,50 @@ pub struct DeploymentStatus {
     /// Why, for people; absent when there is nothing to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// How each of its services fares. An older agent does not tell, and a report that is too large leaves it out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub services: BTreeMap<ServiceName, ServiceStatus>,
+}
+
+/// How one container fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// What it does.
+    pub state: ServiceState,
+    /// The reference of the image that it was made from; while there is no container, of the one that it shall be made from.
+    pub image: String,
+    /// The digest of that image's manifest, `sha256:…`, when the image is on the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<String>,
+    /// With what it ended, when it is down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// How often it was started again, as far as the agent has seen since its own start.
+    #[serde(default)]
+    pub restarts: u32,
+    /// Since when it runs or is down, in seconds since the Unix epoch by the device's own clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_unix_s: Option<u64>,
+}
+
+/// What a container does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum ServiceState {
+    /// There is none.
+    Absent,
+    /// It was made and never started.
+    Created,
+    /// It runs.
+    Running,
+    /// It ran.
+    Exited,
+    /// Someone paused it.
+    Paused,
+    /// It is between two states.
+    Changing,
+    /// A newer agent's word.
+    #[serde(other)]
+    Unknown,
 }
 
 /// Where a deployment stands.
@@ -54,16 +114,26 @@ pub enum Phase {
 
 #[cfg(test)]
 mod tests {
-    use super::{AgentStatus, DeploymentStatus, Phase};
+    use super::{AgentStatus, DeploymentStatus, Phase, ServiceState, ServiceStatus};
 
     fn example() -> AgentStatus {
         let failed = DeploymentStatus {
             phase: Phase::Failed,
             detail: Some("image not found".to_owned()),
+            services: [].into(),
+        };
+        let service = ServiceStatus {
+            state: ServiceState::Running,
+            image: "host/web:1".to_owned(),
+            image_digest: Some("sha256:8ee2".to_owned()),
+            exit_code: None,
+            restarts: 2,
+            since_unix_s: Some(1_767_225_000),
         };
         let running = DeploymentStatus {
             phase: Phase::Running,
             detail: None,
+            services: [("front".parse().unwrap(), service)].into(),
         };
         AgentStatus {
             device_id: "pi-1".parse().unwrap(),
@@ -77,6 +147,8 @@ mod tests {
                 ("web".parse().unwrap(), running),
             ]
             .into(),
+            problems: Vec::new(),
+            shortened: false,
         }
     }
 
@@ -86,13 +158,24 @@ mod tests {
             r#"{"device_id":"pi-1","timestamp_unix_ms":1767225600123,"#,
             r#""boot_id":"6f0c2ab5-13bd-4c36-8f0e-0a3f6f2b1a77","agent_version":"0.1.0","#,
             r#""architecture":"aarch64","sequence":7,"deployments":{"#,
-            r#""db":{"phase":"Failed","detail":"image not found"},"web":{"phase":"Running"}}}"#
+            r#""db":{"phase":"Failed","detail":"image not found"},"web":{"phase":"Running","#,
+            r#""services":{"front":{"state":"Running","image":"host/web:1","image_digest":"sha256:8ee2","#,
+            r#""restarts":2,"since_unix_s":1767225000}}}}}"#
         );
         assert_eq!(serde_json::to_string(&example()).unwrap(), golden);
         assert_eq!(
             serde_json::from_str::<AgentStatus>(golden).unwrap(),
             example()
         );
+    }
+
+    #[test]
+    fn problems_are_there_only_when_there_are_any() {
+        let mut report = example();
+        report.problems = vec!["x".to_owned()];
+        let json = serde_json::to_string(&report).unwrap();
+        assert!(json.ends_with(r#","problems":["x"]}"#), "{json}");
+        assert_eq!(serde_json::from_str::<AgentStatus>(&json).unwrap(), report);
     }
 
     #[test]
@@ -105,5 +188,23 @@ mod tests {
             example()
         );
         assert!(serde_json::from_str::<Phase>("\"Happy\"").is_err());
+        let state = serde_json::from_str::<ServiceState>("\"Happy\"");
+        assert_eq!(state.unwrap(), ServiceState::Unknown);
+    }
+
+    #[test]
+    fn an_older_agents_report_is_read() {
+        let older = r#"{"device_id":"pi-1","timestamp_unix_ms":1,"boot_id":"b","agent_version":"0","architecture":"x",
+            "sequence":1,"deployments":{"web":{"phase":"Running"},"db":{"phase":"Running",
+            "services":{"a":{"state":"Exited","image":"x"}}}}}"#;
+        let status: AgentStatus = serde_json::from_str(older).unwrap();
+        assert!(!status.shortened);
+        assert!(
+            status.deployments[&"web".parse().unwrap()]
+                .services
+                .is_empty()
+        );
+        let services = &status.deployments[&"db".parse().unwrap()].services;
+        assert_eq!(services[&"a".parse().unwrap()].restarts, 0);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use harmony::modules::iot::platform::Platform;
-use iot_contracts::{AgentStatus, DeploymentName, IotScore, NatsUrls, Phase};
+use iot_contracts::{AgentStatus, DeploymentName, IotScore, NatsConfig, NatsUrls, Phase};
 use serde_json::json;
 
 use crate::Failure;
@@ -14,8 +14,9 @@ use crate::Failure;
 /// When the file cannot be read, or the server cannot be reached.
 pub async fn connect(credentials: &Path, nats_url: &str) -> Result<Platform, Failure> {
     let credentials = toml::from_str(&std::fs::read_to_string(credentials)?)?;
-    let urls = NatsUrls::try_from(vec![nats_url.parse()?])?;
-    Ok(Platform::connect(&urls, Some(&credentials)).await?)
+    let mut nats = NatsConfig::new(NatsUrls::try_from(vec![nats_url.parse()?])?);
+    nats.credentials = Some(credentials);
+    Ok(Platform::connect(&nats).await?)
 }
 
 /// A deployment of one container.

@@ -66,7 +66,7 @@ const PACKAGES: [&str; 6] = [
 #[derive(Debug, Clone)]
 pub struct ProvisionIotAgentScore {
     /// The agent's configuration. NATS URLs that name this machine's loopback are rewritten, see
-    /// [`guest_view_of_nats_urls`].
+    /// [`guest_view_of_nats_urls`], and plain text to the device's default gateway is allowed.
     pub config: AgentConfig,
     /// The agent's program on this machine.
     pub agent_binary: PathBuf,

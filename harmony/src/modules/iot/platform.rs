@@ -1,27 +1,29 @@
 //! The platform's side of NATS: what a device should run, and what it reports.
 
+mod buckets;
+mod connection;
+
 use std::time::Duration;
 
-use async_nats::jetstream::{self, kv, stream};
-use async_nats::{ConnectOptions, connect_with_options};
+use async_nats::jetstream::{self, kv};
 use futures::StreamExt;
 use iot_contracts::{
-    AgentStatus, DeploymentName, DeviceId, IotScore, KvBucket, NatsCredentials, NatsUrls,
-    desired_state_key, status_key,
+    AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId, IotScore,
+    KvBucket, NatsConfig, desired_state_key, status_key,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::domain::error::{ErrorKind, HintedError};
-
-/// How long a server on this network may take to accept a connection or to answer a request.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What can go wrong with NATS.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {
+    /// The servers cannot be used as they are given.
+    #[error(transparent)]
+    Config(#[from] ContractError),
     /// No server answers.
     #[error("NATS does not answer at {urls}")]
     Connect {
@@ -59,6 +61,7 @@ pub enum PlatformError {
 impl HintedError for PlatformError {
     fn kind(&self) -> ErrorKind {
         match self {
+            Self::Config(_) => ErrorKind::InvalidRequest,
             Self::Connect { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::Request { .. } => ErrorKind::Failed,
@@ -67,6 +70,9 @@ impl HintedError for PlatformError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Config(ContractError::Plaintext { host, .. }) => Some(format!(
+                "let the server speak TLS, or allow plain text to it: --nats-allow-plaintext {host}"
+            )),
             Self::Connect { .. } => Some(
                 "start one with 'nats-server -js', or name yours with --nats-url and --nats-credentials"
                     .to_owned(),
@@ -79,6 +85,14 @@ impl HintedError for PlatformError {
     }
 }
 
+/// What the platform may be told of its buckets.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct BucketOptions {
+    /// On how many servers of a cluster each bucket is, 1 to 5. Without it a bucket that is made is on one, and one that
+    /// is there stays as it is.
+    pub replicas: Option<u8>,
+}
+
 /// A connection to the NATS servers, with both buckets present.
 #[derive(Debug, Clone)]
 pub struct Platform {
@@ -87,52 +101,53 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Connects and makes the buckets where they are missing.
+    /// As [`Platform::connect_with`], with the options' defaults.
     ///
     /// # Errors
-    /// [`PlatformError::Connect`] when no server answers within 10 s; [`PlatformError::Request`] when
-    /// JetStream is off or a bucket exists with other settings.
-    pub async fn connect(
-        urls: &NatsUrls,
-        credentials: Option<&NatsCredentials>,
+    /// As [`Platform::connect_with`].
+    pub async fn connect(nats: &NatsConfig) -> Result<Self, PlatformError> {
+        Self::connect_with(nats, BucketOptions::default()).await
+    }
+
+    /// Connects, and makes the buckets where they are missing and the marker of the desired state's where it has none:
+    /// a device makes neither. Only the servers of the configuration are connected to, and in plain text only those on
+    /// this machine and those that it allows by name.
+    ///
+    /// # Errors
+    /// [`PlatformError::Config`] for what would be in plain text elsewhere; [`PlatformError::Connect`] when no server
+    /// answers within 10 s; [`PlatformError::Request`] when JetStream is off or a bucket cannot be as it is asked for.
+    pub async fn connect_with(
+        nats: &NatsConfig,
+        options: BucketOptions,
     ) -> Result<Self, PlatformError> {
-        let names: Vec<&str> = urls.as_slice().iter().map(|url| url.as_str()).collect();
-        let failed = |source: Cause| PlatformError::Connect {
-            urls: names.join(", "),
-            source,
-        };
-        let options = match credentials {
-            None => ConnectOptions::new(),
-            Some(NatsCredentials::UserPassword { username, password }) => {
-                ConnectOptions::with_user_and_password(
-                    username.clone(),
-                    password.expose().to_owned(),
-                )
-            }
-            Some(NatsCredentials::Token { token }) => {
-                ConnectOptions::with_token(token.expose().to_owned())
-            }
-            Some(NatsCredentials::CredsFile { path }) => {
-                ConnectOptions::with_credentials_file(path)
-                    .await
-                    .map_err(|e| failed(e.into()))?
-            }
-        };
-        let options = options
-            .name("harmony")
-            .connection_timeout(ANSWER_TIMEOUT)
-            .request_timeout(Some(ANSWER_TIMEOUT));
-        let client =
-            match timeout(ANSWER_TIMEOUT, connect_with_options(names.clone(), options)).await {
-                Ok(Ok(client)) => client,
-                Ok(Err(error)) => return Err(failed(error.into())),
-                Err(elapsed) => return Err(failed(elapsed.into())),
-            };
+        let client = connection::connect(nats).await?;
         let context = jetstream::new(client);
-        Ok(Self {
-            desired: bucket(&context, &KvBucket::DESIRED_STATE).await?,
-            status: bucket(&context, &KvBucket::AGENT_STATUS).await?,
-        })
+        let desired = buckets::ensure(&context, &KvBucket::DESIRED_STATE, options).await?;
+        buckets::ensure_marker(&desired).await?;
+        let status = buckets::ensure(&context, &KvBucket::AGENT_STATUS, options).await?;
+        Ok(Self { desired, status })
+    }
+
+    /// What the desired state's bucket is known by.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn marker(&self) -> Result<BucketMarker, PlatformError> {
+        buckets::ensure_marker(&self.desired).await
+    }
+
+    /// Says that the bucket that is there takes the place of others: of those in `replaced`, and of itself as it was.
+    /// Devices that have followed one of them, and hold what they run since it was lost or its revisions went back,
+    /// follow this one from then on, and remove what it does not have. Put everything that they shall go on running
+    /// first. Which bucket a device has followed is in its report's `problems`.
+    ///
+    /// # Errors
+    /// When NATS does not take it.
+    pub async fn replace_buckets(
+        &self,
+        replaced: &[BucketId],
+    ) -> Result<BucketMarker, PlatformError> {
+        buckets::replace(&self.desired, replaced).await
     }
 
     /// Says what a device should run.
@@ -249,31 +264,5 @@ fn request(action: &'static str, subject: &str, source: Cause) -> PlatformError 
     }
 }
 
-/// The bucket, made where it is missing. The client's own `create_key_value` fails with servers before
-/// 2.10, whose account information lacks a field; a stream with the bucket's settings is the same
-/// thing.
-async fn bucket(
-    context: &jetstream::Context,
-    bucket: &KvBucket,
-) -> Result<kv::Store, PlatformError> {
-    let failed = |source: Cause| request("make the bucket", bucket.name, source);
-    let config = stream::Config {
-        name: bucket.stream_name(),
-        subjects: vec![bucket.subjects()],
-        max_messages_per_subject: i64::from(bucket.history),
-        max_message_size: i32::try_from(bucket.max_value_bytes).unwrap_or(i32::MAX),
-        storage: stream::StorageType::File,
-        discard: stream::DiscardPolicy::New,
-        allow_rollup: true,
-        deny_delete: true,
-        allow_direct: true,
-        num_replicas: 1,
-        ..stream::Config::default()
-    };
-    context
-        .get_or_create_stream(config)
-        .await
-        .map_err(|e| failed(e.into()))?;
-    let store = context.get_key_value(bucket.name).await;
-    store.map_err(|e| failed(e.into()))
-}
+#[cfg(test)]
+mod tests;

@@ -107,11 +107,12 @@ impl Reply {
         if expected.contains(&self.status) {
             return Ok(self);
         }
-        Err(PodmanError::Refused {
-            status: self.status.as_u16(),
-            message: wire::refusal(&self.body),
-            what: self.what,
-        })
+        let message = wire::refusal(&self.body);
+        Err(PodmanError::refused(
+            self.what,
+            self.status.as_u16(),
+            message,
+        ))
     }
 
     /// The content, read as JSON.

@@ -3,92 +3,42 @@
 //!
 //! The agent's containers bear four labels; nothing without them is ever listed, let alone touched.
 
+mod containers;
+mod ends;
+mod error;
 mod http;
+mod images;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hyper::StatusCode;
 use iot_contracts::ImageReference;
 
-use self::http::{Api, Call, Reply};
-use crate::plan::{Action, ContainerSpec, ObservedContainer, Step};
+use self::ends::Ends;
+pub use self::error::PodmanError;
+use self::http::Api;
+use crate::container::ObservedContainer;
+use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
+use crate::room::{Image, Space};
 
 /// How long a request may take that only reads or starts.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long an image may take: hundreds of megabytes over a slow line.
-const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
-
-/// How long a container has to stop by itself before it is killed, in seconds.
-const STOP_GRACE_SECONDS: u32 = 10;
-
-/// Podman did not do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-pub enum PodmanError {
-    /// Nobody listens.
-    #[error("cannot connect to Podman at '{socket}'")]
-    Connect {
-        /// Where.
-        socket: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The exchange broke off.
-    #[error("{what}: no answer from Podman")]
-    Exchange {
-        /// What was asked for.
-        what: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// No answer came in time.
-    #[error("{what}: no answer from Podman within {seconds} s")]
-    TimedOut {
-        /// What was asked for.
-        what: String,
-        /// The bound, in seconds.
-        seconds: u64,
-    },
-    /// Podman refused.
-    #[error("{what}: Podman answered {status}: {message}")]
-    Refused {
-        /// What was asked for.
-        what: String,
-        /// The HTTP status.
-        status: u16,
-        /// Podman's own words.
-        message: String,
-    },
-    /// The image could not be had.
-    #[error("cannot pull image '{image}': {message}")]
-    Pull {
-        /// The image.
-        image: ImageReference,
-        /// Podman's own words.
-        message: String,
-    },
-    /// The answer is not what the API promises.
-    #[error("{what}: the answer from Podman cannot be read")]
-    Decode {
-        /// What was asked for.
-        what: String,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
 /// The containers of one user's Podman.
 pub struct Podman {
     api: Api,
+    /// The digests of images that were asked for, by their ids.
+    digests: RefCell<BTreeMap<String, String>>,
+    /// The directory of Podman's storage, once it was asked for.
+    storage: RefCell<Option<PathBuf>>,
+    ends: Ends,
 }
 
 impl Podman {
@@ -96,79 +46,10 @@ impl Podman {
     pub fn new(socket: PathBuf) -> Self {
         Self {
             api: Api::new(socket),
+            digests: RefCell::default(),
+            storage: RefCell::default(),
+            ends: Ends::default(),
         }
-    }
-
-    async fn ensure_image(&self, image: &ImageReference) -> Result<(), PodmanError> {
-        let exists = Call::get(format!("look for image '{image}'"))
-            .path(&["images", image.as_str(), "exists"])
-            .limit(REQUEST_LIMIT);
-        let reply = self.api.send(exists).await?;
-        if reply.status == StatusCode::NOT_FOUND {
-            return self.pull(image).await;
-        }
-        reply.expect(&[StatusCode::NO_CONTENT]).map(drop)
-    }
-
-    async fn pull(&self, image: &ImageReference) -> Result<(), PodmanError> {
-        tracing::info!(%image, "pulling");
-        let pull = Call::post(format!("pull image '{image}'"))
-            .path(&["images", "pull"])
-            .query("reference", image.as_str())
-            .limit(PULL_LIMIT);
-        let reply = self.api.send(pull).await?.expect(&[StatusCode::OK])?;
-        // The status is sent before the pull begins; whether it went well is in the last line.
-        match wire::pull_error(&reply.body) {
-            None => Ok(()),
-            Some(message) => Err(PodmanError::Pull {
-                image: image.clone(),
-                message,
-            }),
-        }
-    }
-
-    async fn create(&self, spec: &ContainerSpec) -> Result<(), PodmanError> {
-        let name = spec.key.container_name();
-        let create = Call::post(format!("create container {name}"))
-            .path(&["containers", "create"])
-            .json(&wire::CreateContainer::from(spec))?
-            .limit(REQUEST_LIMIT);
-        let reply = self
-            .api
-            .send(create)
-            .await?
-            .expect(&[StatusCode::CREATED])?;
-        let created: wire::CreatedContainer = reply.json()?;
-        for warning in &created.warnings {
-            tracing::warn!(container = name, warning, "Podman warns");
-        }
-        write_out().await;
-        self.start(&created.id, &name).await
-    }
-
-    async fn start(&self, id: &str, name: &str) -> Result<(), PodmanError> {
-        let start = Call::post(format!("start container {name}"))
-            .path(&["containers", id, "start"])
-            .limit(REQUEST_LIMIT);
-        let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
-        self.api.send(start).await?.expect(&done).map(drop)
-    }
-
-    async fn remove(&self, id: &str, name: &str) -> Result<(), PodmanError> {
-        let remove = Call::delete(format!("remove container {name}"))
-            .path(&["containers", id])
-            .query("force", "true")
-            .query("v", "true")
-            .query("timeout", &STOP_GRACE_SECONDS.to_string())
-            .limit(REQUEST_LIMIT);
-        let reply: Reply = self.api.send(remove).await?;
-        // Somebody else's removal is as good.
-        let done = [
-            StatusCode::OK,
-            StatusCode::NO_CONTENT,
-            StatusCode::NOT_FOUND,
-        ];
-        reply.expect(&done).map(drop)
     }
 }
 
@@ -185,28 +66,56 @@ impl Executor for Podman {
     type Error = PodmanError;
 
     async fn observe(&self) -> Result<Vec<ObservedContainer>, PodmanError> {
-        let list = Call::get("list containers".to_owned())
-            .path(&["containers", "json"])
-            .query("all", "true")
-            .query("filters", &wire::own_containers_filter())
-            .limit(REQUEST_LIMIT);
-        let reply = self.api.send(list).await?.expect(&[StatusCode::OK])?;
-        // Without a container some versions answer `null`.
-        let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
-        let containers = listed.unwrap_or_default();
-        Ok(containers
-            .into_iter()
-            .filter_map(wire::ListedContainer::observed)
-            .collect())
+        self.list().await
+    }
+
+    async fn ended(&self) {
+        self.ends.next().await;
+    }
+
+    async fn has_image(&self, image: &ImageReference) -> Result<bool, PodmanError> {
+        self.image_exists(image).await
+    }
+
+    async fn pull(&self, image: &ImageReference) -> Result<(), PodmanError> {
+        self.pull_image(image).await
     }
 
     async fn execute(&self, step: &Step) -> Result<(), PodmanError> {
-        let name = step.key.container_name();
+        let key = &step.key;
         match &step.action {
-            Action::EnsureImage { image } => self.ensure_image(image).await,
-            Action::Remove { id } => self.remove(id, &name).await,
-            Action::Create(spec) => self.create(spec).await,
-            Action::Start { id } => self.start(id, &name).await,
+            Action::Examine { id } => self.examine(id, key).await,
+            Action::RemoveImage { image } => self.remove_image(image.as_str()).await,
+            Action::Start { id } => self.start(id, key).await,
+            Action::Stop { id } => self.stop(id, key).await,
+            Action::SetAside { id } => self.set_aside(id, key).await,
+            Action::Rename { id, role } => self.rename(id, key, *role).await,
+            Action::Create(spec) => self.create(spec).await.map(drop),
+            Action::Run(spec) => {
+                let id = self.create(spec).await?;
+                self.start(&id, key).await
+            }
+            Action::Remove { id, volumes } => self.remove(id, key, *volumes).await,
         }
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, PodmanError> {
+        self.list_images().await
+    }
+
+    async fn discard(&self, image: &Image) -> Result<(), PodmanError> {
+        self.discard_image(image).await
+    }
+
+    async fn space(&self) -> Option<Space> {
+        self.image_space().await
+    }
+
+    fn is_damage(error: &PodmanError) -> bool {
+        matches!(error, PodmanError::Damaged { .. })
+    }
+
+    fn is_no_space(error: &PodmanError) -> bool {
+        matches!(error, PodmanError::NoSpace { .. })
     }
 }

@@ -7,10 +7,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::{Podman, PodmanError};
-use crate::plan::{
-    Action, ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Step, service_digest,
+use crate::container::{
+    ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role, service_digest,
 };
+use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
+use crate::room::Image;
 
 /// How long an exchange may take that needs no time at all.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -48,20 +50,16 @@ fn is_complete(request: &[u8]) -> bool {
     body.len() >= length.map_or(0, |length| length.parse().unwrap())
 }
 
-/// Runs `action` against `answers`; the requests come without their unimportant headers.
-async fn exchange(
-    action: Action,
+/// Runs `work` against `answers`; the requests come without their unimportant headers.
+async fn exchange<T>(
+    work: impl AsyncFnOnce(&Podman) -> T,
     answers: &[(u16, &str)],
-) -> (Result<(), PodmanError>, Vec<String>) {
+) -> (T, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("podman.sock");
     let listener = UnixListener::bind(&socket).unwrap();
     let podman = Podman::new(socket);
-    let step = Step {
-        key: spec().key,
-        action,
-    };
-    let both = async { tokio::join!(podman.execute(&step), serve(listener, answers)) };
+    let both = async { tokio::join!(work(&podman), serve(listener, answers)) };
     let (result, requests) = tokio::time::timeout(LIMIT, both)
         .await
         .expect("a request is missing");
@@ -72,6 +70,20 @@ async fn exchange(
             .to_owned()
     };
     (result, requests.iter().map(gist).collect())
+}
+
+/// Runs one step against `answers`.
+async fn step(action: Action, answers: &[(u16, &str)]) -> (Result<(), PodmanError>, Vec<String>) {
+    let step = Step {
+        key: spec().key,
+        action,
+    };
+    exchange(async |podman| podman.execute(&step).await, answers).await
+}
+
+async fn pull(answers: &[(u16, &str)]) -> (Result<(), PodmanError>, Vec<String>) {
+    let image = spec().service.image;
+    exchange(async |podman| podman.pull(&image).await, answers).await
 }
 
 fn spec() -> ContainerSpec {
@@ -87,24 +99,20 @@ fn spec() -> ContainerSpec {
         },
         digest: service_digest(&service),
         service,
-    }
-}
-
-fn ensure_image() -> Action {
-    Action::EnsureImage {
-        image: spec().service.image,
+        volumes_from: None,
     }
 }
 
 #[tokio::test]
 async fn creates_and_starts() {
     let created = r#"{"Id":"abc","Warnings":[]}"#;
-    let (result, requests) = exchange(Action::Create(spec()), &[(201, created), (204, "")]).await;
+    let (result, requests) = step(Action::Run(spec()), &[(201, created), (204, "")]).await;
     result.unwrap();
     let body = concat!(
         r#"{"name":"harmony.web.front","image":"host:5000/web:1","command":["serve"],"#,
         r#""env":{"A":"b c"},"labels":{"harmony.deployment":"web","harmony.digest":"DIGEST","#,
         r#""harmony.managed-by":"iot-agent-v0","harmony.service":"front"},"#,
+        r#""log_configuration":{"size":10485760},"#,
         r#""portmappings":[{"host_port":8080,"container_port":80,"protocol":"tcp"}]}"#
     );
     assert_eq!(
@@ -121,41 +129,171 @@ async fn creates_and_starts() {
 
 #[tokio::test]
 async fn a_refusal_is_told_in_podmans_words() {
-    let refusal = r#"{"cause":"c","message":"that name is already in use","response":500}"#;
-    let (result, _) = exchange(Action::Create(spec()), &[(500, refusal)]).await;
+    let refusal = r#"{"cause":"c","message":"no such network","response":500}"#;
+    let (result, _) = step(Action::Run(spec()), &[(500, refusal)]).await;
     assert_eq!(
         result.unwrap_err().to_string(),
-        "create container harmony.web.front: Podman answered 500: that name is already in use"
+        "create container harmony.web.front: Podman answered 500: no such network"
+    );
+}
+
+/// As Podman 4.3 answers when the power went while a container was made.
+#[tokio::test]
+async fn a_name_that_only_the_storage_has_is_freed_once() {
+    let taken = r#"{"cause":"that name is already in use","message":"creating container storage: the container name \"harmony.web.front\" is already in use by bb6c. You have to remove that container to be able to reuse that name: that name is already in use","response":500}"#;
+    let unknown = r#"{"cause":"no such container","message":"no such container","response":404}"#;
+    let created = r#"{"Id":"abc","Warnings":[]}"#;
+    let post = "POST /v4.0.0/libpod/containers/create HTTP/1.1";
+    let exists = "GET /v4.0.0/libpod/containers/harmony.web.front/exists HTTP/1.1";
+    let delete = "DELETE /v4.0.0/libpod/containers/harmony.web.front?force=true HTTP/1.1";
+    let gist = |requests: Vec<String>| -> Vec<String> {
+        let first = |request: String| request.split(" {").next().unwrap().to_owned();
+        requests.into_iter().map(first).collect()
+    };
+    let answers = [(500, taken), (404, unknown), (200, "[]"), (201, created)];
+    let (result, requests) = step(Action::Create(spec()), &answers).await;
+    result.unwrap();
+    assert_eq!(gist(requests), [post, exists, delete, post]);
+    // What Podman knows is another's and is left.
+    let (result, requests) = step(Action::Create(spec()), &[(500, taken), (204, "")]).await;
+    assert!(matches!(
+        result,
+        Err(PodmanError::Refused { status: 500, .. })
+    ));
+    assert_eq!(gist(requests), [post, exists]);
+    let answers = [(500, taken), (404, unknown), (200, "[]"), (500, taken)];
+    let (result, _) = step(Action::Create(spec()), &answers).await;
+    assert!(matches!(
+        result,
+        Err(PodmanError::Refused { status: 500, .. })
+    ));
+}
+
+#[tokio::test]
+async fn a_damaged_image_is_known_by_what_is_said_of_it() {
+    let cases = [
+        (
+            "stat /x/storage/overlay/aaaa: no such file or directory",
+            true,
+        ),
+        ("unexpected end of JSON input", true),
+        ("crun: exec: Exec format error: OCI runtime error", true),
+        ("layer not known", true),
+        (
+            "executable file `/nope` not found in $PATH: No such file or directory",
+            false,
+        ),
+        ("localhost/nope:1: image not known", false),
+    ];
+    for (message, damaged) in cases {
+        let refusal = serde_json::json!({"cause": "", "message": message, "response": 500});
+        let (result, _) = step(Action::Create(spec()), &[(500, &refusal.to_string())]).await;
+        let error = result.unwrap_err();
+        assert_eq!(
+            matches!(error, PodmanError::Damaged { .. }),
+            damaged,
+            "{message}"
+        );
+        assert_eq!(Podman::is_damage(&error), damaged);
+    }
+}
+
+/// Podman 4.3 with crun starts a program that is empty without a complaint; the container's log has it.
+#[tokio::test]
+async fn a_container_is_examined_by_what_its_runtime_wrote() {
+    let examine = || Action::Examine {
+        id: "abc".to_owned(),
+    };
+    let runtime = "\u{2}\0\0\0\0\0\0v{\"msg\":\"exec container process `/bin/empty`: Exec format error\",\"level\":\"error\",\"time\":\"2026-11-29T11:07:55.465741Z\"}\n";
+    let (result, requests) = step(examine(), &[(200, runtime)]).await;
+    assert!(
+        matches!(result, Err(PodmanError::Damaged { .. })),
+        "{result:?}"
+    );
+    let request = "GET /v4.0.0/libpod/containers/abc/logs?stdout=false&stderr=true&tail=5 HTTP/1.1";
+    assert_eq!(requests, [request]);
+    for log in [
+        "\u{2}\0\0\0\0\0\0vsh: x: Exec format error\n",
+        "{\"msg\":\"Exec format error\",\"level\":\"x\"}",
+        "",
+    ] {
+        step(examine(), &[(200, log)]).await.0.unwrap();
+    }
+    step(examine(), &[(404, "{}")]).await.0.unwrap();
+}
+
+#[tokio::test]
+async fn a_container_that_replaces_another_has_its_volumes() {
+    let created = r#"{"Id":"abc","Warnings":null}"#;
+    let spec = ContainerSpec {
+        volumes_from: Some("old".to_owned()),
+        ..spec()
+    };
+    let (result, requests) = step(Action::Create(spec), &[(201, created)]).await;
+    result.unwrap();
+    assert!(
+        requests[0].ends_with(r#","volumes_from":["old"]}"#),
+        "{requests:?}"
     );
 }
 
 #[tokio::test]
+async fn sets_aside_and_brings_back() {
+    let id = || "abc".to_owned();
+    let stop = "POST /v4.0.0/libpod/containers/abc/stop?timeout=10 HTTP/1.1";
+    let aside =
+        "POST /v4.0.0/libpod/containers/abc/rename?name=harmony.web.front.previous HTTP/1.1";
+    let back = "POST /v4.0.0/libpod/containers/abc/rename?name=harmony.web.front HTTP/1.1";
+    for stopped in [204, 304] {
+        let (result, requests) =
+            step(Action::SetAside { id: id() }, &[(stopped, ""), (204, "")]).await;
+        result.unwrap();
+        assert_eq!(requests, [stop, aside]);
+    }
+    let rename = Action::Rename {
+        id: id(),
+        role: Role::Current,
+    };
+    let (result, requests) = step(rename, &[(204, "")]).await;
+    result.unwrap();
+    assert_eq!(requests, [back]);
+}
+
+#[tokio::test]
 async fn removes_gracefully_and_accepts_that_it_is_gone() {
-    for answer in [(200, "[]"), (204, ""), (404, "{}")] {
+    for (answer, volumes) in [((200, "[]"), true), ((204, ""), false), ((404, "{}"), true)] {
         let remove = Action::Remove {
             id: "abc".to_owned(),
+            volumes,
         };
-        let (result, requests) = exchange(remove, &[answer]).await;
+        let (result, requests) = step(remove, &[answer]).await;
         result.unwrap();
-        assert_eq!(
-            requests,
-            ["DELETE /v4.0.0/libpod/containers/abc?force=true&v=true&timeout=10 HTTP/1.1"]
+        let request = format!(
+            "DELETE /v4.0.0/libpod/containers/abc?force=true&volumes={volumes}&timeout=10 HTTP/1.1"
         );
+        assert_eq!(requests, [request]);
     }
 }
 
 #[tokio::test]
-async fn pulls_only_what_is_not_there() {
-    let exists = "GET /v4.0.0/libpod/images/host%3A5000%2Fweb%3A1/exists HTTP/1.1";
-    let (result, requests) = exchange(ensure_image(), &[(204, "")]).await;
-    result.unwrap();
-    assert_eq!(requests, [exists]);
-
+async fn looks_for_images_and_pulls_them() {
+    let image = spec().service.image;
+    for (answer, is_there) in [
+        ((204, ""), true),
+        ((404, "{}"), false),
+        ((400, "{}"), false),
+    ] {
+        let (found, requests) =
+            exchange(async |podman| podman.has_image(&image).await, &[answer]).await;
+        assert_eq!(found.unwrap(), is_there);
+        let exists = "GET /v4.0.0/libpod/images/host%3A5000%2Fweb%3A1/exists HTTP/1.1";
+        assert_eq!(requests, [exists]);
+    }
     let log = "{\"stream\":\"Trying to pull\\n\"}\n{\"images\":[\"1\"],\"id\":\"1\"}\n";
-    let (result, requests) = exchange(ensure_image(), &[(404, "{}"), (200, log)]).await;
+    let (result, requests) = pull(&[(200, log)]).await;
     result.unwrap();
-    let pull = "POST /v4.0.0/libpod/images/pull?reference=host%3A5000%2Fweb%3A1 HTTP/1.1";
-    assert_eq!(requests, [exists, pull]);
+    let request = "POST /v4.0.0/libpod/images/pull?reference=host%3A5000%2Fweb%3A1 HTTP/1.1";
+    assert_eq!(requests, [request]);
 }
 
 #[tokio::test]
@@ -172,7 +310,7 @@ async fn a_pull_fails_although_its_status_is_200() {
         ("", "the registry's answer broke off"),
     ];
     for (log, expected) in cases {
-        let (result, _) = exchange(ensure_image(), &[(404, "{}"), (200, log)]).await;
+        let (result, _) = pull(&[(200, log)]).await;
         assert!(
             matches!(&result, Err(PodmanError::Pull { message, .. }) if message == expected),
             "{result:?}"
@@ -188,26 +326,35 @@ async fn observes_its_own_containers_only() {
     let podman = Podman::new(socket);
     let labels = r#""harmony.managed-by":"iot-agent-v0","harmony.deployment":"web","harmony.service":"front""#;
     let list = format!(
-        r#"[{{"Id":"1","State":"exited","ExitCode":3,"Labels":{{{labels},"harmony.digest":"d"}},"Pid":0}},
-            {{"Id":"2","State":"running","ExitCode":0,"Labels":{{{labels}}}}},
+        r#"[{{"Id":"1","State":"exited","ExitCode":3,"Labels":{{{labels},"harmony.digest":"d"}},"Pid":0,
+              "Names":["harmony.web.front.previous"],"StartedAt":-62135596800}},
+            {{"Id":"2","State":"running","ExitCode":0,"Labels":{{{labels}}},"StartedAt":1795950436,
+              "Names":["harmony.web.front"]}},
             {{"Id":"3","State":"running","ExitCode":0,"Labels":{{"harmony.managed-by":"iot-agent-v0"}}}},
             {{"Id":"4","State":"running","ExitCode":0,"Labels":null}},
             {{"Id":"5","State":"running","ExitCode":0,"Labels":{{"harmony.managed-by":"another","harmony.deployment":"web","harmony.service":"front"}}}}]"#
     );
     let answers = [(200, list.as_str())];
     let (observed, requests) = tokio::join!(podman.observe(), serve(listener, &answers));
-    let container = |id: &str, digest: &str, state| ObservedContainer {
+    let container = |id: &str, role, digest: &str, state| ObservedContainer {
         id: id.to_owned(),
         key: spec().key,
+        role,
         digest: digest.to_owned(),
         state,
+        image: String::new(),
+        image_digest: None,
+        started_at: 0,
+        exited_at: 0,
+    };
+    let exited = ContainerState::Exited { code: 3 };
+    let running = ObservedContainer {
+        started_at: 1_795_950_436,
+        ..container("2", Role::Current, "", ContainerState::Running)
     };
     assert_eq!(
         observed.unwrap(),
-        [
-            container("1", "d", ContainerState::Exited { code: 3 }),
-            container("2", "", ContainerState::Running),
-        ]
+        [container("1", Role::Previous, "d", exited), running]
     );
     assert!(
         requests[0].starts_with(
@@ -227,4 +374,111 @@ async fn an_absent_service_is_named() {
         error.to_string(),
         "cannot connect to Podman at '/nonexistent/podman.sock'"
     );
+}
+
+/// Podman 4.3's own words.
+#[tokio::test]
+async fn a_container_is_told_with_its_image_and_times() {
+    let list = r#"[{"AutoRemove":false,"Command":["/bin/sh","-c","exit 7"],"Created":"2026-11-29T11:07:20.57Z","CreatedAt":"","Exited":true,"ExitedAt":1795950441,"ExitCode":7,"Id":"a45121","Image":"localhost/x:1","ImageID":"db9f6cd3c754","IsInfra":false,"Labels":{"harmony.deployment":"web","harmony.digest":"d1","harmony.managed-by":"iot-agent-v0","harmony.service":"front"},"Mounts":["/data"],"Names":["harmony.web.front"],"Namespaces":{},"Networks":[],"Pid":0,"Pod":"","PodName":"","Ports":null,"Size":null,"StartedAt":1795950440,"State":"stopped","Status":""}]"#;
+    let image = r#"{"Id":"db9f6cd3c754","Digest":"sha256:8ee2","RepoTags":["localhost/x:1"]}"#;
+    let answers = [
+        (200, list),
+        (404, "{}"),
+        (200, list),
+        (200, image),
+        (200, list),
+    ];
+    let look = async |podman: &Podman| {
+        let mut looks = Vec::new();
+        for _ in 0..3 {
+            looks.push(podman.observe().await.unwrap().remove(0));
+        }
+        looks
+    };
+    let (looks, requests) = exchange(look, &answers).await;
+    let expected = ObservedContainer {
+        id: "a45121".to_owned(),
+        key: spec().key,
+        role: Role::Current,
+        digest: "d1".to_owned(),
+        state: ContainerState::Exited { code: 7 },
+        image: "localhost/x:1".to_owned(),
+        image_digest: Some("sha256:8ee2".to_owned()),
+        started_at: 1_795_950_440,
+        exited_at: 1_795_950_441,
+    };
+    assert_eq!(looks[0].image_digest, None);
+    assert_eq!(looks[1..], [expected.clone(), expected]);
+    assert_eq!(
+        requests[1],
+        "GET /v4.0.0/libpod/images/db9f6cd3c754/json HTTP/1.1"
+    );
+}
+
+/// Podman 4.3's own words.
+#[tokio::test]
+async fn images_are_listed_and_removed_by_each_name() {
+    let list = r#"[{"Id":"bd0a","ParentId":"","RepoTags":["host/x:2","host/x:latest"],"RepoDigests":["host/x@sha256:8ee2"],"Created":1795950357,"Size":1997945,"SharedSize":0,"VirtualSize":1997945,"Labels":null,"Containers":1,"Names":["host/x:2"],"Digest":"sha256:8ee2"},{"Id":"db9f","RepoTags":null,"Containers":0}]"#;
+    let (listed, requests) = exchange(
+        async |podman| podman.images().await.unwrap(),
+        &[(200, list)],
+    )
+    .await;
+    assert_eq!(requests, ["GET /v4.0.0/libpod/images/json HTTP/1.1"]);
+    let image = Image {
+        id: "bd0a".to_owned(),
+        tags: vec!["host/x:2".to_owned(), "host/x:latest".to_owned()],
+        digests: vec!["host/x@sha256:8ee2".to_owned()],
+        is_used: true,
+    };
+    let nameless = Image {
+        id: "db9f".to_owned(),
+        tags: Vec::new(),
+        digests: Vec::new(),
+        is_used: false,
+    };
+    assert_eq!(listed, [image.clone(), nameless]);
+    let answers = [(200, "{}"), (200, "{}"), (404, "{}")];
+    let (result, requests) = exchange(async |podman| podman.discard(&image).await, &answers).await;
+    result.unwrap();
+    let delete = |name| format!("DELETE /v4.0.0/libpod/images/{name} HTTP/1.1");
+    let all = ["host%2Fx%3A2", "host%2Fx%3Alatest", "bd0a"].map(delete);
+    assert_eq!(requests, all);
+    let used = r#"{"cause":"image is in use by a container","message":"image used by d168","response":409}"#;
+    let (result, _) = exchange(async |podman| podman.discard(&image).await, &[(409, used)]).await;
+    assert!(matches!(
+        result,
+        Err(PodmanError::Refused { status: 409, .. })
+    ));
+}
+
+#[tokio::test]
+async fn the_space_is_that_of_podmans_storage() {
+    let dir = tempfile::tempdir().unwrap();
+    let info = serde_json::json!({"host": {}, "store": {"graphRoot": dir.path()}}).to_string();
+    let twice = async |podman: &Podman| [podman.space().await, podman.space().await];
+    let (spaces, requests) = exchange(twice, &[(200, &info)]).await;
+    assert_eq!(requests, ["GET /v4.0.0/libpod/info HTTP/1.1"]);
+    for space in spaces {
+        let space = space.unwrap();
+        assert!(space.free > 0 && space.free < space.total, "{space:?}");
+    }
+    let elsewhere = r#"{"store":{"graphRoot":"/nonexistent"}}"#;
+    let once = async |podman: &Podman| podman.space().await;
+    assert_eq!(exchange(once, &[(200, elsewhere)]).await.0, None);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_told_as_such() {
+    let message = "creating container storage: mkdir /x: no space left on device";
+    let refusal = serde_json::json!({"message": message}).to_string();
+    let (result, _) = step(Action::Create(spec()), &[(500, &refusal)]).await;
+    let error = result.unwrap_err();
+    assert!(Podman::is_no_space(&error));
+    let told =
+        format!("create container harmony.web.front: no space left on the device: {message}");
+    assert_eq!(error.to_string(), told);
+    let log = "{\"error\":\"writing blob: write /x: no space left on device\"}\n";
+    let (result, _) = pull(&[(200, log)]).await;
+    assert!(Podman::is_no_space(&result.unwrap_err()));
 }

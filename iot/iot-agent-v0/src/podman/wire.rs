@@ -1,10 +1,12 @@
 //! The JSON of Podman's API, as far as the agent uses it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer};
+use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::room::Image;
 
 /// Whose container it is.
 const LABEL_MANAGED_BY: &str = "harmony.managed-by";
@@ -14,6 +16,9 @@ const LABEL_DEPLOYMENT: &str = "harmony.deployment";
 const LABEL_SERVICE: &str = "harmony.service";
 /// The digest of what the container was made from.
 const LABEL_DIGEST: &str = "harmony.digest";
+
+/// The most that is kept of a container's output, in bytes: without a bound it fills the disk.
+const MAX_LOG_BYTES: u64 = 10 * 1024 * 1024;
 
 /// The body of `containers/create`.
 #[derive(Debug, Serialize)]
@@ -25,8 +30,19 @@ pub struct CreateContainer<'a> {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<&'a str, &'a str>,
     labels: BTreeMap<&'static str, &'a str>,
+    log_configuration: LogConfiguration,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     portmappings: Vec<CreatePort>,
+    /// The new container has all volumes of these.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    volumes_from: Option<[&'a str; 1]>,
+}
+
+/// How a container's output is kept, by whatever Podman is set up with.
+#[derive(Debug, Serialize)]
+struct LogConfiguration {
+    /// The most that is kept, in bytes.
+    size: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,6 +58,7 @@ impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
             key,
             digest,
             service,
+            volumes_from,
         } = spec;
         let env = service
             .env
@@ -53,7 +70,7 @@ impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
             protocol: "tcp",
         });
         Self {
-            name: key.container_name(),
+            name: key.container_name(Role::Current),
             image: service.image.as_str(),
             command: &service.command,
             env: env.collect(),
@@ -64,7 +81,11 @@ impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
                 (LABEL_DIGEST, digest),
             ]
             .into(),
+            log_configuration: LogConfiguration {
+                size: MAX_LOG_BYTES,
+            },
             portmappings: ports.collect(),
+            volumes_from: volumes_from.as_deref().map(|id| [id]),
         }
     }
 }
@@ -77,7 +98,7 @@ pub struct CreatedContainer {
     pub id: String,
     /// What Podman does not like about it.
     #[serde(rename = "Warnings", default)]
-    pub warnings: Vec<String>,
+    pub warnings: Option<Vec<String>>,
 }
 
 /// The value of `containers/json`'s parameter `filters` that selects the agent's containers.
@@ -95,16 +116,45 @@ pub struct ListedContainer {
     exit_code: i32,
     #[serde(default)]
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    names: Option<Vec<String>>,
+    /// In seconds since the Unix epoch; far in the past when it was never started.
+    #[serde(default)]
+    started_at: i64,
+    #[serde(default)]
+    exited_at: i64,
+    #[serde(default)]
+    image: String,
+    /// Of the image as the device has it.
+    #[serde(default, rename = "ImageID")]
+    image_id: String,
+    /// Of its main process; 0 when it does not run.
+    #[serde(default)]
+    pid: u32,
+}
+
+/// What is listed of a container and matters to Podman's client only.
+pub struct More {
+    /// The id of its image.
+    pub image_id: String,
+    /// Its main process.
+    pub pid: u32,
 }
 
 impl ListedContainer {
     /// The container, when its labels are the agent's.
-    pub fn observed(self) -> Option<ObservedContainer> {
+    pub fn observed(self) -> Option<(ObservedContainer, More)> {
         let Self {
             id,
             state,
             exit_code,
             labels,
+            names,
+            started_at,
+            exited_at,
+            image,
+            image_id,
+            pid,
         } = self;
         let mut labels = labels.unwrap_or_default();
         if labels.get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
@@ -121,15 +171,23 @@ impl ListedContainer {
             );
             return None;
         };
-        Some(ObservedContainer {
+        let key = ContainerKey {
+            deployment,
+            service,
+        };
+        let name = names.and_then(|names| names.into_iter().next());
+        let observed = ObservedContainer {
             id,
-            key: ContainerKey {
-                deployment,
-                service,
-            },
+            role: Role::of(&key, &name.unwrap_or_default()),
+            key,
             digest: labels.remove(LABEL_DIGEST).unwrap_or_default(),
             state: container_state(&state, exit_code),
-        })
+            image,
+            image_digest: None,
+            started_at: started_at.max(0),
+            exited_at: exited_at.max(0),
+        };
+        Some((observed, More { image_id, pid }))
     }
 }
 
@@ -139,8 +197,62 @@ fn container_state(state: &str, code: i32) -> ContainerState {
         "created" | "configured" | "initialized" => ContainerState::Created,
         "exited" | "stopped" | "dead" => ContainerState::Exited { code },
         "paused" => ContainerState::Paused,
-        _ => ContainerState::Busy,
+        _ => ContainerState::Between,
     }
+}
+
+/// The answer of `images/NAME/json`, as far as it matters.
+#[derive(Debug, Deserialize)]
+pub struct InspectedImage {
+    /// The digest of its manifest.
+    #[serde(rename = "Digest")]
+    pub digest: String,
+}
+
+/// One element of the answer of `images/json`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedImage {
+    id: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    repo_digests: Option<Vec<String>>,
+    /// How many containers are of it.
+    #[serde(default)]
+    containers: i64,
+}
+
+impl From<ListedImage> for Image {
+    fn from(listed: ListedImage) -> Self {
+        let ListedImage {
+            id,
+            repo_tags,
+            repo_digests,
+            containers,
+        } = listed;
+        Self {
+            id,
+            tags: repo_tags.unwrap_or_default(),
+            digests: repo_digests.unwrap_or_default(),
+            is_used: containers != 0,
+        }
+    }
+}
+
+/// The answer of `info`, as far as it matters.
+#[derive(Debug, Deserialize)]
+pub struct Info {
+    /// Where things are.
+    pub store: Store,
+}
+
+/// Podman's storage.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Store {
+    /// Its directory.
+    pub graph_root: PathBuf,
 }
 
 /// Podman's words for why it refused.
@@ -174,4 +286,22 @@ pub fn pull_error(log: &[u8]) -> Option<String> {
         }
     }
     (!pulled).then(|| "the registry's answer broke off".to_owned())
+}
+
+/// What the runtime wrote into a container's log, as crun does: one JSON document with `msg` and `level`. What the
+/// container's own program wrote there is not looked at.
+pub fn words_of_the_runtime(log: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Line {
+        msg: String,
+        #[serde(rename = "level")]
+        _level: String,
+    }
+    let log = String::from_utf8_lossy(log);
+    // Each line has a header of eight bytes before it.
+    log.lines().find_map(|line| {
+        let document = &line[line.find('{')?..];
+        let Line { msg, .. } = serde_json::from_str(document).ok()?;
+        msg.starts_with("exec container process").then_some(msg)
+    })
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use iot_contracts::{AgentConfig, NatsUrl, NatsUrls};
+use iot_contracts::{AgentConfig, NatsConfig, NatsUrl, NatsUrls};
 use reqwest::Url;
 use serde::Serialize;
 
@@ -46,6 +46,30 @@ fn guest_view(url: &NatsUrl, gateway: Option<Ipv4Addr>) -> Result<NatsUrl, Devic
     let host = gateway.to_string();
     parsed.set_host(Some(&host)).map_err(|_| invalid())?;
     parsed.as_str().parse().map_err(|_| invalid())
+}
+
+/// How a guest of this machine reaches NATS: its URLs are [`guest_view_of_nats_urls`], and plain text to its default
+/// gateway is allowed, which is this machine.
+///
+/// # Errors
+/// When a URL cannot be rewritten, or another one is plain text and not allowed.
+pub(super) fn guest_view_of_nats(
+    nats: &NatsConfig,
+    gateway: Option<Ipv4Addr>,
+) -> Result<NatsConfig, DeviceError> {
+    let mut nats = nats.clone();
+    nats.urls = guest_view_of_nats_urls(&nats.urls, gateway)?;
+    let here = gateway.map(|gateway| gateway.to_string());
+    let here = nats
+        .plain_to_others()
+        .filter(|url| here.as_deref() == Some(url.host()));
+    let here = here.map(|url| url.host_and_port().parse());
+    let here = here
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(DeviceError::Nats)?;
+    nats.allow_plaintext.extend(here);
+    nats.check().map_err(DeviceError::Nats)?;
+    Ok(nats)
 }
 
 /// Whether `URL`, `HOST[:PORT]` or `HOST[:PORT]/PATH` leads to the machine that resolves it.
@@ -160,9 +184,12 @@ fn document(document: &'static str, value: &impl Serialize) -> Result<Vec<u8>, D
 mod tests {
     use std::net::Ipv4Addr;
 
-    use iot_contracts::{AgentConfig, NatsUrl, NatsUrls};
+    use iot_contracts::{AgentConfig, NatsConfig, NatsUrl, NatsUrls};
 
-    use super::{agent_config, guest_view_of_nats_urls, guest_view_of_registries, registries};
+    use super::{
+        agent_config, guest_view_of_nats, guest_view_of_nats_urls, guest_view_of_registries,
+        registries,
+    };
     use crate::modules::iot::device::DeviceError;
 
     fn urls(urls: &[&str]) -> NatsUrls {
@@ -196,16 +223,16 @@ mod tests {
             let got = guest_view_of_nats_urls(&urls(&[url]), gateway).expect(url);
             assert_eq!(got, urls(&[expected]), "{url}");
         }
-        let both = urls(&["tls://nats.example", "nats://localhost"]);
+        let both = urls(&["nats://nats.example", "nats://localhost"]);
         let got = guest_view_of_nats_urls(&both, gateway).expect("a gateway");
-        assert_eq!(got, urls(&["tls://nats.example", "nats://10.0.2.2"]));
+        assert_eq!(got, urls(&["nats://nats.example", "nats://10.0.2.2"]));
     }
 
     #[test]
     fn loopback_without_a_gateway_is_refused() {
         let far = urls(&["tls://nats.example"]);
         assert_eq!(guest_view_of_nats_urls(&far, None).expect("no need"), far);
-        let near = urls(&["tls://nats.example", "nats://127.0.0.1:4222"]);
+        let near = urls(&["nats://nats.example", "nats://127.0.0.1:4222"]);
         let error = guest_view_of_nats_urls(&near, None).expect_err("no way");
         assert!(
             matches!(error, DeviceError::NoGateway { ref url } if url == "nats://127.0.0.1:4222"),
@@ -214,8 +241,36 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_to_the_gateway_is_allowed_and_to_nobody_else() {
+        let gateway = Some(Ipv4Addr::new(10, 0, 2, 2));
+        let table = [
+            (
+                "nats://127.0.0.1:14222",
+                "allow_plaintext = [\"10.0.2.2:14222\"]",
+            ),
+            ("nats://10.0.2.2", "allow_plaintext = [\"10.0.2.2:4222\"]"),
+            ("tls://127.0.0.1", "urls = [\"tls://10.0.2.2\"]\n"),
+        ];
+        for (url, expected) in table {
+            let nats = NatsConfig::new(urls(&[url]));
+            let seen = guest_view_of_nats(&nats, gateway).expect(url);
+            let text = toml::to_string(&seen).expect("serialisable");
+            assert!(text.contains(expected), "{url}: {text}");
+            assert_eq!(text.contains("allow_plaintext"), url.starts_with("nats"));
+            assert_eq!(toml::from_str::<NatsConfig>(&text).expect("valid"), seen);
+        }
+        let mut elsewhere = NatsConfig::new(urls(&["nats://10.0.2.3"]));
+        let error = guest_view_of_nats(&elsewhere, gateway).expect_err("plain text");
+        let told = "'nats://10.0.2.3' is plain text to another host";
+        assert!(error.to_string().contains(told), "{error}");
+        elsewhere.allow_plaintext = vec!["10.0.2.3".parse().expect("valid")];
+        let seen = guest_view_of_nats(&elsewhere, gateway).expect("allowed");
+        assert_eq!(seen, elsewhere);
+    }
+
+    #[test]
     fn the_agent_reads_what_is_written() {
-        let text = "device_id = 'pi-1'\n[nats]\nurls = ['nats://10.0.2.2']\n\
+        let text = "device_id = 'pi-1'\n[nats]\nurls = ['nats://10.0.2.2']\nallow_plaintext = ['10.0.2.2']\n\
                     [nats.credentials]\ntype = 'token'\ntoken = \"a'\\\"b\"\n";
         let config: AgentConfig = toml::from_str(text).expect("valid");
         let written = agent_config(&config).expect("serialisable");

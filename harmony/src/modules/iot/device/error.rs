@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use iot_contracts::ContractError;
+
 use crate::domain::error::{ErrorKind, HintedError};
 use crate::domain::topology::virtualization::VmArchitecture;
 
@@ -57,6 +59,9 @@ pub enum DeviceError {
         /// The URL.
         url: String,
     },
+    /// The agent would refuse how it shall reach NATS.
+    #[error(transparent)]
+    Nats(ContractError),
     /// A registry's name is none.
     #[error("invalid registry '{value}' (expected HOST[:PORT][/PATH])")]
     Registry {
@@ -97,6 +102,7 @@ impl HintedError for DeviceError {
             Self::NotAProgram { .. }
             | Self::BinaryArchitecture { .. }
             | Self::NatsUrl { .. }
+            | Self::Nats(_)
             | Self::Registry { .. } => ErrorKind::InvalidRequest,
             Self::BinaryUnreadable { .. } | Self::NoGateway { .. } => ErrorKind::Unavailable,
             Self::HostArchitecture { .. } => ErrorKind::Conflict,
@@ -115,6 +121,9 @@ impl HintedError for DeviceError {
             Self::NoGateway { .. } => {
                 Some("give a NATS URL that the guest can reach by itself".to_owned())
             }
+            Self::Nats(ContractError::Plaintext { host, .. }) => Some(format!(
+                "let the server speak TLS, or allow plain text to it: --nats-allow-plaintext {host}"
+            )),
             _ => None,
         }
     }

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::documents;
 use super::{
     AGENT_BINARY, AGENT_CONFIG, AGENT_USER, DeviceError, ProvisionIotAgentScore, check_machine,
-    guest_view_of_nats_urls, guest_view_of_registries,
+    guest_view_of_registries,
 };
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::linux_host::{HostCommand, HostFile, LinuxFacts, LinuxHost};
@@ -75,7 +75,7 @@ fn config_file(
 ) -> Result<HostFile, DeviceError> {
     check_machine(facts, score.architecture, host)?;
     let mut config = score.config.clone();
-    config.nats.urls = guest_view_of_nats_urls(&config.nats.urls, facts.default_gateway)?;
+    config.nats = documents::guest_view_of_nats(&config.nats, facts.default_gateway)?;
     Ok(HostFile {
         path: AGENT_CONFIG.to_owned(),
         content: documents::agent_config(&config)?,

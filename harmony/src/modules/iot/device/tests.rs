@@ -289,10 +289,10 @@ async fn what_devices_have_in_common_is_installed_once_and_waits() {
 #[tokio::test]
 async fn a_restart_that_did_not_come_is_made_up_for() {
     let mut host = Paper::new(std::env::consts::ARCH);
-    execute(&score("nats://x"), &host)
+    execute(&score("tls://x"), &host)
         .await
         .expect("provisioned");
-    let changed = score("nats://y");
+    let changed = score("tls://y");
     host.unit_fails = true;
     execute(&changed, &host).await.expect_err("no restart");
     host.unit_fails = false;
@@ -349,7 +349,7 @@ async fn what_is_wrong_on_our_side_is_found_before_the_host_is_asked_anything() 
 #[tokio::test]
 async fn a_host_that_does_not_fit_is_left_alone() {
     let mut host = Paper::new("riscv64");
-    let error = execute(&score("nats://x"), &host)
+    let error = execute(&score("tls://x"), &host)
         .await
         .expect_err("riscv64");
     assert!(

@@ -21,10 +21,7 @@ fn device(name: &str, id: &str) -> VirtualDevice {
         agent: AgentConfig {
             device_id: id.parse().expect("valid"),
             heartbeat_seconds: Default::default(),
-            nats: NatsConfig {
-                urls: NatsUrls::try_from(vec![url]).expect("one"),
-                credentials: None,
-            },
+            nats: NatsConfig::new(NatsUrls::try_from(vec![url]).expect("one")),
             podman: Default::default(),
         },
         agent_binary: PathBuf::from("/agent"),

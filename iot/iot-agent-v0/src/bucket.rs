@@ -1,0 +1,254 @@
+//! The desired-state bucket as a device reads it: its marker, the device's keys as they are and as they change.
+//!
+//! Each request names the device in its subject, and no other device's keys can be asked for by it: a server can
+//! permit a device exactly these. Keys come with their revisions from one consumer, in order, so that a value is never
+//! older than the revision that it is applied under.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::stream::DiscardPolicy;
+use async_nats::{Client, Message, Request, RequestError, RequestErrorKind, StatusCode};
+use futures::TryStreamExt;
+use iot_contracts::{
+    BucketMarker, DESIRED_STATE_MARKER_KEY, DeviceId, KvBucket, desired_state_watch,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::changes::{Changes, header, is_deletion, nanoseconds};
+use crate::followed::SeenMarker;
+
+/// How long the server keeps a consumer that nobody asks.
+const ABANDONED: Duration = Duration::from_secs(300);
+
+/// JetStream's code for a consumer that it does not have.
+const NO_CONSUMER: u64 = 10014;
+/// JetStream's code for a stream that it does not have.
+const NO_STREAM: u64 = 10059;
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// What cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// Nobody answers for the bucket.
+    #[error("there is no bucket '{0}' (the platform makes it), or JetStream is not ready")]
+    Missing(&'static str),
+    /// A request failed.
+    #[error("cannot {what}")]
+    Request {
+        /// What was asked.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Source,
+    },
+    /// The marker is none.
+    #[error("the bucket's marker '{DESIRED_STATE_MARKER_KEY}' cannot be read (expected its id)")]
+    Marker,
+    /// The consumer was deleted.
+    #[error("the changes ended: {0}")]
+    Ended(String),
+}
+
+/// What was asked for failed.
+pub fn failed<E: Into<Source>>(what: &'static str) -> impl FnOnce(E) -> BucketError {
+    move |source| BucketError::Request {
+        what,
+        source: source.into(),
+    }
+}
+
+/// The bucket, for one device.
+pub struct Bucket<'a> {
+    context: &'a Context,
+    client: Client,
+    device_id: &'a DeviceId,
+    patience: Duration,
+}
+
+/// What the stream's leader says.
+#[derive(Debug)]
+pub struct Evidence {
+    /// The stream's newest revision.
+    pub last_revision: u64,
+    /// The device's keys that are there, or were deleted with a marker.
+    pub keys: BTreeSet<String>,
+    /// Whether entries may vanish although nobody deleted them.
+    pub forgets: bool,
+}
+
+impl<'a> Bucket<'a> {
+    /// On that connection. An answer may take as long as `patience`: a request that came while a cluster had no leader
+    /// is never answered, and one that is slow always takes its time.
+    pub fn new(context: &'a Context, device_id: &'a DeviceId, patience: Duration) -> Self {
+        Self {
+            client: context.client(),
+            context,
+            device_id,
+            patience,
+        }
+    }
+
+    /// Ends the reading that this device began last, if the server still has it. The server answers this also where
+    /// there is no bucket, which nobody does when its marker is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]: there is no bucket.
+    pub async fn end_last_reading(&self) -> Result<(), BucketError> {
+        let what = "end the last reading";
+        let (stream, name) = (
+            KvBucket::DESIRED_STATE.stream_name(),
+            self.device_id.as_str(),
+        );
+        let ended = self
+            .api(what, format!("CONSUMER.DELETE.{stream}.{name}"), "")
+            .await?;
+        match ended.error {
+            None => Ok(()),
+            Some(error) if error.err_code == NO_CONSUMER => Ok(()),
+            Some(error) => Err(error.of(what)),
+        }
+    }
+
+    /// Which bucket it is, where it says that.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]: it is not there, or its marker is none.
+    pub async fn marker(&self) -> Result<Option<SeenMarker>, BucketError> {
+        let bucket = KvBucket::DESIRED_STATE;
+        let (stream, prefix) = (bucket.stream_name(), bucket.subject_prefix());
+        let subject = format!("$JS.API.DIRECT.GET.{stream}.{prefix}{DESIRED_STATE_MARKER_KEY}");
+        let answer = match self.request(subject, "").await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                return Err(BucketError::Missing(bucket.name));
+            }
+            Err(error) => return Err(failed("read the bucket's marker")(error)),
+        };
+        match answer.status {
+            Some(StatusCode::NOT_FOUND) => return Ok(None),
+            None | Some(StatusCode::OK) => {}
+            Some(status) => {
+                let error = format!("{status} {}", answer.description.unwrap_or_default());
+                return Err(failed("read the bucket's marker")(error));
+            }
+        }
+        if is_deletion(&answer) {
+            return Ok(None);
+        }
+        let revision = header(&answer, "Nats-Sequence").and_then(|text| text.parse().ok());
+        let marker = serde_json::from_slice::<BucketMarker>(&answer.payload);
+        match (marker, revision) {
+            (Ok(marker), Some(revision)) => Ok(Some(SeenMarker { marker, revision })),
+            _ => Err(BucketError::Marker),
+        }
+    }
+
+    /// The device's keys: first the newest entry of each, then what happens to them. An earlier reading has been ended.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]: the server makes no consumer.
+    pub async fn changes(&self) -> Result<Changes, BucketError> {
+        let bucket = KvBucket::DESIRED_STATE;
+        let (stream, name) = (bucket.stream_name(), self.device_id.as_str());
+        let filter = format!(
+            "{}{}",
+            bucket.subject_prefix(),
+            desired_state_watch(self.device_id)
+        );
+        let config = json!({ "stream_name": stream, "config": {
+            "name": name, "filter_subject": filter, "deliver_policy": "last_per_subject", "ack_policy": "none",
+            "mem_storage": true, "num_replicas": 1, "inactive_threshold": nanoseconds(ABANDONED),
+        }});
+        let subject = format!("CONSUMER.CREATE.{stream}.{name}.{filter}");
+        let made = self
+            .api("read the desired state", subject, &config.to_string())
+            .await?;
+        if let Some(error) = made.error {
+            return Err(error.of("read the desired state"));
+        }
+        Changes::begin(self.context, self.device_id, made.num_pending).await
+    }
+
+    /// What the stream's leader says of the device's keys.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]: it says nothing, or the device may not ask it.
+    pub async fn evidence(&self) -> Result<Evidence, BucketError> {
+        let what = "ask for the bucket's state";
+        let bucket = KvBucket::DESIRED_STATE;
+        let prefix = bucket.subject_prefix();
+        let stream = self.context.get_stream_no_info(bucket.stream_name()).await;
+        let stream = stream.map_err(failed(what))?;
+        let filter = format!("{prefix}{}", desired_state_watch(self.device_id));
+        let mut subjects = stream
+            .info_with_subjects(filter)
+            .await
+            .map_err(failed(what))?;
+        let mut keys = BTreeSet::new();
+        while let Some((subject, _)) = subjects.try_next().await.map_err(failed(what))? {
+            keys.extend(subject.strip_prefix(&prefix).map(str::to_owned));
+        }
+        let config = &subjects.info.config;
+        Ok(Evidence {
+            last_revision: subjects.info.state.last_sequence,
+            keys,
+            forgets: !config.max_age.is_zero() || config.discard != DiscardPolicy::New,
+        })
+    }
+
+    async fn request(&self, subject: String, payload: &str) -> Result<Message, RequestError> {
+        let request = Request::new().payload(payload.to_owned().into());
+        let request = request.timeout(Some(self.patience));
+        self.client.send_request(subject, request).await
+    }
+
+    async fn api(
+        &self,
+        what: &'static str,
+        subject: String,
+        payload: &str,
+    ) -> Result<Answer, BucketError> {
+        let subject = format!("$JS.API.{subject}");
+        let answer = match self.request(subject, payload).await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                return Err(BucketError::Missing(KvBucket::DESIRED_STATE.name));
+            }
+            Err(error) => return Err(failed(what)(error)),
+        };
+        serde_json::from_slice(&answer.payload).map_err(failed(what))
+    }
+}
+
+/// What of an answer of JetStream's matters here.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    num_pending: u64,
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl ApiError {
+    fn of(self, what: &'static str) -> BucketError {
+        match self.err_code {
+            NO_STREAM => BucketError::Missing(KvBucket::DESIRED_STATE.name),
+            _ => failed(what)(self.description),
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What is being done at the moment: the steps of containers and the pulls of images, each beside the others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{AbortHandle, abortable};
+use futures::stream::FuturesUnordered;
+use iot_contracts::ImageReference;
+use tokio::time::Instant;
+
+use crate::container::ContainerKey;
+use crate::error::chain;
+use crate::plan::{Action, Goal, Step};
+use crate::reconcile::Executor;
+use crate::room::{Unused, sweep};
+
+/// The most containers that are worked on at a time.
+const MAX_CHAINS: usize = 8;
+
+/// The most of them that are not only started.
+const MAX_LONG_CHAINS: usize = 4;
+
+/// The most images that are pulled at a time.
+const MAX_PULLS: usize = 8;
+
+/// The most that are pulled at a time at the beginning of their pulls.
+const MAX_YOUNG_PULLS: usize = 2;
+
+/// A pull that takes longer makes room for another one: its registry may be one that never answers.
+const YOUNG: Duration = Duration::from_secs(60);
+
+/// Something that was done.
+#[derive(Debug)]
+pub enum Done {
+    /// The steps of a container.
+    Chain {
+        /// The container.
+        key: ContainerKey,
+        /// Whether one of them started it.
+        started: bool,
+        /// Why one of them failed.
+        result: Result<(), String>,
+        /// Whether it failed because its image is damaged.
+        damaged: bool,
+        /// The image that was removed because it is.
+        mended: Option<ImageReference>,
+        /// Whether it failed for want of space.
+        no_space: bool,
+    },
+    /// A pull.
+    Pull {
+        /// The image.
+        image: ImageReference,
+        /// Why it failed.
+        result: Result<(), String>,
+        /// Whether there was no space for it.
+        no_space: bool,
+    },
+    /// Unused images were removed; since when the others are unused.
+    Sweep(Unused),
+    /// It was overtaken.
+    Nothing,
+}
+
+type Flight<'a> = Pin<Box<dyn Future<Output = Done> + 'a>>;
+
+#[derive(Debug)]
+struct Chain {
+    goal: Goal,
+    starts_only: bool,
+    abort: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Pull {
+    since: Instant,
+    abort: AbortHandle,
+}
+
+/// All that is being done. Dropping it leaves everything where it stands.
+pub struct Flights<'a, E> {
+    executor: &'a E,
+    flying: FuturesUnordered<Flight<'a>>,
+    chains: BTreeMap<ContainerKey, Chain>,
+    pulls: BTreeMap<ImageReference, Pull>,
+    sweeps: bool,
+}
+
+impl<'a, E: Executor> Flights<'a, E> {
+    /// Nothing yet.
+    pub fn new(executor: &'a E) -> Self {
+        Self {
+            executor,
+            flying: FuturesUnordered::new(),
+            chains: BTreeMap::new(),
+            pulls: BTreeMap::new(),
+            sweeps: false,
+        }
+    }
+
+    /// Whether nothing is being done.
+    pub fn is_empty(&self) -> bool {
+        self.chains.is_empty() && self.pulls.is_empty() && !self.sweeps
+    }
+
+    /// Whether images are being pulled.
+    pub fn pulls(&self) -> bool {
+        !self.pulls.is_empty()
+    }
+
+    /// Whether unused images are being removed.
+    pub fn sweeps(&self) -> bool {
+        self.sweeps
+    }
+
+    /// Begins to remove images that are not `wanted` and have been unused for long, or stand in the way of the reserve.
+    pub fn sweep(&mut self, wanted: BTreeSet<ImageReference>, unused: Unused) {
+        if !self.sweeps {
+            self.sweeps = true;
+            let executor = self.executor;
+            self.fly(async move { Ok(Done::Sweep(sweep(executor, &wanted, unused).await)) });
+        }
+    }
+
+    /// Ends all pulls; gives their images.
+    pub fn end_pulls(&mut self) -> Vec<ImageReference> {
+        let pulls = std::mem::take(&mut self.pulls).into_iter();
+        let ended = pulls.map(|(image, pull)| {
+            pull.abort.abort();
+            image
+        });
+        ended.collect()
+    }
+
+    /// The containers that are being worked on.
+    pub fn containers(&self) -> BTreeSet<ContainerKey> {
+        self.chains.keys().cloned().collect()
+    }
+
+    /// Waits for the next thing that is done; for ever while nothing is being done. Can be dropped at any time.
+    pub async fn next(&mut self) -> Done {
+        loop {
+            let Some(done) = self.flying.next().await else {
+                return std::future::pending().await;
+            };
+            match &done {
+                Done::Chain { key, .. } => drop(self.chains.remove(key)),
+                Done::Pull { image, .. } => drop(self.pulls.remove(image)),
+                Done::Sweep(_) => self.sweeps = false,
+                Done::Nothing => continue,
+            }
+            return done;
+        }
+    }
+
+    /// Begins the steps of `key`, unless too much is being done.
+    pub fn begin(&mut self, key: &ContainerKey, goal: &Goal, steps: &[Action]) -> bool {
+        let starts_only = starts_only(steps);
+        let long = self
+            .chains
+            .values()
+            .filter(|chain| !chain.starts_only)
+            .count();
+        if self.chains.len() >= MAX_CHAINS || (!starts_only && long >= MAX_LONG_CHAINS) {
+            return false;
+        }
+        let steps = steps.iter().cloned().map(|action| Step {
+            key: key.clone(),
+            action,
+        });
+        let (work, abort) = abortable(work(self.executor, key.clone(), steps.collect()));
+        let chain = Chain {
+            goal: goal.clone(),
+            starts_only,
+            abort,
+        };
+        self.chains.insert(key.clone(), chain);
+        self.fly(work);
+        true
+    }
+
+    /// Begins to pull `image`, unless it is being pulled or too much is.
+    pub fn pull(&mut self, image: &ImageReference, now: Instant) {
+        let young = self.pulls.values().filter(|pull| now - pull.since < YOUNG);
+        if self.pulls.contains_key(image)
+            || self.pulls.len() >= MAX_PULLS
+            || young.count() >= MAX_YOUNG_PULLS
+        {
+            return;
+        }
+        let (executor, reference) = (self.executor, image.clone());
+        let (pull, abort) = abortable(async move {
+            let result = executor.pull(&reference).await;
+            Done::Pull {
+                no_space: result.as_ref().is_err_and(E::is_no_space),
+                result: result.map_err(|error| chain(&error)),
+                image: reference,
+            }
+        });
+        self.pulls.insert(image.clone(), Pull { since: now, abort });
+        self.fly(pull);
+    }
+
+    fn fly(&self, work: impl Future<Output = Result<Done, futures::future::Aborted>> + 'a) {
+        self.flying
+            .push(Box::pin(async move { work.await.unwrap_or(Done::Nothing) }));
+    }
+
+    /// Ends what is done for something that is not desired any more. A pull goes on for as long as anyone wants its image.
+    pub fn overtake(
+        &mut self,
+        goal: impl Fn(&ContainerKey) -> Goal,
+        images: &BTreeSet<ImageReference>,
+    ) {
+        self.chains.retain(|key, chain| {
+            let goal = goal(key);
+            // That it shall run stays true when it becomes known what it shall be.
+            let keeps = chain.goal == goal || (chain.starts_only && goal != Goal::Absent);
+            if !keeps {
+                tracing::info!(container = %key, "its steps are overtaken by a change");
+                chain.abort.abort();
+            }
+            keeps
+        });
+        self.pulls.retain(|image, pull| {
+            let keeps = images.contains(image);
+            if !keeps {
+                tracing::info!(%image, "not wanted any more, its pull is ended");
+                pull.abort.abort();
+            }
+            keeps
+        });
+    }
+}
+
+/// Whether `steps` do nothing but start.
+pub fn starts_only(steps: &[Action]) -> bool {
+    steps
+        .iter()
+        .all(|action| matches!(action, Action::Examine { .. } | Action::Start { .. }))
+}
+
+/// Does the steps in order, up to the first that fails.
+async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) -> Done {
+    let (mut started, mut mended) = (false, None);
+    for step in steps {
+        started |= matches!(step.action, Action::Start { .. } | Action::Run(_));
+        if let Err(error) = executor.execute(&step).await {
+            return Done::Chain {
+                key,
+                started,
+                result: Err(chain(&error)),
+                damaged: E::is_damage(&error),
+                mended,
+                no_space: E::is_no_space(&error),
+            };
+        }
+        tell(&step);
+        if let Action::RemoveImage { image } = step.action {
+            mended = Some(image);
+        }
+    }
+    Done::Chain {
+        key,
+        started,
+        result: Ok(()),
+        damaged: false,
+        mended,
+        no_space: false,
+    }
+}
+
+fn tell(step: &Step) {
+    let what = match &step.action {
+        Action::Examine { .. } => return,
+        Action::RemoveImage { .. } => "removed the image",
+        Action::Start { .. } => "started",
+        Action::Stop { .. } => "stopped",
+        Action::SetAside { .. } => "stopped and set aside",
+        Action::Rename {
+            role: crate::container::Role::Current,
+            ..
+        } => "brought back",
+        Action::Rename { .. } => "set aside",
+        Action::Create(_) => "created",
+        Action::Run(_) => "created and started",
+        Action::Remove { .. } => "removed",
+    };
+    tracing::info!(container = %step.key, what);
+}

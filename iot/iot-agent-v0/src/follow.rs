@@ -1,0 +1,328 @@
+//! Keeps what the device knows equal to its part of the desired-state bucket, wherever it may believe that.
+
+use std::time::Duration;
+
+use iot_contracts::{DeploymentName, DeviceId, desired_state_key};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::backoff;
+use crate::bucket::{Bucket, BucketError, Evidence};
+use crate::changes::Change;
+use crate::desired::DesiredState;
+use crate::error::chain;
+use crate::followed::{Entry, Followed, Held};
+use crate::nats::Nats;
+use crate::problems::Problems;
+
+/// The wait after a first failure.
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// The longest wait between two tries.
+const LAST_RETRY: Duration = Duration::from_secs(4);
+/// How long an answer may take at first; it doubles with each [`HASTY`] failures, up to [`LAST_ANSWER`].
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+/// The longest that an answer may take.
+const LAST_ANSWER: Duration = Duration::from_secs(16);
+/// How many failures in a row do not make the agent more patient: a cluster that chooses a new leader.
+const HASTY: u32 = 5;
+/// How long the bucket has to be followed until a failure counts as a first one.
+const STEADY: Duration = Duration::from_secs(10);
+/// How often the desired state is listed anew although nothing seems to be missing.
+const RELIST: Duration = Duration::from_secs(10 * 60);
+/// How soon a bucket without a marker is listed anew, which may have been made a moment ago; the wait doubles with each
+/// further time, up to [`RELIST`].
+const UNMARKED: Duration = Duration::from_secs(2);
+
+/// Why it is not followed.
+#[derive(Debug, thiserror::Error)]
+enum FollowError {
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Held(#[from] Held),
+    #[error("the bucket was made anew while it was listed")]
+    MadeAnew,
+    #[error("the listing came from a server that is behind: it has no {0}")]
+    Behind(DeploymentName),
+}
+
+/// Follows the bucket for one device.
+pub struct Follower<'a> {
+    /// The connection.
+    pub nats: &'a Nats,
+    /// Whose desired state it is.
+    pub device_id: &'a DeviceId,
+    /// What is known.
+    pub known: &'a watch::Sender<Followed>,
+    /// What the containers shall become by that.
+    pub desired: &'a watch::Sender<DesiredState>,
+    /// What is wrong.
+    pub problems: &'a watch::Sender<Problems>,
+}
+
+impl Follower<'_> {
+    /// Follows for ever.
+    pub async fn run(&self) {
+        let mut connections = self.nats.connections();
+        let (mut failures, mut unmarked) = (0, 0);
+        loop {
+            connections.mark_unchanged();
+            if !self.nats.is_connected() {
+                if connections.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let mut listed = None;
+            let followed = tokio::select! {
+                followed = self.follow(patience(failures), &mut listed, &mut unmarked) => followed,
+                changed = connections.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return,
+                },
+            };
+            if followed.is_ok() || listed.is_some_and(|at: Instant| at.elapsed() >= STEADY) {
+                failures = 0;
+            }
+            let Err(error) = followed else { continue };
+            failures += 1;
+            self.tell(chain(&error));
+            tokio::select! {
+                () = tokio::time::sleep(backoff::wait(failures, FIRST_RETRY, LAST_RETRY)) => {}
+                changed = connections.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Says why it is not followed, once for as long as it stays the same.
+    fn tell(&self, error: String) {
+        self.problems.send_if_modified(|problems| {
+            let is_news = problems.following.as_ref() != Some(&error);
+            if is_news {
+                tracing::warn!(error, "desired state not followed");
+                problems.following = Some(error);
+            }
+            is_news
+        });
+    }
+
+    /// Lists, then follows until it is time to list anew.
+    async fn follow(
+        &self,
+        patience: Duration,
+        listed: &mut Option<Instant>,
+        unmarked: &mut u32,
+    ) -> Result<(), FollowError> {
+        let bucket = Bucket::new(self.nats.context(), self.device_id, patience);
+        let known = self.known.borrow().clone();
+        bucket.end_last_reading().await?;
+        self.nats.answered();
+        let seen = bucket.marker().await?;
+        known.judge(seen.as_ref())?;
+        let mut changes = bucket.changes().await?;
+        let listing = changes.listing().await?;
+        if bucket.marker().await? != seen {
+            return Err(FollowError::MadeAnew);
+        }
+        let mut problems = Problems::default();
+        let mut entries = Vec::new();
+        for change in listing {
+            entries.extend(sort(change, &mut problems));
+        }
+        let (mut memory, missing) = known.listed(seen.as_ref(), &entries)?;
+        if !missing.is_empty() {
+            self.settle(&bucket, &mut memory, missing, &mut problems)
+                .await?;
+        }
+        let (count, revision) = (entries.len(), memory.revision());
+        tracing::info!(count, revision, "desired state listed");
+        self.take_over(memory, problems);
+        *listed = Some(Instant::now());
+        *unmarked = if seen.is_none() { *unmarked + 1 } else { 0 };
+        let relist = match unmarked {
+            0 => RELIST,
+            times => backoff::wait(*times, UNMARKED, RELIST),
+        };
+        let relist = Instant::now() + relist;
+        while let Ok(change) = tokio::time::timeout_at(relist, changes.next()).await {
+            self.change(change?)?;
+        }
+        Ok(())
+    }
+
+    /// Finds out what became of keys that were there and are not listed, without a mark of their deletion.
+    async fn settle(
+        &self,
+        bucket: &Bucket<'_>,
+        memory: &mut Followed,
+        missing: Vec<DeploymentName>,
+        problems: &mut Problems,
+    ) -> Result<(), FollowError> {
+        let key = |name| desired_state_key(self.device_id, name);
+        let mut keep = |why: String| {
+            for name in &missing {
+                let text = format!("not listed, {why}; it is kept until it is deleted");
+                problems.keys.insert(key(name), text);
+            }
+        };
+        if !memory.has_bucket() {
+            keep("in a bucket that has no marker".to_owned());
+            return Ok(());
+        }
+        let evidence = match bucket.evidence().await {
+            Ok(evidence) => evidence,
+            Err(error) => {
+                keep(format!("and nobody can be asked ({})", chain(&error)));
+                return Ok(());
+            }
+        };
+        if let Some(why) = judge(memory, &missing, &evidence, self.device_id)? {
+            keep(why.to_owned());
+            return Ok(());
+        }
+        for name in &missing {
+            tracing::info!(deployment = %name, "gone from the desired state");
+            memory.vanished(name);
+        }
+        Ok(())
+    }
+
+    /// The outcome of a listing becomes what is known.
+    fn take_over(&self, memory: Followed, new: Problems) {
+        self.problems.send_if_modified(|problems| {
+            let is_news = problems.following.is_some() || problems.keys != new.keys;
+            problems.following = None;
+            problems.keys = new.keys;
+            is_news
+        });
+        self.learn(|known| *known = memory);
+    }
+
+    fn change(&self, change: Change) -> Result<(), FollowError> {
+        let mut all = self.problems.borrow().clone();
+        let entry = sort(change, &mut all);
+        self.problems.send_if_modified(|problems| {
+            let is_news = problems.keys != all.keys;
+            problems.keys = all.keys;
+            is_news
+        });
+        let Some(entry) = entry else { return Ok(()) };
+        tracing::info!(deployment = %entry.name, revision = entry.revision,
+            deleted = entry.value.is_none(), "desired state changed");
+        let mut applied = Ok(());
+        self.learn(|known| applied = known.apply(&entry));
+        applied.map_err(FollowError::Held)
+    }
+
+    /// Changes what is known, and wakes who looks after containers only when those shall become something else.
+    fn learn(&self, change: impl FnOnce(&mut Followed)) {
+        self.known.send_if_modified(|known| {
+            let before = known.clone();
+            change(known);
+            *known != before
+        });
+        let now = self.known.borrow().desired();
+        self.desired.send_if_modified(|desired| {
+            let is_news = *desired != now;
+            *desired = now;
+            is_news
+        });
+    }
+}
+
+/// Whether keys are gone that a listing did not have: why not, when they are to be kept.
+fn judge(
+    memory: &Followed,
+    missing: &[DeploymentName],
+    evidence: &Evidence,
+    device_id: &DeviceId,
+) -> Result<Option<&'static str>, FollowError> {
+    let (known, seen) = (memory.revision(), evidence.last_revision);
+    if seen < known {
+        let what = "the bucket as a whole".to_owned();
+        return Err(Held::WentBack { what, known, seen }.into());
+    }
+    let is_there = |name: &&DeploymentName| {
+        let key = desired_state_key(device_id, name);
+        evidence.keys.contains(&key)
+    };
+    if let Some(name) = missing.iter().find(is_there) {
+        return Err(FollowError::Behind(name.clone()));
+    }
+    Ok(evidence
+        .forgets
+        .then_some("in a bucket whose entries expire"))
+}
+
+/// How long an answer may take after that many failures in a row.
+fn patience(failures: u32) -> Duration {
+    let doublings = 2_u32.saturating_pow(failures / HASTY);
+    FIRST_ANSWER.saturating_mul(doublings).min(LAST_ANSWER)
+}
+
+/// The entry of a deployment; a key that is none's is a problem for as long as it is there.
+fn sort(change: Change, problems: &mut Problems) -> Option<Entry> {
+    match change {
+        Change::Entry(entry) => Some(entry),
+        Change::Odd { key, is_there } => {
+            if is_there {
+                let why = "it names no deployment (expected DEVICE.DEPLOYMENT of a-z, 0-9 and '-')";
+                tracing::warn!(key = %key.escape_debug(), why, "key ignored");
+                problems.keys.insert(key, why.to_owned());
+            } else {
+                problems.keys.remove(&key);
+            }
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use iot_contracts::DeploymentName;
+
+    use super::{FollowError, judge, patience};
+    use crate::bucket::Evidence;
+    use crate::followed::{Entry, Followed, Held};
+
+    #[test]
+    fn a_missing_key_is_gone_when_the_leader_of_the_same_bucket_says_so() {
+        let name = |name: &str| name.parse::<DeploymentName>().unwrap();
+        let entry = |name, revision| Entry {
+            name,
+            revision,
+            value: Some(b"{".to_vec()),
+        };
+        let listed = [entry(name("db"), 4), entry(name("web"), 7)];
+        let (memory, _) = Followed::default().listed(None, &listed).unwrap();
+        let told = |last_revision, keys: &[&str], forgets| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            let evidence = Evidence {
+                last_revision,
+                keys,
+                forgets,
+            };
+            judge(&memory, &[name("db")], &evidence, &"pi-1".parse().unwrap())
+        };
+        assert_eq!(told(7, &["pi-1.web"], false).unwrap(), None);
+        let kept = told(9, &["pi-1.web"], true).unwrap();
+        assert_eq!(kept, Some("in a bucket whose entries expire"));
+        let behind = told(9, &["pi-1.db", "pi-1.web"], false);
+        assert!(matches!(behind, Err(FollowError::Behind(db)) if db == name("db")));
+        let went_back = told(6, &[], false);
+        assert!(matches!(
+            went_back,
+            Err(FollowError::Held(Held::WentBack {
+                known: 7,
+                seen: 6,
+                ..
+            }))
+        ));
+    }
+
+    #[test]
+    fn an_answer_is_awaited_longer_when_none_comes() {
+        let seconds = [0, 4, 5, 9, 10, 15, 20, u32::MAX].map(|n| patience(n).as_secs());
+        assert_eq!(seconds, [2, 2, 4, 4, 8, 16, 16, 16]);
+    }
+}

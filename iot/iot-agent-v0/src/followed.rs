@@ -1,0 +1,286 @@
+//! What the device knows of its desired state: each key with its revision, and which bucket they are from. Pure.
+//!
+//! A listing is believed only where the bucket is the one that was followed before, or says that it takes its place.
+//! What a bucket does not say is unknown, and never an order to remove something.
+
+use std::collections::BTreeMap;
+
+use iot_contracts::{BucketId, BucketMarker, DeploymentName, PodmanV0};
+use serde::{Deserialize, Serialize};
+
+use crate::desired::DesiredState;
+use crate::value;
+
+/// How many keys that are gone are remembered. Their containers have long been removed.
+const MAX_GONE: usize = 1000;
+
+/// Why the desired state is held as it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Held {
+    /// The bucket does not say which one it is.
+    #[error("the bucket has no marker, and bucket {known} was followed before")]
+    NoMarker {
+        /// The one that was followed.
+        known: BucketId,
+    },
+    /// It is another one.
+    #[error("it is bucket {seen}, which does not take the place of {known}, followed before")]
+    OtherBucket {
+        /// The one that was followed.
+        known: BucketId,
+        /// The one that is there.
+        seen: BucketId,
+    },
+    /// It is older than it was, as after a restored backup, or a server that is behind.
+    #[error("the bucket went back: {what} is at revision {seen}, and was at {known}")]
+    WentBack {
+        /// What is older.
+        what: String,
+        /// The revision that was followed.
+        known: u64,
+        /// The one that is there.
+        seen: u64,
+    },
+    /// A revision is not what it was.
+    #[error("the bucket has another history: revision {revision} of {what} has changed")]
+    OtherHistory {
+        /// The key.
+        what: String,
+        /// Its revision.
+        revision: u64,
+    },
+}
+
+/// The marker as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeenMarker {
+    /// What it says.
+    pub marker: BucketMarker,
+    /// Its revision.
+    pub revision: u64,
+}
+
+/// A key's newest entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Which deployment.
+    pub name: DeploymentName,
+    /// Its revision.
+    pub revision: u64,
+    /// Its value; absent where a delete or purge marker is the newest entry.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Everything that is known.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Followed {
+    bucket: Option<Bucket>,
+    keys: BTreeMap<DeploymentName, Known>,
+}
+
+/// The bucket that was followed last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bucket {
+    id: BucketId,
+    /// The marker's revision.
+    revision: u64,
+}
+
+/// What is known of a key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    /// The revision that this is of.
+    revision: u64,
+    /// The last value that could be read.
+    good: Option<PodmanV0>,
+    /// Why the newest one could not.
+    error: Option<String>,
+    /// Whether it was deleted, and its containers with it.
+    gone: bool,
+}
+
+impl Followed {
+    /// Whether the bucket with this marker may be followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Held`]: it is not the one that was followed before, and does not take its place.
+    pub fn judge(&self, seen: Option<&SeenMarker>) -> Result<(), Held> {
+        let (known, seen) = match (&self.bucket, seen) {
+            (None, _) => return Ok(()),
+            (Some(known), None) => {
+                return Err(Held::NoMarker {
+                    known: known.id.clone(),
+                });
+            }
+            (Some(known), Some(seen)) => (known, seen),
+        };
+        if seen.marker.id == known.id && seen.revision < known.revision {
+            return Err(Held::WentBack {
+                what: "its marker".to_owned(),
+                known: known.revision,
+                seen: seen.revision,
+            });
+        }
+        if seen.marker.id == known.id || self.is_replaced_by(seen) {
+            return Ok(());
+        }
+        Err(Held::OtherBucket {
+            known: known.id.clone(),
+            seen: seen.marker.id.clone(),
+        })
+    }
+
+    fn is_replaced_by(&self, seen: &SeenMarker) -> bool {
+        self.bucket.as_ref().is_some_and(|known| {
+            known.id != seen.marker.id && seen.marker.replaces.contains(&known.id)
+        })
+    }
+
+    /// What is known after a complete listing, and the keys that it should have had and had not.
+    ///
+    /// # Errors
+    ///
+    /// [`Held`]: the bucket may not be followed; nothing of the listing is to be used.
+    pub fn listed(
+        &self,
+        seen: Option<&SeenMarker>,
+        entries: &[Entry],
+    ) -> Result<(Self, Vec<DeploymentName>), Held> {
+        self.judge(seen)?;
+        let mut next = self.clone();
+        if seen.is_some_and(|seen| self.is_replaced_by(seen)) {
+            // Revisions of different buckets have nothing to do with each other.
+            for known in next.keys.values_mut() {
+                known.revision = 0;
+            }
+        }
+        next.bucket = seen.map(|seen| Bucket {
+            id: seen.marker.id.clone(),
+            revision: seen.revision,
+        });
+        for entry in entries {
+            next.apply(entry)?;
+        }
+        let is_listed = |name: &DeploymentName| entries.iter().any(|entry| entry.name == *name);
+        let missing = next
+            .keys
+            .iter()
+            .filter(|(name, known)| !known.gone && !is_listed(name));
+        let missing = missing.map(|(name, _)| name.clone()).collect();
+        next.forget_the_long_gone();
+        Ok((next, missing))
+    }
+
+    /// Takes over a key's entry.
+    ///
+    /// # Errors
+    ///
+    /// [`Held`]: it is older than what is known, or the same revision with another content.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Held> {
+        let before = self.keys.get(&entry.name);
+        let known = before.map_or(0, |known| known.revision);
+        if entry.revision < known {
+            return Err(Held::WentBack {
+                what: entry.name.to_string(),
+                known,
+                seen: entry.revision,
+            });
+        }
+        let next = Known::after(before, entry);
+        if let Some(before) = before
+            && entry.revision == before.revision
+            && !before.is_the_same_as(&next)
+        {
+            return Err(Held::OtherHistory {
+                what: entry.name.to_string(),
+                revision: entry.revision,
+            });
+        }
+        self.keys.insert(entry.name.clone(), next);
+        Ok(())
+    }
+
+    /// A key is gone without a marker, and it is certain that it is.
+    pub fn vanished(&mut self, name: &DeploymentName) {
+        if let Some(known) = self.keys.get_mut(name) {
+            *known = Known::gone(known.revision);
+        }
+    }
+
+    /// Whether a missing key may count as deleted at all: only in a bucket that can be known again.
+    pub fn has_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    /// The newest revision that was followed.
+    pub fn revision(&self) -> u64 {
+        let bucket = self.bucket.iter().map(|bucket| bucket.revision);
+        let keys = self.keys.values().map(|known| known.revision);
+        bucket.chain(keys).max().unwrap_or_default()
+    }
+
+    /// What the containers shall become.
+    pub fn desired(&self) -> DesiredState {
+        let mut desired = DesiredState::default();
+        for (name, known) in &self.keys {
+            match known {
+                Known { gone: true, .. } => desired.set_gone(name.clone()),
+                Known { good, error, .. } => desired.set(name.clone(), good.clone(), error.clone()),
+            }
+        }
+        desired
+    }
+
+    fn forget_the_long_gone(&mut self) {
+        let gone = self.keys.iter().filter(|(_, known)| known.gone);
+        let mut gone: Vec<_> = gone
+            .map(|(name, known)| (known.revision, name.clone()))
+            .collect();
+        gone.sort();
+        let too_many = gone.len().saturating_sub(MAX_GONE);
+        for (_, name) in gone.into_iter().take(too_many) {
+            self.keys.remove(&name);
+        }
+    }
+}
+
+impl Known {
+    fn gone(revision: u64) -> Self {
+        Self {
+            revision,
+            good: None,
+            error: None,
+            gone: true,
+        }
+    }
+
+    fn after(before: Option<&Self>, entry: &Entry) -> Self {
+        let Some(value) = &entry.value else {
+            return Self::gone(entry.revision);
+        };
+        let (good, error) = match value::read(value) {
+            Ok(score) => (Some(score), None),
+            Err(error) => (before.and_then(|before| before.good.clone()), Some(error)),
+        };
+        Self {
+            revision: entry.revision,
+            good,
+            error,
+            gone: false,
+        }
+    }
+
+    /// Whether both may be of one entry. One of them may have been read by another version, which understood more.
+    fn is_the_same_as(&self, other: &Self) -> bool {
+        self.gone == other.gone
+            && (self.error.is_some() || other.error.is_some() || self.good == other.good)
+    }
+}
+
+#[cfg(test)]
+#[path = "followed_tests.rs"]
+mod tests;

@@ -1,0 +1,220 @@
+//! What is believed of a bucket, and what is not.
+
+use iot_contracts::{BucketMarker, DeploymentName};
+
+use super::{Entry, Followed, Held, SeenMarker};
+use crate::desired::Target;
+
+fn name(name: &str) -> DeploymentName {
+    name.parse().unwrap()
+}
+
+fn marker(id: &str, replaces: &[&str], revision: u64) -> SeenMarker {
+    SeenMarker {
+        marker: BucketMarker {
+            id: id.parse().unwrap(),
+            replaces: replaces.iter().map(|id| id.parse().unwrap()).collect(),
+        },
+        revision,
+    }
+}
+
+fn score(tag: &str) -> Vec<u8> {
+    format!(
+        r#"{{"type":"PodmanV0","data":{{"services":[{{"name":"a","image":"host/x:{tag}"}}]}}}}"#
+    )
+    .into_bytes()
+}
+
+fn put(key: &str, revision: u64, tag: &str) -> Entry {
+    Entry {
+        name: name(key),
+        revision,
+        value: Some(score(tag)),
+    }
+}
+
+fn deleted(key: &str, revision: u64) -> Entry {
+    Entry {
+        name: name(key),
+        revision,
+        value: None,
+    }
+}
+
+/// `web=1` or `-` or `hold`, for each name.
+fn told(memory: &Followed, names: &[&str]) -> Vec<String> {
+    let desired = memory.desired();
+    let tell = |key: &&str| match desired.target(&name(key)) {
+        Target::Absent => "-".to_owned(),
+        Target::Hold => "hold".to_owned(),
+        Target::Services(services) => services[0].image.as_str().replace("host/x:", ""),
+    };
+    names.iter().map(tell).collect()
+}
+
+/// A device that follows bucket b1, with web and db.
+fn known() -> Followed {
+    let listed = [put("web", 5, "1"), put("db", 7, "1")];
+    let (memory, missing) = Followed::default()
+        .listed(Some(&marker("b1", &[], 1)), &listed)
+        .unwrap();
+    assert!(missing.is_empty());
+    memory
+}
+
+#[test]
+fn a_bucket_is_followed_when_it_is_the_one_that_was_or_takes_its_place() {
+    let known_id = || "b1".parse().unwrap();
+    let cases = [
+        (Some(marker("b1", &[], 1)), Ok(())),
+        (Some(marker("b1", &[], 9)), Ok(())),
+        (Some(marker("b2", &["b0", "b1"], 1)), Ok(())),
+        (None, Err(Held::NoMarker { known: known_id() })),
+        (
+            Some(marker("b2", &["b0"], 100)),
+            Err(Held::OtherBucket {
+                known: known_id(),
+                seen: "b2".parse().unwrap(),
+            }),
+        ),
+        (
+            Some(marker("b1", &[], 0)),
+            Err(Held::WentBack {
+                what: "its marker".to_owned(),
+                known: 1,
+                seen: 0,
+            }),
+        ),
+    ];
+    for (seen, expected) in cases {
+        assert_eq!(known().judge(seen.as_ref()), expected, "{seen:?}");
+        let listed = known().listed(seen.as_ref(), &[put("web", 5, "1"), put("db", 7, "1")]);
+        assert_eq!(listed.map(drop), expected, "{seen:?}");
+    }
+    for seen in [None, Some(marker("b9", &[], 1))] {
+        assert_eq!(Followed::default().judge(seen.as_ref()), Ok(()));
+    }
+}
+
+#[test]
+fn what_a_listing_does_not_have_is_missing_and_stays_until_that_is_certain() {
+    let seen = marker("b1", &[], 1);
+    let (mut memory, missing) = known().listed(Some(&seen), &[put("web", 5, "1")]).unwrap();
+    assert_eq!(missing, [name("db")]);
+    assert_eq!(told(&memory, &["web", "db", "other"]), ["1", "1", "hold"]);
+    memory.vanished(&name("db"));
+    assert_eq!(told(&memory, &["web", "db", "other"]), ["1", "-", "hold"]);
+    assert_eq!(memory.revision(), 7);
+    // What is gone is not missed again.
+    let (memory, missing) = memory.listed(Some(&seen), &[put("web", 5, "1")]).unwrap();
+    assert!(missing.is_empty());
+    assert_eq!(told(&memory, &["db"]), ["-"]);
+}
+
+#[test]
+fn a_mark_of_deletion_is_one_in_a_listing_and_alone() {
+    let seen = marker("b1", &[], 1);
+    let listed = [put("web", 5, "1"), deleted("db", 8)];
+    let (mut memory, missing) = known().listed(Some(&seen), &listed).unwrap();
+    assert!(missing.is_empty());
+    assert_eq!(told(&memory, &["web", "db"]), ["1", "-"]);
+    memory.apply(&deleted("web", 9)).unwrap();
+    memory.apply(&put("db", 10, "2")).unwrap();
+    assert_eq!(told(&memory, &["web", "db"]), ["-", "2"]);
+    assert_eq!(memory.revision(), 10);
+}
+
+#[test]
+fn nothing_older_than_what_is_known_is_applied() {
+    let went_back = |seen| {
+        Err(Held::WentBack {
+            what: "web".to_owned(),
+            known: 5,
+            seen,
+        })
+    };
+    let other = Err(Held::OtherHistory {
+        what: "web".to_owned(),
+        revision: 5,
+    });
+    let cases = [
+        (put("web", 5, "1"), Ok(())),
+        (put("web", 6, "2"), Ok(())),
+        (put("web", 4, "0"), went_back(4)),
+        (deleted("web", 2), went_back(2)),
+        (put("web", 5, "2"), other.clone()),
+        (deleted("web", 5), other),
+    ];
+    for (entry, expected) in cases {
+        let mut memory = known();
+        assert_eq!(memory.apply(&entry), expected, "{entry:?}");
+        if expected.is_err() {
+            assert_eq!(memory, known());
+        }
+        let listed = known().listed(
+            Some(&marker("b1", &[], 1)),
+            &[put("db", 8, "2"), entry.clone()],
+        );
+        assert_eq!(listed.map(drop), expected, "{entry:?}");
+    }
+}
+
+#[test]
+fn a_bucket_that_takes_anothers_place_starts_at_its_own_revisions() {
+    let seen = marker("b2", &["b1"], 1);
+    let (memory, missing) = known().listed(Some(&seen), &[put("web", 2, "2")]).unwrap();
+    assert_eq!(missing, [name("db")]);
+    assert_eq!(told(&memory, &["web", "db"]), ["2", "1"]);
+    assert_eq!(memory.revision(), 2);
+    // From now on that is the bucket.
+    assert!(memory.judge(Some(&marker("b1", &[], 9))).is_err());
+}
+
+#[test]
+fn a_value_that_cannot_be_read_keeps_the_last_good_one_and_says_why() {
+    let bad = |revision| Entry {
+        value: Some(b"{".to_vec()),
+        ..put("web", revision, "")
+    };
+    let mut memory = known();
+    memory.apply(&bad(8)).unwrap();
+    assert_eq!(told(&memory, &["web", "db"]), ["1", "1"]);
+    let error = memory.desired().error(&name("web")).map(str::to_owned);
+    assert!(error.unwrap().starts_with("EOF while parsing"));
+    // Another version of the agent may be able to read it.
+    memory.apply(&put("web", 8, "2")).unwrap();
+    assert_eq!(told(&memory, &["web"]), ["2"]);
+    assert_eq!(memory.desired().error(&name("web")), None);
+    let mut first = Followed::default();
+    first.apply(&bad(1)).unwrap();
+    assert_eq!(told(&first, &["web"]), ["hold"]);
+}
+
+#[test]
+fn a_bucket_without_a_marker_is_followed_where_none_was_known() {
+    let (memory, missing) = Followed::default()
+        .listed(None, &[put("web", 5, "1")])
+        .unwrap();
+    assert!(missing.is_empty() && !memory.has_bucket());
+    let (_, missing) = memory.listed(None, &[]).unwrap();
+    assert_eq!(missing, [name("web")]);
+    let (memory, _) = memory
+        .listed(Some(&marker("b1", &[], 6)), &[put("web", 5, "1")])
+        .unwrap();
+    assert!(memory.has_bucket());
+}
+
+#[test]
+fn keys_that_are_long_gone_are_forgotten() {
+    let mut memory = known();
+    for n in 0..1005 {
+        memory.apply(&deleted(&format!("old-{n}"), 10 + n)).unwrap();
+    }
+    let listed = [put("web", 5, "1"), put("db", 7, "1")];
+    let (memory, _) = memory.listed(Some(&marker("b1", &[], 1)), &listed).unwrap();
+    assert_eq!(
+        told(&memory, &["web", "old-4", "old-5", "old-1004"]),
+        ["1", "hold", "-", "-"]
+    );
+}

@@ -1,0 +1,134 @@
+//! What was seen of one container, look after look.
+
+use tokio::time::Instant;
+
+use super::STEADY;
+use crate::container::{ContainerState, ObservedContainer};
+
+/// What was seen of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    state: ContainerState,
+    started_at: i64,
+    /// When it was seen for the first time.
+    pub first: Instant,
+    /// Since when it has been seen in its state.
+    pub since: Instant,
+    /// How often in a row it ended before it was [`STEADY`].
+    pub short_runs: u32,
+    /// With what it last ended, and when that was seen.
+    pub last_exit: Option<(i32, Instant)>,
+    /// How often it was started again.
+    pub restarts: u32,
+}
+
+impl Seen {
+    /// A container that was not there at the last look. One that was `started` since and is down has ended already; any
+    /// other that is down went with the power.
+    pub(super) fn new(container: &ObservedContainer, started: bool, now: Instant) -> Self {
+        let ended = matches!(container.state, ContainerState::Exited { .. });
+        Self {
+            state: container.state,
+            started_at: container.started_at,
+            first: now,
+            since: now,
+            short_runs: u32::from(started && ended),
+            last_exit: match container.state {
+                ContainerState::Exited { code } => Some((code, now)),
+                _ => None,
+            },
+            restarts: 0,
+        }
+    }
+
+    pub(super) fn update(&mut self, container: &ObservedContainer, now: Instant) {
+        let was = self.state;
+        let ran_anew = container.started_at != self.started_at;
+        if was == container.state && !ran_anew {
+            if was == ContainerState::Running && now - self.since >= STEADY {
+                self.short_runs = 0;
+            }
+            return;
+        }
+        // A look sees late that it has ended. By the device's clock it may have run too long, never too short.
+        let ran = container.exited_at - container.started_at;
+        let ended_early =
+            container.started_at > 0 && (0..STEADY.as_secs().cast_signed()).contains(&ran);
+        let was_steady =
+            was == ContainerState::Running && now - self.since >= STEADY && !ended_early;
+        if let ContainerState::Exited { code } = container.state {
+            self.last_exit = Some((code, now));
+            self.short_runs = if was_steady {
+                0
+            } else {
+                self.short_runs.saturating_add(1)
+            };
+        }
+        if ran_anew && was != ContainerState::Created {
+            self.restarts = self.restarts.saturating_add(1);
+        }
+        self.state = container.state;
+        self.started_at = container.started_at;
+        self.since = now;
+    }
+
+    /// Whether it has run for [`STEADY`].
+    pub fn is_steady(&self, now: Instant) -> bool {
+        self.state == ContainerState::Running && now - self.since >= STEADY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::STEADY;
+    use crate::container::ContainerState::{Exited, Running};
+    use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
+    use crate::history::History;
+
+    /// A container that started at second 100.
+    fn container(state: ContainerState, exited_at: i64) -> ObservedContainer {
+        ObservedContainer {
+            id: "c".to_owned(),
+            key: ContainerKey {
+                deployment: "web".parse().unwrap(),
+                service: "a".parse().unwrap(),
+            },
+            role: Role::Current,
+            digest: "d".to_owned(),
+            state,
+            image: String::new(),
+            image_digest: None,
+            started_at: 100,
+            exited_at,
+        }
+    }
+
+    #[test]
+    fn a_run_is_short_whenever_it_is_seen_to_have_ended() {
+        let seconds = STEADY.as_secs().cast_signed();
+        for (seen_after, exited_at, short) in [
+            (STEADY, 100, 1),
+            (STEADY * 3, 100 + seconds - 1, 1),
+            (STEADY, 100 + seconds, 0),
+            (STEADY / 2, 100 + seconds, 1),
+            // The clock was set back, or forward.
+            (STEADY, 3, 0),
+            (STEADY, 1_795_950_436, 0),
+        ] {
+            let mut history = History::default();
+            let now = Instant::now();
+            history.look(&[container(Running, 0)], now);
+            history.look(
+                &[container(Exited { code: 1 }, exited_at)],
+                now + seen_after,
+            );
+            assert_eq!(
+                history.seen("c").unwrap().short_runs,
+                short,
+                "{seen_after:?} {exited_at}"
+            );
+        }
+    }
+}

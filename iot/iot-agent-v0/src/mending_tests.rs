@@ -1,0 +1,158 @@
+//! What is planned for what is broken.
+
+use tokio::time::Instant;
+
+use super::{Case, EXITED, check, desired, told, world};
+use crate::container::ContainerState::{Between, Created};
+use crate::history::History;
+use crate::plan::plan;
+use crate::settle::{BETWEEN, STUCK};
+
+#[test]
+fn what_is_between_two_states_is_stopped_first() {
+    let cases = [
+        Case {
+            name: "it runs again",
+            desired: &["web.a=1"],
+            observed: &[("web.a=1", Between)],
+            images: &[],
+            steps: &["web.a: stop web.a=1, start web.a=1"],
+        },
+        Case {
+            name: "it is replaced",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Between)],
+            images: &["2"],
+            steps: &["web.a: set aside web.a=1, run host/x:2 Some(\"web.a=1\")"],
+        },
+        Case {
+            name: "it runs while the image comes",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Between)],
+            images: &[],
+            steps: &["web.a: stop web.a=1, start web.a=1, image host/x:2"],
+        },
+    ];
+    check(&cases, BETWEEN);
+    let [again, replaced, _] = cases;
+    let waits = [again, replaced].map(|case| Case {
+        steps: &["web.a: "],
+        ..case
+    });
+    check(&waits, BETWEEN / 2);
+}
+
+#[test]
+fn what_rests_between_two_states_is_made_anew() {
+    let cases = [
+        Case {
+            name: "with its volumes",
+            desired: &["web.a=1"],
+            observed: &[("web.a=1", Between)],
+            images: &[],
+            steps: &[
+                "web.a: rename web.a=1 Previous, create host/x:1 Some(\"web.a=1\"), remove web.a=1",
+            ],
+        },
+        Case {
+            name: "the one before comes back",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", Between), ("web.a=1 previous", EXITED)],
+            images: &[],
+            steps: &[
+                "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous",
+            ],
+        },
+        Case {
+            name: "made anew, and the old one not yet removed",
+            desired: &["web.a=1"],
+            observed: &[("web.a=1", Created), ("web.a=1 previous", Between)],
+            images: &[],
+            steps: &["web.a: start web.a=1"],
+        },
+        Case {
+            name: "the only one there is, and it is mended as the current one",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1 previous", Between)],
+            images: &[],
+            steps: &["web.a: rename web.a=1-previous Current, image host/x:2"],
+        },
+        Case {
+            name: "a third one comes, and the first one is kept",
+            desired: &["web.a=3"],
+            observed: &[("web.a=2", Between), ("web.a=1 previous", EXITED)],
+            images: &["3"],
+            steps: &["web.a: remove web.a=2, run host/x:3 Some(\"web.a=1-previous\")"],
+        },
+        Case {
+            name: "it is replaced all the same",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Between)],
+            images: &["2"],
+            steps: &[
+                "web.a: rename web.a=1 Previous, create host/x:2 Some(\"web.a=1\"), remove web.a=1",
+            ],
+        },
+    ];
+    check(&cases, STUCK);
+}
+
+#[test]
+fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
+    let desired = desired(&["web.a=2"]);
+    let image = "host/x:2".parse().unwrap();
+    let mut history = History::default();
+    let now = Instant::now();
+    let steps = |history: &History, containers: &[_]| {
+        let world = world(&desired, containers, &["2"]);
+        told(plan(&desired, &world, history, now)).remove(0)
+    };
+    let alone = [("web.a=2", EXITED)];
+    let with_previous = [("web.a=2", EXITED), ("web.a=1 previous", EXITED)];
+    for _ in 0..3 {
+        history.damaged(&image, now);
+        assert_eq!(
+            steps(&history, &alone),
+            "web.a: remove web.a=2, remove image host/x:2"
+        );
+        assert_eq!(
+            steps(&history, &with_previous),
+            "web.a: remove web.a=2, rename web.a=1-previous Current, start web.a=1-previous, \
+             remove image host/x:2"
+        );
+        assert_eq!(steps(&history, &[]), "web.a: remove image host/x:2");
+        history.mends(&image);
+        assert_eq!(steps(&history, &alone), "web.a: start web.a=2");
+    }
+    history.damaged(&image, now);
+    assert_eq!(steps(&history, &alone), "web.a: start web.a=2");
+    assert_eq!(
+        steps(&history, &with_previous),
+        "web.a: rename web.a=2 Failed, rename web.a=1-previous Current, start web.a=1-previous"
+    );
+}
+
+/// A look for which there is a time in the past would follow at once, and the next one too.
+#[test]
+fn no_look_is_due_in_the_past() {
+    let desired = desired(&["web.a=2"]);
+    let now = Instant::now();
+    for containers in [
+        &[("web.a=1", Between)][..],
+        &[("web.a=2", Between)],
+        &[("web.a=1", EXITED)],
+    ] {
+        let world = world(&desired, containers, &[]);
+        let mut history = History::default();
+        history.look(&world.containers, now);
+        for seconds in 0..200 {
+            let now = now + std::time::Duration::from_secs(seconds);
+            for verdict in plan(&desired, &world, &history, now).into_values() {
+                assert!(
+                    verdict.look_at.is_none_or(|at| at > now),
+                    "{containers:?} {seconds}"
+                );
+            }
+        }
+    }
+}

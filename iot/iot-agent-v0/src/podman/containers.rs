@@ -1,0 +1,186 @@
+//! What is done with containers.
+
+use std::collections::BTreeSet;
+
+use hyper::StatusCode;
+
+use super::error::{PodmanError, is_about_damage};
+use super::http::{Call, Reply};
+use super::{Podman, REQUEST_LIMIT, wire, write_out};
+use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::error::chain;
+
+/// How long a container has to stop by itself before it is killed, in seconds.
+const STOP_GRACE_SECONDS: u32 = 10;
+
+impl Podman {
+    /// The containers with the agent's labels.
+    pub(super) async fn list(&self) -> Result<Vec<ObservedContainer>, PodmanError> {
+        let list = Call::get("list containers".to_owned())
+            .path(&["containers", "json"])
+            .query("all", "true")
+            .query("filters", &wire::own_containers_filter())
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(list).await?.expect(&[StatusCode::OK])?;
+        // Without a container some versions answer `null`.
+        let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
+        let listed = listed.unwrap_or_default().into_iter();
+        let (mut containers, mut pids) = (Vec::new(), BTreeSet::new());
+        for (mut container, more) in listed.filter_map(wire::ListedContainer::observed) {
+            container.image_digest = self.digest(&more.image_id).await;
+            if container.state == ContainerState::Running {
+                pids.insert(more.pid);
+            }
+            containers.push(container);
+        }
+        self.ends.watch(&pids);
+        Ok(containers)
+    }
+
+    /// Makes the container; gives its id.
+    pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String, PodmanError> {
+        let name = spec.key.container_name(Role::Current);
+        let create = || {
+            let call = Call::post(format!("create container {name}"))
+                .path(&["containers", "create"])
+                .json(&wire::CreateContainer::from(spec))?
+                .limit(REQUEST_LIMIT);
+            Ok::<_, PodmanError>(call)
+        };
+        let mut reply = self.api.send(create()?).await?;
+        if reply.status != StatusCode::CREATED && self.frees(&name, &reply).await? {
+            reply = self.api.send(create()?).await?;
+        }
+        let reply = reply
+            .expect(&[StatusCode::CREATED])
+            .map_err(PodmanError::or_damage)?;
+        let created: wire::CreatedContainer = reply.json()?;
+        for warning in created.warnings.unwrap_or_default() {
+            tracing::warn!(container = name, warning, "Podman warns");
+        }
+        write_out().await;
+        Ok(created.id)
+    }
+
+    pub(super) async fn start(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let start = Call::post(format!("start container of {key}"))
+            .path(&["containers", id, "start"])
+            .limit(REQUEST_LIMIT);
+        let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        let reply = self.api.send(start).await?;
+        reply.expect(&done).map_err(PodmanError::or_damage)?;
+        Ok(())
+    }
+
+    /// Frees a `name` that only the storage has, as a power cut while a container is made leaves it: Podman shows it in no
+    /// list and refuses to use it again. Whether it was that.
+    async fn frees(&self, name: &str, refusal: &Reply) -> Result<bool, PodmanError> {
+        if !wire::refusal(&refusal.body).contains("already in use") {
+            return Ok(false);
+        }
+        let exists = Call::get(format!("look for container {name}"))
+            .path(&["containers", name, "exists"])
+            .limit(REQUEST_LIMIT);
+        if self.api.send(exists).await?.status != StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        tracing::warn!(
+            name,
+            "only the storage has a container of this name; it is removed"
+        );
+        let remove = Call::delete(format!("remove {name} from the storage"))
+            .path(&["containers", name])
+            .query("force", "true")
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(remove).await?;
+        reply.expect(&[StatusCode::OK, StatusCode::NO_CONTENT])?;
+        Ok(true)
+    }
+
+    /// Looks into the last words of a container that ended. The runtime tells there why it could not run the program.
+    pub(super) async fn examine(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let what = format!("read the log of {key}");
+        let logs = Call::get(what.clone())
+            .path(&["containers", id, "logs"])
+            .query("stdout", "false")
+            .query("stderr", "true")
+            .query("tail", "5")
+            .limit(REQUEST_LIMIT);
+        let reply = match self.api.send(logs).await {
+            Ok(reply) if reply.status == StatusCode::OK => reply,
+            // It is only to know more.
+            Ok(reply) => {
+                tracing::debug!(container = %key, status = %reply.status, "its log is not to be had");
+                return Ok(());
+            }
+            Err(error) => {
+                tracing::debug!(container = %key, error = chain(&error), "its log is not to be had");
+                return Ok(());
+            }
+        };
+        let message = wire::words_of_the_runtime(&reply.body);
+        match message.filter(|message| is_about_damage(message)) {
+            Some(message) => Err(PodmanError::Damaged { what, message }),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops the container, which is then the previous one.
+    pub(super) async fn set_aside(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        self.stop(id, key).await?;
+        self.rename(id, key, Role::Previous).await
+    }
+
+    pub(super) async fn stop(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let stop = Call::post(format!("stop container of {key}"))
+            .path(&["containers", id, "stop"])
+            .query("timeout", &STOP_GRACE_SECONDS.to_string())
+            .limit(REQUEST_LIMIT);
+        let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        self.api.send(stop).await?.expect(&done).map(drop)
+    }
+
+    pub(super) async fn rename(
+        &self,
+        id: &str,
+        key: &ContainerKey,
+        role: Role,
+    ) -> Result<(), PodmanError> {
+        let name = key.container_name(role);
+        let rename = || {
+            Call::post(format!("rename a container to {name}"))
+                .path(&["containers", id, "rename"])
+                .query("name", &name)
+                .limit(REQUEST_LIMIT)
+        };
+        let mut reply = self.api.send(rename()).await?;
+        if reply.status != StatusCode::NO_CONTENT && self.frees(&name, &reply).await? {
+            reply = self.api.send(rename()).await?;
+        }
+        reply.expect(&[StatusCode::NO_CONTENT]).map(drop)
+    }
+
+    /// Removes the container. Podman keeps an anonymous volume that another container has as well, and `volumes` is the
+    /// parameter's name for it in this API: `v` is that of Docker's, and does nothing here.
+    pub(super) async fn remove(
+        &self,
+        id: &str,
+        key: &ContainerKey,
+        volumes: bool,
+    ) -> Result<(), PodmanError> {
+        let remove = Call::delete(format!("remove container of {key}"))
+            .path(&["containers", id])
+            .query("force", "true")
+            .query("volumes", &volumes.to_string())
+            .query("timeout", &STOP_GRACE_SECONDS.to_string())
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(remove).await?;
+        // Somebody else's removal is as good.
+        let done = [
+            StatusCode::OK,
+            StatusCode::NO_CONTENT,
+            StatusCode::NOT_FOUND,
+        ];
+        reply.expect(&done).map(drop)
+    }
+}

@@ -1,0 +1,119 @@
+//! What is done with images.
+
+use std::time::Duration;
+
+use hyper::StatusCode;
+use iot_contracts::ImageReference;
+
+use super::error::PodmanError;
+use super::http::Call;
+use super::{Podman, REQUEST_LIMIT, wire, write_out};
+use crate::room::{Image, Space};
+
+/// How long an image may take: hundreds of megabytes over a slow line.
+const PULL_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+impl Podman {
+    pub(super) async fn image_exists(&self, image: &ImageReference) -> Result<bool, PodmanError> {
+        let exists = Call::get(format!("look for image '{image}'"))
+            .path(&["images", image.as_str(), "exists"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(exists).await?;
+        // What is no reference is refused here by some versions; the pull says why.
+        Ok(reply.status == StatusCode::NO_CONTENT)
+    }
+
+    /// The digest of an image's manifest; each image is asked for once.
+    pub(super) async fn digest(&self, id: &str) -> Option<String> {
+        if id.is_empty() {
+            return None;
+        }
+        if let Some(digest) = self.digests.borrow().get(id) {
+            return Some(digest.clone());
+        }
+        let inspect = Call::get(format!("inspect image {id}"))
+            .path(&["images", id, "json"])
+            .limit(REQUEST_LIMIT);
+        // It is only for the report; that the image has gone meanwhile is no failure.
+        let reply = self.api.send(inspect).await.ok()?;
+        let reply = reply.expect(&[StatusCode::OK]).ok()?;
+        let inspected: wire::InspectedImage = reply.json().ok()?;
+        let mut digests = self.digests.borrow_mut();
+        Some(
+            digests
+                .entry(id.to_owned())
+                .or_insert(inspected.digest)
+                .clone(),
+        )
+    }
+
+    /// Removes an image; Podman refuses when a container is of it.
+    pub(super) async fn remove_image(&self, image: &str) -> Result<(), PodmanError> {
+        let remove = Call::delete(format!("remove image '{image}'"))
+            .path(&["images", image])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(remove).await?;
+        let done = [StatusCode::OK, StatusCode::NOT_FOUND];
+        reply.expect(&done).map(drop)
+    }
+
+    /// All images, but for those that are only a part of another.
+    pub(super) async fn list_images(&self) -> Result<Vec<Image>, PodmanError> {
+        let list = Call::get("list images".to_owned())
+            .path(&["images", "json"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(list).await?.expect(&[StatusCode::OK])?;
+        let listed: Option<Vec<wire::ListedImage>> = reply.json()?;
+        Ok(listed
+            .unwrap_or_default()
+            .into_iter()
+            .map(Image::from)
+            .collect())
+    }
+
+    /// Removes an image by each of its names: by its id Podman refuses when it has several.
+    pub(super) async fn discard_image(&self, image: &Image) -> Result<(), PodmanError> {
+        for tag in &image.tags {
+            self.remove_image(tag).await?;
+        }
+        // It has gone with its last tag.
+        self.remove_image(&image.id).await
+    }
+
+    /// The space of the file system where Podman has its images.
+    pub(super) async fn image_space(&self) -> Option<Space> {
+        let known = self.storage.borrow().clone();
+        let storage = match known {
+            Some(storage) => storage,
+            None => {
+                let info = Call::get("ask for Podman's storage".to_owned())
+                    .path(&["info"])
+                    .limit(REQUEST_LIMIT);
+                let reply = self.api.send(info).await.ok()?;
+                let info: wire::Info = reply.expect(&[StatusCode::OK]).ok()?.json().ok()?;
+                self.storage.replace(Some(info.store.graph_root.clone()));
+                info.store.graph_root
+            }
+        };
+        let found = rustix::fs::statvfs(&storage).ok()?;
+        Some(Space {
+            free: found.f_bavail.saturating_mul(found.f_frsize),
+            total: found.f_blocks.saturating_mul(found.f_frsize),
+        })
+    }
+
+    pub(super) async fn pull_image(&self, image: &ImageReference) -> Result<(), PodmanError> {
+        tracing::info!(%image, "pulling");
+        let pull = Call::post(format!("pull image '{image}'"))
+            .path(&["images", "pull"])
+            .query("reference", image.as_str())
+            .limit(PULL_LIMIT);
+        let reply = self.api.send(pull).await?.expect(&[StatusCode::OK])?;
+        // The status is sent before the pull begins; whether it went well is in the last line.
+        if let Some(message) = wire::pull_error(&reply.body) {
+            return Err(PodmanError::not_pulled(image, message));
+        }
+        write_out().await;
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! What keeps the device from following its desired state, as its reports say it.
+
+use std::collections::BTreeMap;
+
+/// The most problems that a report has.
+const MAX_PROBLEMS: usize = 8;
+/// The longest text of one, in characters.
+const MAX_CHARS: usize = 400;
+
+/// What is wrong now.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Problems {
+    /// Why the desired state as a whole is not followed.
+    pub following: Option<String>,
+    /// Why it is not kept on the device.
+    pub keeping: Option<String>,
+    /// What is wrong with single keys.
+    pub keys: BTreeMap<String, String>,
+}
+
+impl Problems {
+    /// As they are reported: the worst first, bounded in number and length.
+    pub fn told(&self) -> Vec<String> {
+        let following = self.following.iter();
+        let following = following.map(|why| format!("desired state not followed: {why}"));
+        let keeping = self.keeping.iter();
+        let keeping = keeping.map(|why| format!("desired state not kept on the device: {why}"));
+        let keys = self.keys.iter();
+        let keys = keys.map(|(key, why)| format!("key '{}': {why}", key.escape_debug()));
+        let mut told: Vec<String> = following.chain(keeping).chain(keys).map(bounded).collect();
+        if told.len() > MAX_PROBLEMS {
+            let more = told.split_off(MAX_PROBLEMS - 1).len();
+            told.push(format!("{more} more"));
+        }
+        told
+    }
+}
+
+/// `text` on one line and cut. Whoever reads it cannot be made to do anything by it.
+fn bounded(text: String) -> String {
+    let clean = text.chars().map(|c| if c.is_control() { '?' } else { c });
+    let mut clean: String = clean.collect();
+    if let Some((end, _)) = clean.char_indices().nth(MAX_CHARS) {
+        clean.truncate(end);
+        clean.push('…');
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Problems;
+
+    #[test]
+    fn they_are_few_and_short() {
+        let mut problems = Problems::default();
+        assert!(problems.told().is_empty());
+        problems.following = Some("a\u{1b}b".to_owned());
+        problems.keys = (0..20)
+            .map(|n| (format!("k{n:02}\n"), "x".repeat(500)))
+            .collect();
+        let told = problems.told();
+        assert_eq!(told.len(), 8);
+        assert_eq!(told[0], "desired state not followed: a?b");
+        assert!(told[1].starts_with("key 'k00\\n': xxx"), "{}", told[1]);
+        assert_eq!(told[1].chars().count(), 401);
+        assert_eq!(told[7], "14 more");
+    }
+}

@@ -1,0 +1,105 @@
+//! Images come and go.
+
+use std::time::Duration;
+
+use iot_contracts::Phase;
+
+use super::{Bench, score};
+use crate::history::{NO_SPACE_RETRY, STEADY};
+use crate::reconcile::LOOK_INTERVAL;
+use crate::room::keeper::{SWEEP_INTERVAL, SWEPT};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_unused_images_go_where_there_is_no_room_and_the_one_before_stays() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(3);
+    let updates = async {
+        for tag in 1..=12 {
+            bench.put("web", &score(&tag.to_string()));
+            tokio::time::sleep(NO_SPACE_RETRY + SWEPT + 2 * STEADY).await;
+            let runs = format!("web.a host/x:{tag} runs");
+            assert_eq!(bench.podman.containers(), [runs]);
+        }
+    };
+    let time = 13 * (NO_SPACE_RETRY + SWEPT + 2 * STEADY);
+    tokio::join!(bench.run_for(time), updates);
+    let there = bench.podman.images_there();
+    assert!((2..=4).contains(&there.len()), "{there:?}");
+    assert!(there.contains(&"host/x:12".to_owned()));
+    assert!(there.contains(&"host/x:11".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn unused_images_go_when_they_are_old() {
+    let bench = Bench::new();
+    bench.known();
+    let updates = async {
+        bench.put("web", &score("1"));
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        bench.put("web", &score("2"));
+        tokio::time::sleep(7 * DAY).await;
+        assert_eq!(bench.podman.images_there(), ["host/x:1", "host/x:2"]);
+        tokio::time::sleep(2 * SWEEP_INTERVAL).await;
+        assert_eq!(bench.podman.images_there(), ["host/x:2"]);
+    };
+    tokio::join!(bench.run_for(8 * DAY), updates);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_begins_on_a_full_disk_makes_room_at_once() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(0);
+    bench.put("web", &score("1"));
+    bench.run_for(STEADY).await;
+    bench.delete("web");
+    bench.run_for(STEADY).await;
+    bench.put("web", &score("2"));
+    bench.run_for(STEADY).await;
+    assert_eq!(bench.podman.containers(), ["web.a host/x:2 runs"]);
+    assert_eq!(bench.podman.images_there(), ["host/x:2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn want_of_space_is_told_and_not_tried_hotly() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(0);
+    bench.put("web", &score("1"));
+    bench.run_for(Duration::from_secs(1)).await;
+    assert_eq!(bench.podman.running(), ["web.a"]);
+    for n in 2..5 {
+        bench.put(&format!("web-{n}"), &score(&n.to_string()));
+    }
+    bench.run_for(2 * NO_SPACE_RETRY).await;
+    let told = "a: no space left: 0 MiB are free, 0 MiB are kept free".to_owned();
+    assert_eq!(bench.status("web-2"), (Phase::Failed, Some(told)));
+    assert_eq!(bench.status("web"), (Phase::Running, None));
+    assert_eq!(bench.podman.begun("image host/x:2"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_eats_the_reserve_is_ended() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(10);
+    bench.podman.hang("image host/x:1");
+    bench.put("web", &score("1"));
+    let full = async {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        assert_eq!(bench.status("web").0, Phase::Pending);
+        bench.podman.fill();
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let (phase, detail) = bench.status("web");
+        assert_eq!(phase, Phase::Failed);
+        assert!(detail.unwrap().contains("no space left"));
+        bench.podman.heal();
+        bench.podman.set_room(10);
+        tokio::time::sleep(NO_SPACE_RETRY + LOOK_INTERVAL).await;
+        assert_eq!(bench.status("web"), (Phase::Running, None));
+    };
+    tokio::join!(bench.run_for(2 * NO_SPACE_RETRY), full);
+}

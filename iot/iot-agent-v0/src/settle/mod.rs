@@ -1,0 +1,314 @@
+//! The verdict on one container.
+
+mod change;
+
+use std::time::Duration;
+
+use iot_contracts::{Phase, PodmanService};
+use tokio::time::Instant;
+
+use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
+use crate::history::{History, STEADY, Seen, retry_after};
+use crate::plan::{Action, Goal, Verdict, World};
+
+/// How long a new container has for coming up before the one that ran before comes back.
+pub const TRIAL: Duration = Duration::from_secs(60);
+
+/// How often a new container may end before it is [`STEADY`] and still be started again while there is one before it.
+const MAX_SHORT_RUNS: u32 = 3;
+
+/// How often in a row it may fail to start. The port that it waits for may be another's that is being replaced, and that
+/// takes [`STEADY`] to stop.
+const MAX_FAILURES: u32 = 5;
+
+/// When a container that is not yet [`STEADY`] is looked at for the first time.
+const GLANCE: Duration = Duration::from_secs(2);
+
+/// How long Podman may take from one state to the next. Then it is asked to stop what it was stopping, which helps when it
+/// was killed meanwhile.
+pub const BETWEEN: Duration = Duration::from_secs(20);
+
+/// How long that may go on before the container is made anew.
+pub const STUCK: Duration = Duration::from_secs(60);
+
+/// How long it is told that a container had ended.
+const TOLD: Duration = Duration::from_secs(300);
+
+/// All that decides about one container.
+pub struct Case<'a> {
+    key: &'a ContainerKey,
+    goal: Goal,
+    service: Option<&'a PodmanService>,
+    world: &'a World,
+    history: &'a History,
+    now: Instant,
+    current: Option<&'a ObservedContainer>,
+    previous: Option<&'a ObservedContainer>,
+    failed: Option<&'a ObservedContainer>,
+    /// Any more, which only another hand makes.
+    strays: Vec<&'a ObservedContainer>,
+}
+
+impl<'a> Case<'a> {
+    /// The container of `key`, which shall become `service` where that is known.
+    pub fn new(
+        key: &'a ContainerKey,
+        goal: Goal,
+        service: Option<&'a PodmanService>,
+        world: &'a World,
+        history: &'a History,
+        now: Instant,
+    ) -> Self {
+        let mut case = Self {
+            key,
+            goal,
+            service,
+            world,
+            history,
+            now,
+            current: None,
+            previous: None,
+            failed: None,
+            strays: Vec::new(),
+        };
+        for container in world.containers.iter().filter(|c| c.key == *key) {
+            let place = match container.role {
+                Role::Current => &mut case.current,
+                Role::Previous => &mut case.previous,
+                Role::Failed => &mut case.failed,
+                Role::Stray => {
+                    case.strays.push(container);
+                    continue;
+                }
+            };
+            match place {
+                None => *place = Some(container),
+                Some(_) => case.strays.push(container),
+            }
+        }
+        // What another hand renamed is still what it was made as.
+        if case.current.is_none() && !case.strays.is_empty() {
+            case.current = Some(case.strays.remove(0));
+        }
+        case
+    }
+
+    /// The verdict.
+    pub fn settle(self) -> Verdict {
+        let mut verdict = match &self.goal {
+            Goal::Absent => self.absent(),
+            Goal::Hold => self.hold(),
+            Goal::Service(digest) => self.service(digest),
+        };
+        self.add_strays(&mut verdict);
+        self.be_patient(&mut verdict);
+        verdict
+    }
+
+    fn verdict(&self, steps: Vec<Action>, finding: Option<(Phase, String)>) -> Verdict {
+        Verdict {
+            goal: self.goal.clone(),
+            steps,
+            image: None,
+            gives_up: None,
+            mends: None,
+            look_at: None,
+            finding,
+        }
+    }
+
+    /// A second container of a service goes, once it is known what the service shall be.
+    fn add_strays(&self, verdict: &mut Verdict) {
+        if matches!(self.goal, Goal::Service(_)) {
+            verdict
+                .steps
+                .extend(self.strays.iter().map(|c| remove(c, true)));
+        }
+    }
+
+    /// What has failed waits for its next try. Why it failed says more than what the container looks like therefore.
+    fn be_patient(&self, verdict: &mut Verdict) {
+        let Some(failure) = self.history.failure(self.key) else {
+            return;
+        };
+        if verdict.steps.is_empty() {
+            return;
+        }
+        // What could not be cleared away does not make a failure of what runs.
+        let phase = match verdict.finding {
+            None | Some((Phase::Running, _)) => Phase::Running,
+            Some(_) => Phase::Failed,
+        };
+        verdict.finding = Some((phase, failure.text.clone()));
+        if self.now < failure.retry_at {
+            verdict.steps.clear();
+            verdict.gives_up = None;
+            verdict.mends = None;
+            verdict.look_at = earlier(verdict.look_at, failure.retry_at);
+        }
+    }
+
+    fn absent(&self) -> Verdict {
+        let all = [self.current, self.previous, self.failed];
+        let all = all.into_iter().flatten().chain(self.strays.iter().copied());
+        let steps = all.map(|container| remove(container, true)).collect();
+        self.verdict(steps, Some((Phase::Pending, "is being removed".to_owned())))
+    }
+
+    /// Nothing is removed, and what shall be is not known: what is there runs.
+    fn hold(&self) -> Verdict {
+        match (self.current, self.previous) {
+            (Some(current), previous) => self.keep(current, previous),
+            (None, Some(previous)) => self.bring_back(previous),
+            (None, None) => self.verdict(Vec::new(), None),
+        }
+    }
+
+    fn service(&self, digest: &str) -> Verdict {
+        match (self.current, self.previous) {
+            (Some(current), previous) if current.digest == digest => self.keep(current, previous),
+            (Some(current), previous) => self.replace(current, previous, digest),
+            (None, Some(previous)) => self.go_on(previous, digest),
+            (None, None) => self.make(digest),
+        }
+    }
+
+    /// The current container is the one that shall be.
+    fn keep(&self, current: &ObservedContainer, previous: Option<&ObservedContainer>) -> Verdict {
+        let seen = self.history.seen(&current.id);
+        if current.state.is_down() && self.is_to_be_mended() {
+            return self.mend(Some(current), previous);
+        }
+        match current.state {
+            ContainerState::Running => self.running(current, previous),
+            ContainerState::Paused => {
+                self.verdict(Vec::new(), Some((Phase::Failed, "paused".to_owned())))
+            }
+            ContainerState::Between => self.between(current, previous),
+            ContainerState::Created | ContainerState::Exited { .. } => match previous {
+                Some(previous)
+                    if self.is_over(seen) && previous.state != ContainerState::Between =>
+                {
+                    self.give_up(current, previous)
+                }
+                _ => self.start(current),
+            },
+        }
+    }
+
+    /// Whether a new container's time for coming up is over.
+    fn is_over(&self, seen: Option<&Seen>) -> bool {
+        let failures = self
+            .history
+            .failure(self.key)
+            .map_or(0, |failure| failure.times);
+        let failed = self.is_damaged() || failures >= MAX_FAILURES;
+        failed
+            || seen.is_some_and(|seen| {
+                seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= TRIAL
+            })
+    }
+
+    fn running(
+        &self,
+        current: &ObservedContainer,
+        previous: Option<&ObservedContainer>,
+    ) -> Verdict {
+        let seen = self.history.seen(&current.id);
+        let steady = seen.is_some_and(|seen| seen.is_steady(self.now));
+        let since = seen.map_or(self.now, |seen| seen.since);
+        let look_at = match self.now < since + GLANCE {
+            true => since + GLANCE,
+            false => since + STEADY,
+        };
+        let relics: Vec<_> = previous.into_iter().chain(self.failed).collect();
+        let known = matches!(self.goal, Goal::Service(_));
+        if steady {
+            let steps = relics.iter().filter(|_| known).map(|c| remove(c, true));
+            return self.verdict(steps.collect(), self.had_exited(seen));
+        }
+        let mut verdict = match seen {
+            Some(Seen {
+                short_runs: 1..,
+                last_exit: Some((code, _)),
+                ..
+            }) => {
+                let text = format!("exited with code {code}, runs again");
+                self.verdict(Vec::new(), Some((Phase::Failed, text)))
+            }
+            _ if previous.is_some() && known => {
+                let text = "new, the one before it is kept until it has run for a while";
+                self.verdict(Vec::new(), Some((Phase::Pending, text.to_owned())))
+            }
+            _ => return self.verdict(Vec::new(), self.had_exited(seen)),
+        };
+        verdict.look_at = Some(look_at);
+        verdict
+    }
+
+    fn had_exited(&self, seen: Option<&Seen>) -> Option<(Phase, String)> {
+        let (code, at) = seen?.last_exit?;
+        let recent = self.now - at < TOLD;
+        recent.then(|| {
+            (
+                Phase::Running,
+                format!("had exited with code {code}, started again"),
+            )
+        })
+    }
+
+    /// Starts a container that is down; one that ended early has to wait.
+    fn start(&self, container: &ObservedContainer) -> Verdict {
+        let start = Action::Start {
+            id: container.id.clone(),
+        };
+        let ContainerState::Exited { code } = container.state else {
+            let finding = (Phase::Pending, "is being started".to_owned());
+            return self.verdict(vec![start], Some(finding));
+        };
+        let seen = self.history.seen(&container.id);
+        let short_runs = seen.map_or(0, |seen| seen.short_runs);
+        if short_runs == 0 {
+            let finding = (
+                Phase::Pending,
+                format!("exited with code {code}, is being started"),
+            );
+            return self.verdict(vec![start], Some(finding));
+        }
+        let finding = (Phase::Failed, format!("exited with code {code}"));
+        let due = seen.map_or(self.now, |seen| seen.since) + retry_after(short_runs);
+        if due <= self.now {
+            let examine = Action::Examine {
+                id: container.id.clone(),
+            };
+            return self.verdict(vec![examine, start], Some(finding));
+        }
+        let mut verdict = self.verdict(Vec::new(), Some(finding));
+        verdict.look_at = Some(due);
+        verdict
+    }
+}
+
+fn remove(container: &ObservedContainer, volumes: bool) -> Action {
+    Action::Remove {
+        id: container.id.clone(),
+        volumes,
+    }
+}
+
+/// The steps that bring back the one before. One that rests between two states is mended as the current one.
+fn back(previous: &ObservedContainer) -> Vec<Action> {
+    let id = previous.id.clone();
+    let rename = Action::Rename {
+        id: id.clone(),
+        role: Role::Current,
+    };
+    match previous.state {
+        ContainerState::Between => vec![rename],
+        _ => vec![rename, Action::Start { id }],
+    }
+}
+
+fn earlier(one: Option<Instant>, other: Instant) -> Option<Instant> {
+    Some(one.map_or(other, |one| one.min(other)))
+}

@@ -1,0 +1,176 @@
+//! Reads the value of a key. What is wrong with one is told by place and kind, and never by what is there: it may be a
+//! secret in the wrong place.
+
+use iot_contracts::{IotScore, KvBucket, PodmanV0};
+use serde_json::error::Category;
+use serde_path_to_error::{Path, Segment};
+
+/// The names that a score may have, which a path may therefore show. All others are the value's own.
+const FIELDS: [&str; 8] = [
+    "type", "data", "services", "name", "image", "command", "env", "ports",
+];
+
+/// The score that a value is, or what is wrong with it.
+///
+/// # Errors
+///
+/// Why it is none, in words that quote nothing of it.
+pub fn read(value: &[u8]) -> Result<PodmanV0, String> {
+    let most = KvBucket::DESIRED_STATE.max_value_bytes;
+    if u32::try_from(value.len()).is_ok_and(|bytes| bytes > most) || value.len() > u32::MAX as usize
+    {
+        let bytes = value.len();
+        return Err(format!("it has {bytes} bytes (expected at most {most})"));
+    }
+    let mut json = serde_json::Deserializer::from_slice(value);
+    let score = serde_path_to_error::deserialize(&mut json);
+    let IotScore::PodmanV0(score) = score.map_err(|error| {
+        let (path, kind) = (path(error.path()), kind(error.inner()));
+        // An error of syntax has its line and column.
+        if error.inner().classify() != Category::Data || path.is_empty() {
+            return kind;
+        }
+        format!("{path}: {kind}")
+    })?;
+    json.end().map_err(|error| kind(&error))?;
+    Ok(score)
+}
+
+fn path(path: &Path) -> String {
+    let mut text = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
+            Segment::Map { key } if FIELDS.contains(&key.as_str()) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Segment::Enum { .. } => {}
+            Segment::Map { .. } | Segment::Unknown => text.push_str(".?"),
+        }
+    }
+    text
+}
+
+/// What kind of error it is. Errors of syntax have fixed texts; of the others only what was expected is passed on.
+fn kind(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let at = format!(" at line {} column {}", error.line(), error.column());
+    if error.classify() != Category::Data {
+        return message;
+    }
+    let message = message.strip_suffix(&at).unwrap_or(&message);
+    let fixed = ["missing field ", "duplicate field "];
+    if fixed.iter().any(|start| message.starts_with(start)) {
+        return message.to_owned();
+    }
+    let kinds = [
+        "invalid type",
+        "invalid value",
+        "invalid length",
+        "unknown variant",
+        "unknown field",
+    ];
+    // What was expected comes last, and has no such words in it.
+    let kind = kinds.iter().find(|kind| message.starts_with(**kind));
+    match kind {
+        Some(kind) => match message.rfind(", expected ") {
+            Some(expected) => format!("{kind}{}", &message[expected..]),
+            None => (*kind).to_owned(),
+        },
+        None => match message.rfind(" (expected ") {
+            Some(expected) => format!("not valid{}", &message[expected..]),
+            None => "not valid".to_owned(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::read;
+
+    fn with(service: &str) -> String {
+        format!(r#"{{"type":"PodmanV0","data":{{"services":[{service}]}}}}"#)
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_place_and_kind() {
+        let cases = [
+            (
+                "{".to_owned(),
+                "EOF while parsing an object at line 1 column 1",
+            ),
+            (
+                r#"{"type":"PodmanV9"}"#.to_owned(),
+                "type: unknown variant, expected `PodmanV0`",
+            ),
+            (
+                with(r#"{"name":"a"}"#),
+                "data.services[0]: missing field `image`",
+            ),
+            (
+                with(r#"{"name":"a","image":"i","env":"A=s3cr3t"}"#),
+                "data.services[0].env: invalid type, expected a map",
+            ),
+            (
+                with(r#"{"name":"a","image":"i","env":{"A=s3cr3t":"x"}}"#),
+                "data.services[0].env.?: not valid (expected a name without '=' and NUL)",
+            ),
+            (
+                with(r#"{"name":"a","image":"s3cr3t, expected x"}"#),
+                "data.services[0].image: not valid (expected 1 to 512 of a-z, A-Z, 0-9 and '._-/:@')",
+            ),
+            (
+                format!("{} s3cr3t", with("")),
+                "trailing characters at line 1 column 44",
+            ),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(read(value.as_bytes()).unwrap_err(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_value_is_quoted() {
+        let secret = "s3cr3t";
+        let anywhere = [
+            r#""s3cr3t""#,
+            r#"{"type":"s3cr3t"}"#,
+            r#"{"type":"PodmanV0","data":"s3cr3t"}"#,
+            r#"{"type":"PodmanV0","data":{"s3cr3t":1}}"#,
+            r#"{"type":"PodmanV0","data":{"services":[]},"s3cr3t":1}"#,
+            r#"{"s3cr3t":1}"#,
+            r#"{"data":{"services":[{"name":"a","image":"i","env":"s3cr3t"}]},"type":"PodmanV0"}"#,
+            r#"{"type":"PodmanV0","data":{"services":[]}} s3cr3t"#,
+        ];
+        let services = [
+            r#"{"name":"s3cr3t=","image":"i"}"#,
+            r#"{"name":"a","image":" s3cr3t"}"#,
+            r#"{"name":"a","image":"i","s3cr3t":"x"}"#,
+            r#"{"name":"a","image":"i","ports":["s3cr3t"]}"#,
+            r#"{"name":"a","image":"i","ports":"s3cr3t"}"#,
+            r#"{"name":"a","image":"i","command":"s3cr3t"}"#,
+            r#"{"name":"a","image":"i","env":{"A":["s3cr3t"]}}"#,
+            r#"{"name":"a","image":"i","env":{"s3cr3t":1}}"#,
+            r#"{"name":"a","image":"i","env":{"":"s3cr3t"}}"#,
+            r#"{"name":"a","image":"i (expected s3cr3t","env":{}}"#,
+            r#"{"name":"a","image":"i"},{"name":"a","image":"s3cr3t"}"#,
+        ];
+        let values = anywhere.map(str::to_owned).into_iter();
+        for value in values.chain(services.map(with)) {
+            let error = read(value.as_bytes()).unwrap_err();
+            assert!(!error.contains(secret), "{value}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_value_of_more_than_the_bucket_takes_is_not_even_parsed() {
+        let value = vec![b'x'; 262_145];
+        assert_eq!(
+            read(&value).unwrap_err(),
+            "it has 262145 bytes (expected at most 262144)"
+        );
+    }
+}
