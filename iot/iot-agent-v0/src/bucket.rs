@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::changes::{Changes, header, is_deletion, nanoseconds};
-use crate::memory::SeenMarker;
+use crate::followed::SeenMarker;
 
 /// How long the server keeps a consumer that nobody asks.
 const ABANDONED: Duration = Duration::from_secs(300);

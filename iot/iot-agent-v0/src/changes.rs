@@ -9,7 +9,7 @@ use iot_contracts::{DeviceId, KvBucket, desired_state_key_deployment};
 use serde_json::json;
 
 use crate::bucket::{BucketError, failed};
-use crate::memory::Entry;
+use crate::followed::Entry;
 
 /// How often the server says that there is nothing new.
 const HEARTBEAT: Duration = Duration::from_secs(4);

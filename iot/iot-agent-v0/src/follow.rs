@@ -11,7 +11,7 @@ use crate::bucket::{Bucket, BucketError, Evidence};
 use crate::changes::Change;
 use crate::desired::DesiredState;
 use crate::error::chain;
-use crate::memory::{Entry, Held, Memory};
+use crate::followed::{Entry, Followed, Held};
 use crate::nats::Nats;
 use crate::problems::Problems;
 
@@ -53,7 +53,7 @@ pub struct Follower<'a> {
     /// Whose desired state it is.
     pub device_id: &'a DeviceId,
     /// What is known.
-    pub known: &'a watch::Sender<Memory>,
+    pub known: &'a watch::Sender<Followed>,
     /// What the containers shall become by that.
     pub desired: &'a watch::Sender<DesiredState>,
     /// What is wrong.
@@ -154,7 +154,7 @@ impl Follower<'_> {
     async fn settle(
         &self,
         bucket: &Bucket<'_>,
-        memory: &mut Memory,
+        memory: &mut Followed,
         missing: Vec<DeploymentName>,
         problems: &mut Problems,
     ) -> Result<(), FollowError> {
@@ -188,7 +188,7 @@ impl Follower<'_> {
     }
 
     /// The outcome of a listing becomes what is known.
-    fn take_over(&self, memory: Memory, new: Problems) {
+    fn take_over(&self, memory: Followed, new: Problems) {
         self.problems.send_if_modified(|problems| {
             let is_news = problems.following.is_some() || problems.keys != new.keys;
             problems.following = None;
@@ -215,7 +215,7 @@ impl Follower<'_> {
     }
 
     /// Changes what is known, and wakes who looks after containers only when those shall become something else.
-    fn learn(&self, change: impl FnOnce(&mut Memory)) {
+    fn learn(&self, change: impl FnOnce(&mut Followed)) {
         self.known.send_if_modified(|known| {
             let before = known.clone();
             change(known);
@@ -232,7 +232,7 @@ impl Follower<'_> {
 
 /// Whether keys are gone that a listing did not have: why not, when they are to be kept.
 fn judge(
-    memory: &Memory,
+    memory: &Followed,
     missing: &[DeploymentName],
     evidence: &Evidence,
     device_id: &DeviceId,
@@ -283,7 +283,7 @@ mod tests {
 
     use super::{FollowError, judge, patience};
     use crate::bucket::Evidence;
-    use crate::memory::{Entry, Held, Memory};
+    use crate::followed::{Entry, Followed, Held};
 
     #[test]
     fn a_missing_key_is_gone_when_the_leader_of_the_same_bucket_says_so() {
@@ -294,7 +294,7 @@ mod tests {
             value: Some(b"{".to_vec()),
         };
         let listed = [entry(name("db"), 4), entry(name("web"), 7)];
-        let (memory, _) = Memory::default().listed(None, &listed).unwrap();
+        let (memory, _) = Followed::default().listed(None, &listed).unwrap();
         let told = |last_revision, keys: &[&str], forgets| {
             let keys = keys.iter().map(|key| (*key).to_owned()).collect();
             let evidence = Evidence {

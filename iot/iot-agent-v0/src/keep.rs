@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::error::chain;
-use crate::memory::Memory;
+use crate::followed::Followed;
 use crate::problems::Problems;
 
 /// The file's name in the state directory.
@@ -64,7 +64,7 @@ pub enum KeepError {
 #[derive(Serialize, Deserialize)]
 struct Content<'a> {
     device_id: std::borrow::Cow<'a, DeviceId>,
-    memory: std::borrow::Cow<'a, Memory>,
+    memory: std::borrow::Cow<'a, Followed>,
 }
 
 /// Where the desired state is kept.
@@ -90,7 +90,7 @@ impl Keeper {
     }
 
     /// What was kept last; nothing, with a warning, where it cannot be used.
-    pub fn recall(&self) -> Memory {
+    pub fn recall(&self) -> Followed {
         let path = self.dir.join(FILE);
         match self.read(&path) {
             Ok(Some(memory)) => {
@@ -98,16 +98,16 @@ impl Keeper {
                 tracing::info!(path = %path.display(), revision, "goes on with the desired state kept here");
                 memory
             }
-            Ok(None) => Memory::default(),
+            Ok(None) => Followed::default(),
             Err(error) => {
                 tracing::warn!(path = %path.display(), error = chain(&error),
                     "the desired state kept here is ignored");
-                Memory::default()
+                Followed::default()
             }
         }
     }
 
-    fn read(&self, path: &Path) -> Result<Option<Memory>, KeepError> {
+    fn read(&self, path: &Path) -> Result<Option<Followed>, KeepError> {
         let length = match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
             Ok(_) => return Err(KeepError::Read(io::ErrorKind::InvalidInput.into())),
@@ -142,7 +142,7 @@ impl Keeper {
     /// # Errors
     ///
     /// The directory cannot be written to; the file is as it was.
-    pub fn keep(&self, memory: &Memory) -> io::Result<()> {
+    pub fn keep(&self, memory: &Followed) -> io::Result<()> {
         let json = serde_json::to_vec(&Content {
             device_id: std::borrow::Cow::Borrowed(&self.device_id),
             memory: std::borrow::Cow::Borrowed(memory),
@@ -169,7 +169,7 @@ impl Keeper {
     /// Keeps what is known at each change, and tries again where that failed. Ends when there is no more of it.
     pub async fn run(
         &self,
-        mut known: watch::Receiver<Memory>,
+        mut known: watch::Receiver<Followed>,
         problems: &watch::Sender<Problems>,
     ) {
         let mut retry = Duration::MAX;

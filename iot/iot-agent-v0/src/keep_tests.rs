@@ -9,10 +9,10 @@ use iot_contracts::BucketMarker;
 use tokio::sync::watch;
 
 use super::{FILE, KeepError, Keeper, UNFINISHED};
-use crate::memory::{Entry, Memory, SeenMarker};
+use crate::followed::{Entry, Followed, SeenMarker};
 use crate::problems::Problems;
 
-fn memory(tag: &str) -> Memory {
+fn memory(tag: &str) -> Followed {
     let value = format!(
         r#"{{"type":"PodmanV0","data":{{"services":[{{"name":"a","image":"host/x:{tag}","env":{{"A":"s3cr3t"}}}}]}}}}"#
     );
@@ -33,7 +33,7 @@ fn memory(tag: &str) -> Memory {
         },
         revision: 1,
     };
-    Memory::default().listed(Some(&seen), &entries).unwrap().0
+    Followed::default().listed(Some(&seen), &entries).unwrap().0
 }
 
 fn keeper(dir: &Path) -> Keeper {
@@ -44,7 +44,7 @@ fn keeper(dir: &Path) -> Keeper {
 fn what_is_kept_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = keeper(dir.path());
-    assert_eq!(keeper.recall(), Memory::default());
+    assert_eq!(keeper.recall(), Followed::default());
     for tag in ["1", "2"] {
         // What a power cut left.
         fs::write(dir.path().join(UNFINISHED), "x").unwrap();
@@ -65,15 +65,15 @@ fn a_file_that_is_not_as_it_was_written_counts_as_none() {
     let whole = fs::read(&file).unwrap();
     for length in 0..whole.len() {
         fs::write(&file, &whole[..length]).unwrap();
-        assert_eq!(keeper.recall(), Memory::default(), "cut at {length}");
+        assert_eq!(keeper.recall(), Followed::default(), "cut at {length}");
         let mut zeroed = whole.clone();
         zeroed[length..].fill(0);
         fs::write(&file, &zeroed).unwrap();
-        assert_eq!(keeper.recall(), Memory::default(), "zeros from {length}");
+        assert_eq!(keeper.recall(), Followed::default(), "zeros from {length}");
         let mut flipped = whole.clone();
         flipped[length] ^= 1;
         fs::write(&file, &flipped).unwrap();
-        assert_eq!(keeper.recall(), Memory::default(), "a bit at {length}");
+        assert_eq!(keeper.recall(), Followed::default(), "a bit at {length}");
     }
     fs::write(&file, &whole).unwrap();
     assert_eq!(keeper.recall(), memory("1"));
@@ -100,7 +100,7 @@ fn another_content_device_or_kind_of_file_counts_as_none_and_is_named() {
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     assert!(matches!(keeper.read(&file), Err(KeepError::Read(_))));
-    assert_eq!(keeper.recall(), Memory::default());
+    assert_eq!(keeper.recall(), Followed::default());
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_disk_that_takes_nothing_is_a_problem_until_it_does() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("state");
     let keeper = keeper(&missing);
-    let known = watch::Sender::new(Memory::default());
+    let known = watch::Sender::new(Followed::default());
     let problems = watch::Sender::new(Problems::default());
     let mut told = problems.subscribe();
     let scenario = async {

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   bucket.rs ──> follow.rs ── desired state ──> reconcile.rs ── steps of plan.rs ──> podman/
-//!                 memory.rs <──> keep.rs              |
+//!                 followed.rs <──> keep.rs            |
 //!   nats.rs <────────────── status.rs <── phases ─────┘
 //! ```
 //!
@@ -27,9 +27,9 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod follow;
+mod followed;
 mod heartbeat;
 mod keep;
-mod memory;
 mod nats;
 mod plan;
 mod podman;

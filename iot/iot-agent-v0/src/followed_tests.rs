@@ -2,7 +2,7 @@
 
 use iot_contracts::{BucketMarker, DeploymentName};
 
-use super::{Entry, Held, Memory, SeenMarker};
+use super::{Entry, Followed, Held, SeenMarker};
 use crate::desired::Target;
 
 fn name(name: &str) -> DeploymentName {
@@ -43,7 +43,7 @@ fn deleted(key: &str, revision: u64) -> Entry {
 }
 
 /// `web=1` or `-` or `hold`, for each name.
-fn told(memory: &Memory, names: &[&str]) -> Vec<String> {
+fn told(memory: &Followed, names: &[&str]) -> Vec<String> {
     let desired = memory.desired();
     let tell = |key: &&str| match desired.target(&name(key)) {
         Target::Absent => "-".to_owned(),
@@ -54,9 +54,9 @@ fn told(memory: &Memory, names: &[&str]) -> Vec<String> {
 }
 
 /// A device that follows bucket b1, with web and db.
-fn known() -> Memory {
+fn known() -> Followed {
     let listed = [put("web", 5, "1"), put("db", 7, "1")];
-    let (memory, missing) = Memory::default()
+    let (memory, missing) = Followed::default()
         .listed(Some(&marker("b1", &[], 1)), &listed)
         .unwrap();
     assert!(missing.is_empty());
@@ -93,7 +93,7 @@ fn a_bucket_is_followed_when_it_is_the_one_that_was_or_takes_its_place() {
         assert_eq!(listed.map(drop), expected, "{seen:?}");
     }
     for seen in [None, Some(marker("b9", &[], 1))] {
-        assert_eq!(Memory::default().judge(seen.as_ref()), Ok(()));
+        assert_eq!(Followed::default().judge(seen.as_ref()), Ok(()));
     }
 }
 
@@ -186,14 +186,14 @@ fn a_value_that_cannot_be_read_keeps_the_last_good_one_and_says_why() {
     memory.apply(&put("web", 8, "2")).unwrap();
     assert_eq!(told(&memory, &["web"]), ["2"]);
     assert_eq!(memory.desired().error(&name("web")), None);
-    let mut first = Memory::default();
+    let mut first = Followed::default();
     first.apply(&bad(1)).unwrap();
     assert_eq!(told(&first, &["web"]), ["hold"]);
 }
 
 #[test]
 fn a_bucket_without_a_marker_is_followed_where_none_was_known() {
-    let (memory, missing) = Memory::default()
+    let (memory, missing) = Followed::default()
         .listed(None, &[put("web", 5, "1")])
         .unwrap();
     assert!(missing.is_empty() && !memory.has_bucket());

@@ -74,7 +74,7 @@ pub struct Entry {
 /// Everything that is known.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Memory {
+pub struct Followed {
     bucket: Option<Bucket>,
     keys: BTreeMap<DeploymentName, Known>,
 }
@@ -102,7 +102,7 @@ struct Known {
     gone: bool,
 }
 
-impl Memory {
+impl Followed {
     /// Whether the bucket with this marker may be followed.
     ///
     /// # Errors
@@ -282,5 +282,5 @@ impl Known {
 }
 
 #[cfg(test)]
-#[path = "memory_tests.rs"]
+#[path = "followed_tests.rs"]
 mod tests;
