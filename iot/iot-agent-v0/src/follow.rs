@@ -127,7 +127,7 @@ impl Follower<'_> {
         let mut problems = Problems::default();
         let mut entries = Vec::new();
         for change in listing {
-            entries.extend(sort(change, &mut problems));
+            entries.extend(sort(change, self.device_id, &mut problems));
         }
         let (mut memory, missing) = known.listed(seen.as_ref(), &entries)?;
         if !missing.is_empty() {
@@ -158,29 +158,36 @@ impl Follower<'_> {
         missing: Vec<DeploymentName>,
         problems: &mut Problems,
     ) -> Result<(), FollowError> {
-        let key = |name| desired_state_key(self.device_id, name);
-        let mut keep = |why: String| {
-            for name in &missing {
+        let mut keep = |names: &[DeploymentName], why: &str| {
+            for name in names {
                 let text = format!("not listed, {why}; it is kept until it is deleted");
-                problems.keys.insert(key(name), text);
+                let key = desired_state_key(self.device_id, name);
+                problems.keys.insert(key, text);
             }
         };
-        if !memory.has_bucket() {
-            keep("in a bucket that has no marker".to_owned());
+        let mut doubtful = Vec::new();
+        for name in missing {
+            match memory.never_vanishes(&name) {
+                Some(why) => keep(&[name], why),
+                None => doubtful.push(name),
+            }
+        }
+        if doubtful.is_empty() {
             return Ok(());
         }
         let evidence = match bucket.evidence().await {
             Ok(evidence) => evidence,
             Err(error) => {
-                keep(format!("and nobody can be asked ({})", chain(&error)));
+                let why = format!("and nobody can be asked ({})", chain(&error));
+                keep(&doubtful, &why);
                 return Ok(());
             }
         };
-        if let Some(why) = judge(memory, &missing, &evidence, self.device_id)? {
-            keep(why.to_owned());
+        if let Some(why) = judge(memory, &doubtful, &evidence, self.device_id)? {
+            keep(&doubtful, why);
             return Ok(());
         }
-        for name in &missing {
+        for name in &doubtful {
             tracing::info!(deployment = %name, "gone from the desired state");
             memory.vanished(name);
         }
@@ -200,7 +207,7 @@ impl Follower<'_> {
 
     fn change(&self, change: Change) -> Result<(), FollowError> {
         let mut all = self.problems.borrow().clone();
-        let entry = sort(change, &mut all);
+        let entry = sort(change, self.device_id, &mut all);
         self.problems.send_if_modified(|problems| {
             let is_news = problems.keys != all.keys;
             problems.keys = all.keys;
@@ -261,9 +268,14 @@ fn patience(failures: u32) -> Duration {
 }
 
 /// The entry of a deployment; a key that is none's is a problem for as long as it is there.
-fn sort(change: Change, problems: &mut Problems) -> Option<Entry> {
+fn sort(change: Change, device_id: &DeviceId, problems: &mut Problems) -> Option<Entry> {
     match change {
-        Change::Entry(entry) => Some(entry),
+        Change::Entry(entry) => {
+            // Whatever was wrong with its absence.
+            let key = desired_state_key(device_id, &entry.name);
+            problems.keys.remove(&key);
+            Some(entry)
+        }
         Change::Odd { key, is_there } => {
             if is_there {
                 let why = "it names no deployment (expected DEVICE.DEPLOYMENT of a-z, 0-9 and '-')";

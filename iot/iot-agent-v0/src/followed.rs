@@ -100,6 +100,9 @@ struct Known {
     error: Option<String>,
     /// Whether it was deleted, and its containers with it.
     gone: bool,
+    /// The bucket that had this entry, where that said which one it was.
+    #[serde(default)]
+    bucket: Option<BucketId>,
 }
 
 impl Followed {
@@ -190,7 +193,8 @@ impl Followed {
                 seen: entry.revision,
             });
         }
-        let next = Known::after(before, entry);
+        let bucket = self.bucket.as_ref().map(|bucket| bucket.id.clone());
+        let next = Known::after(before, entry, bucket);
         if let Some(before) = before
             && entry.revision == before.revision
             && !before.is_the_same_as(&next)
@@ -207,19 +211,28 @@ impl Followed {
     /// A key is gone without a marker, and it is certain that it is.
     pub fn vanished(&mut self, name: &DeploymentName) {
         if let Some(known) = self.keys.get_mut(name) {
-            *known = Known::gone(known.revision);
+            *known = Known::gone(known.revision, known.bucket.take());
         }
     }
 
-    /// Whether a missing key may count as deleted at all: only in a bucket that can be known again.
-    pub fn has_bucket(&self) -> bool {
-        self.bucket.is_some()
+    /// Why a missing key can by no means count as deleted, if so: it can only where it was seen in a bucket that can
+    /// be known again.
+    pub fn never_vanishes(&self, name: &DeploymentName) -> Option<&'static str> {
+        if self.bucket.is_none() {
+            return Some("in a bucket that has no marker");
+        }
+        let known = self.keys.get(name);
+        let bucket = known.and_then(|known| known.bucket.as_ref());
+        bucket.is_none().then_some("was never seen in this bucket")
     }
 
-    /// The newest revision that was followed.
+    /// The newest revision that was followed in the bucket that is followed now.
     pub fn revision(&self) -> u64 {
+        let id = self.bucket.as_ref().map(|bucket| &bucket.id);
         let bucket = self.bucket.iter().map(|bucket| bucket.revision);
-        let keys = self.keys.values().map(|known| known.revision);
+        let keys = self.keys.values();
+        let keys = keys.filter(|known| known.bucket.as_ref() == id);
+        let keys = keys.map(|known| known.revision);
         bucket.chain(keys).max().unwrap_or_default()
     }
 
@@ -249,18 +262,19 @@ impl Followed {
 }
 
 impl Known {
-    fn gone(revision: u64) -> Self {
+    fn gone(revision: u64, bucket: Option<BucketId>) -> Self {
         Self {
             revision,
             good: None,
             error: None,
             gone: true,
+            bucket,
         }
     }
 
-    fn after(before: Option<&Self>, entry: &Entry) -> Self {
+    fn after(before: Option<&Self>, entry: &Entry, bucket: Option<BucketId>) -> Self {
         let Some(value) = &entry.value else {
-            return Self::gone(entry.revision);
+            return Self::gone(entry.revision, bucket);
         };
         let (good, error) = match value::read(value) {
             Ok(score) => (Some(score), None),
@@ -271,6 +285,7 @@ impl Known {
             good,
             error,
             gone: false,
+            bucket,
         }
     }
 

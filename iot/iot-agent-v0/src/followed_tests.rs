@@ -196,13 +196,55 @@ fn a_bucket_without_a_marker_is_followed_where_none_was_known() {
     let (memory, missing) = Followed::default()
         .listed(None, &[put("web", 5, "1")])
         .unwrap();
-    assert!(missing.is_empty() && !memory.has_bucket());
-    let (_, missing) = memory.listed(None, &[]).unwrap();
+    assert!(missing.is_empty());
+    let (memory, missing) = memory.listed(None, &[]).unwrap();
     assert_eq!(missing, [name("web")]);
-    let (memory, _) = memory
-        .listed(Some(&marker("b1", &[], 6)), &[put("web", 5, "1")])
+    let kept = memory.never_vanishes(&name("web"));
+    assert_eq!(kept, Some("in a bucket that has no marker"));
+}
+
+#[test]
+fn a_key_vanishes_only_from_a_bucket_that_had_it() {
+    let listed = [put("web", 5, "1"), put("db", 7, "1")];
+    let (unmarked, _) = Followed::default().listed(None, &listed).unwrap();
+    // The platform marks the bucket that is there: its keys are seen in it then.
+    let (same, _) = unmarked
+        .listed(Some(&marker("b1", &[], 8)), &listed)
         .unwrap();
-    assert!(memory.has_bucket());
+    let (same, missing) = same
+        .listed(Some(&marker("b1", &[], 8)), &listed[..1])
+        .unwrap();
+    assert_eq!(missing, [name("db")]);
+    assert_eq!(same.never_vanishes(&name("db")), None);
+    assert_eq!(same.revision(), 8);
+    // Another bucket had one of them, and knows nothing of the other one, nor of its revision.
+    let (mut other, missing) = unmarked
+        .listed(Some(&marker("b2", &[], 1)), &[put("web", 6, "1")])
+        .unwrap();
+    assert_eq!(missing, [name("db")]);
+    let kept = other.never_vanishes(&name("db"));
+    assert_eq!(kept, Some("was never seen in this bucket"));
+    assert_eq!(other.never_vanishes(&name("web")), None);
+    assert_eq!(other.revision(), 6);
+    assert_eq!(told(&other, &["web", "db"]), ["1", "1"]);
+    other.apply(&deleted("db", 8)).unwrap();
+    assert_eq!(told(&other, &["web", "db"]), ["1", "-"]);
+}
+
+#[test]
+fn what_an_earlier_version_kept_was_seen_in_no_bucket_until_it_is_listed() {
+    let mut json = serde_json::to_value(known()).unwrap();
+    for known in json["keys"].as_object_mut().unwrap().values_mut() {
+        assert_eq!(
+            known.as_object_mut().unwrap().remove("bucket").unwrap(),
+            "b1"
+        );
+    }
+    let memory: Followed = serde_json::from_value(json).unwrap();
+    let seen = marker("b1", &[], 1);
+    let (memory, _) = memory.listed(Some(&seen), &[put("web", 5, "1")]).unwrap();
+    assert_eq!(memory.never_vanishes(&name("web")), None);
+    assert!(memory.never_vanishes(&name("db")).is_some());
 }
 
 #[test]

@@ -1,0 +1,41 @@
+//! What becomes of what is known when the bucket becomes another one, or its entries go by themselves.
+
+use iot_contracts::Phase;
+
+use super::platform::{Platform, score, with_agent};
+use super::server::{Server, free_port};
+use crate::fake::FakePodman;
+
+#[tokio::test]
+#[ignore = "needs nats-server: makes a bucket that had no marker anew, with one and without a key"]
+async fn a_key_that_a_bucket_never_had_is_not_missed_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = Server::start(dir.path(), port);
+    let podman = FakePodman::default();
+    let platform = Platform::without_marker(port).await;
+    with_agent(port, &podman, async {
+        platform.put("pi-1.web", &score("1")).await;
+        platform.put("pi-1.db", &score("1")).await;
+        platform.phase("web", Phase::Running).await;
+        platform.phase("db", Phase::Running).await;
+        platform.lose_the_bucket().await;
+        platform.problem("there is no bucket").await;
+        let anew = Platform::of(port).await;
+        for tag in ["2", "3", "4"] {
+            anew.put("pi-1.web", &score(tag)).await;
+        }
+        let problem = platform.problem("pi-1.db").await;
+        assert!(
+            problem.contains("was never seen in this bucket"),
+            "{problem}"
+        );
+        assert_eq!(podman.running(), ["db.a", "web.a"]);
+        // Who names it may remove it.
+        anew.desired.delete("pi-1.db").await.unwrap();
+        platform.gone("db").await;
+        platform.no_problem().await;
+        assert_eq!(podman.running(), ["web.a"]);
+    })
+    .await;
+}
