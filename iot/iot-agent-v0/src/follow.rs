@@ -86,7 +86,13 @@ impl Follower<'_> {
             }
             let Err(error) = followed else { continue };
             failures += 1;
-            self.tell(chain(&error));
+            let mut why = chain(&error);
+            if let FollowError::Held(_) = error {
+                let known = self.known.borrow();
+                let name = known.bucket_name();
+                why += &format!(" (to follow it: a marker with a new id that replaces '{name}')");
+            }
+            self.tell(why);
             tokio::select! {
                 () = tokio::time::sleep(backoff::wait(failures, FIRST_RETRY, LAST_RETRY)) => {}
                 changed = connections.changed() => if changed.is_err() { return },

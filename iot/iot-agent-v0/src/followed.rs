@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use iot_contracts::{BucketId, BucketMarker, DeploymentName, PodmanV0};
+use iot_contracts::{BucketId, BucketMarker, DeploymentName, PodmanV0, UNMARKED_BUCKET};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::DesiredState;
@@ -138,9 +138,16 @@ impl Followed {
     }
 
     fn is_replaced_by(&self, seen: &SeenMarker) -> bool {
-        self.bucket.as_ref().is_some_and(|known| {
-            known.id != seen.marker.id && seen.marker.replaces.contains(&known.id)
-        })
+        let is_followed = self.bucket.is_some() || !self.keys.is_empty();
+        let name = self.bucket_name();
+        let mut replaced = seen.marker.replaces.iter().map(BucketId::as_str);
+        is_followed && name != seen.marker.id.as_str() && replaced.any(|id| id == name)
+    }
+
+    /// What a marker calls the bucket that is followed.
+    pub fn bucket_name(&self) -> &str {
+        let bucket = self.bucket.as_ref();
+        bucket.map_or(UNMARKED_BUCKET, |bucket| bucket.id.as_str())
     }
 
     /// What is known after a complete listing, and the keys that it should have had and had not.

@@ -172,6 +172,34 @@ fn a_bucket_that_takes_anothers_place_starts_at_its_own_revisions() {
 }
 
 #[test]
+fn a_bucket_takes_the_place_of_one_without_a_marker_when_it_says_so() {
+    let listed = [put("web", 5, "1"), put("db", 7, "1")];
+    let (unmarked, _) = Followed::default().listed(None, &listed).unwrap();
+    let anew = [put("web", 2, "2")];
+    for seen in [None, Some(marker("b1", &["b0"], 1))] {
+        let held = unmarked.listed(seen.as_ref(), &anew).map(drop);
+        let went_back = Held::WentBack {
+            what: "web".to_owned(),
+            known: 5,
+            seen: 2,
+        };
+        assert_eq!(held, Err(went_back), "{seen:?}");
+    }
+    assert_eq!(unmarked.bucket_name(), "unmarked");
+    let seen = marker("b1", &["unmarked"], 1);
+    let (memory, missing) = unmarked.listed(Some(&seen), &anew).unwrap();
+    assert_eq!(missing, [name("db")]);
+    assert!(memory.never_vanishes(&name("db")).is_some());
+    assert_eq!(told(&memory, &["web", "db"]), ["2", "1"]);
+    assert_eq!((memory.bucket_name(), memory.revision()), ("b1", 2));
+    // That is said of buckets without a marker only, and once.
+    let anew = [put("web", 1, "0")];
+    assert!(memory.listed(Some(&seen), &anew).is_err());
+    let other = marker("b2", &["unmarked"], 1);
+    assert!(memory.judge(Some(&other)).is_err());
+}
+
+#[test]
 fn a_value_that_cannot_be_read_keeps_the_last_good_one_and_says_why() {
     let bad = |revision| Entry {
         value: Some(b"{".to_vec()),

@@ -2,7 +2,7 @@
 
 use iot_contracts::Phase;
 
-use super::platform::{Platform, score, with_agent};
+use super::platform::{Platform, score, until, with_agent};
 use super::server::{Server, free_port};
 use crate::fake::FakePodman;
 
@@ -36,6 +36,34 @@ async fn a_key_that_a_bucket_never_had_is_not_missed_in_it() {
         platform.gone("db").await;
         platform.no_problem().await;
         assert_eq!(podman.running(), ["web.a"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: makes a bucket without a marker anew, at lower revisions"]
+async fn a_bucket_without_a_marker_is_replaced_on_purpose() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = Server::start(dir.path(), port);
+    let podman = FakePodman::default();
+    let platform = Platform::without_marker(port).await;
+    with_agent(port, &podman, async {
+        for tag in ["1", "2", "3"] {
+            platform.put("pi-1.web", &score(tag)).await;
+        }
+        until(|| podman.take_log().contains(&"image host/x:3".to_owned())).await;
+        platform.lose_the_bucket().await;
+        platform.problem("there is no bucket").await;
+        let anew = Platform::without_marker(port).await;
+        anew.put("pi-1.web", &score("7")).await;
+        let problem = platform.problem("web is at revision 1, and was at 3").await;
+        assert!(problem.contains("replaces 'unmarked'"), "{problem}");
+        anew.mark(r#"{"id":"b1","replaces":["unmarked"]}"#, 0)
+            .await
+            .unwrap();
+        platform.no_problem().await;
+        until(|| podman.take_log().contains(&"image host/x:7".to_owned())).await;
     })
     .await;
 }
