@@ -203,9 +203,12 @@ impl Follower<'_> {
     /// The outcome of a listing becomes what is known.
     fn take_over(&self, memory: Followed, new: Problems) {
         self.problems.send_if_modified(|problems| {
-            let is_news = problems.following.is_some() || problems.keys != new.keys;
-            problems.following = None;
-            problems.keys = new.keys;
+            let now = Problems {
+                keeping: problems.keeping.clone(),
+                ..new
+            };
+            let is_news = *problems != now;
+            *problems = now;
             is_news
         });
         self.learn(|known| *known = memory);

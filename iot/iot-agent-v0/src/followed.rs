@@ -255,6 +255,13 @@ impl Followed {
         desired
     }
 
+    /// What the containers shall become before the bucket was listed: whatever this may have missed, it removes nothing.
+    pub fn desired_unasked(&self) -> DesiredState {
+        let mut there = self.clone();
+        there.keys.retain(|_, known| !known.gone);
+        there.desired()
+    }
+
     fn forget_the_long_gone(&mut self) {
         let gone = self.keys.iter().filter(|(_, known)| known.gone);
         let mut gone: Vec<_> = gone

@@ -106,6 +106,9 @@ fn what_a_listing_does_not_have_is_missing_and_stays_until_that_is_certain() {
     memory.vanished(&name("db"));
     assert_eq!(told(&memory, &["web", "db", "other"]), ["1", "-", "hold"]);
     assert_eq!(memory.revision(), 7);
+    let unasked = memory.desired_unasked();
+    assert_eq!(unasked.target(&name("db")), Target::Hold);
+    assert!(matches!(unasked.target(&name("web")), Target::Services(_)));
     // What is gone is not missed again.
     let (memory, missing) = memory.listed(Some(&seen), &[put("web", 5, "1")]).unwrap();
     assert!(missing.is_empty());

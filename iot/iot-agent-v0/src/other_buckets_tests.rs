@@ -2,7 +2,7 @@
 
 use iot_contracts::Phase;
 
-use super::platform::{Platform, score, until, with_agent};
+use super::platform::{Platform, score, until, with_agent, with_keeper};
 use super::server::{Server, free_port};
 use crate::fake::FakePodman;
 
@@ -64,6 +64,50 @@ async fn a_bucket_without_a_marker_is_replaced_on_purpose() {
             .unwrap();
         platform.no_problem().await;
         until(|| podman.take_log().contains(&"image host/x:7".to_owned())).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: keeps that a deployment is gone, and has it made again without keeping that"]
+async fn what_is_kept_removes_nothing_before_nats_was_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, port) = (dir.path().join("state"), free_port());
+    std::fs::create_dir(&state).unwrap();
+    let file = state.join("desired-state");
+    let podman = FakePodman::default();
+    let server = Server::start(dir.path(), port);
+    let platform = Platform::of(port).await;
+    with_keeper(port, &podman, Some(&state), async {
+        platform.put("pi-1.web", &score("1")).await;
+        platform.put("pi-1.old", &score("1")).await;
+        platform.phase("web", Phase::Running).await;
+        platform.phase("old", Phase::Running).await;
+        platform.desired.delete("pi-1.old").await.unwrap();
+        platform.gone("old").await;
+        until(|| std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"gone\":true")))
+            .await;
+    })
+    .await;
+    with_agent(port, &podman, async {
+        platform.put("pi-1.old", &score("2")).await;
+        platform.phase("old", Phase::Running).await;
+    })
+    .await;
+    drop(server);
+    podman.cut_power();
+    podman.take_log();
+    with_keeper(port, &podman, Some(&state), async {
+        until(|| podman.running() == ["old.a", "web.a"]).await;
+    })
+    .await;
+    assert!(!podman.take_log().contains(&"remove old.a".to_owned()));
+    // What was deleted while the device was away goes once that is said.
+    let _server = Server::start(dir.path(), port);
+    let platform = Platform::of(port).await;
+    platform.desired.delete("pi-1.old").await.unwrap();
+    with_keeper(port, &podman, Some(&state), async {
+        until(|| podman.running() == ["web.a"]).await;
     })
     .await;
 }
