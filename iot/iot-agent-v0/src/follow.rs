@@ -131,11 +131,17 @@ impl Follower<'_> {
             return Err(FollowError::MadeAnew);
         }
         let mut problems = Problems::default();
-        let mut entries = Vec::new();
+        let (mut entries, mut expired) = (Vec::new(), Vec::new());
         for change in listing {
+            if let Change::Expired(name) = &change {
+                expired.push(name.clone());
+            }
             entries.extend(sort(change, self.device_id, &mut problems));
         }
         let (mut memory, missing) = known.listed(seen.as_ref(), &entries)?;
+        for name in &expired {
+            memory.expired(name);
+        }
         if !missing.is_empty() {
             self.settle(&bucket, &mut memory, missing, &mut problems)
                 .await?;
@@ -215,6 +221,9 @@ impl Follower<'_> {
     }
 
     fn change(&self, change: Change) -> Result<(), FollowError> {
+        if let Change::Expired(name) = &change {
+            self.learn(|known| known.expired(name));
+        }
         let mut all = self.problems.borrow().clone();
         let entry = sort(change, self.device_id, &mut all);
         self.problems.send_if_modified(|problems| {
@@ -284,6 +293,12 @@ fn sort(change: Change, device_id: &DeviceId, problems: &mut Problems) -> Option
             let key = desired_state_key(device_id, &entry.name);
             problems.keys.remove(&key);
             Some(entry)
+        }
+        Change::Expired(name) => {
+            let why = "its entry expired; what runs is kept until it is deleted";
+            let key = desired_state_key(device_id, &name);
+            problems.keys.insert(key, why.to_owned());
+            None
         }
         Change::Odd { key, is_there } => {
             if is_there {

@@ -103,6 +103,9 @@ struct Known {
     /// The bucket that had this entry, where that said which one it was.
     #[serde(default)]
     bucket: Option<BucketId>,
+    /// Whether that entry went by itself.
+    #[serde(default)]
+    expired: bool,
 }
 
 impl Followed {
@@ -222,6 +225,13 @@ impl Followed {
         }
     }
 
+    /// A key's entry went by itself.
+    pub fn expired(&mut self, name: &DeploymentName) {
+        if let Some(known) = self.keys.get_mut(name) {
+            known.expired = !known.gone;
+        }
+    }
+
     /// Why a missing key can by no means count as deleted, if so: it can only where it was seen in a bucket that can
     /// be known again.
     pub fn never_vanishes(&self, name: &DeploymentName) -> Option<&'static str> {
@@ -229,6 +239,9 @@ impl Followed {
             return Some("in a bucket that has no marker");
         }
         let known = self.keys.get(name);
+        if known.is_some_and(|known| known.expired) {
+            return Some("its entry expired");
+        }
         let bucket = known.and_then(|known| known.bucket.as_ref());
         bucket.is_none().then_some("was never seen in this bucket")
     }
@@ -283,6 +296,7 @@ impl Known {
             error: None,
             gone: true,
             bucket,
+            expired: false,
         }
     }
 
@@ -300,6 +314,7 @@ impl Known {
             error,
             gone: false,
             bucket,
+            expired: false,
         }
     }
 

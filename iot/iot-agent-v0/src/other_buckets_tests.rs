@@ -1,5 +1,6 @@
 //! What becomes of what is known when the bucket becomes another one, or its entries go by themselves.
 
+use async_nats::HeaderMap;
 use iot_contracts::Phase;
 
 use super::platform::{Platform, score, until, with_agent, with_keeper};
@@ -108,6 +109,60 @@ async fn what_is_kept_removes_nothing_before_nats_was_asked() {
     platform.desired.delete("pi-1.old").await.unwrap();
     with_keeper(port, &podman, Some(&state), async {
         until(|| podman.running() == ["web.a"]).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: writes what a server writes when an entry expires, and lets that go too"]
+async fn the_mark_of_an_expiry_is_no_deletion() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = Server::start(dir.path(), port);
+    let podman = FakePodman::default();
+    let platform = Platform::of(port).await;
+    let state = Some(dir.path());
+    let file = dir.path().join("desired-state");
+    with_keeper(port, &podman, state, async {
+        platform.put("pi-1.web", &score("1")).await;
+        platform.phase("web", Phase::Running).await;
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Marker-Reason", "MaxAge");
+        let subject = "$KV.desired-state.pi-1.web";
+        let context = &platform.nats.context;
+        let sent = context.publish_with_headers(subject, headers, "".into());
+        sent.await.unwrap().await.unwrap();
+        platform.problem("its entry expired").await;
+        until(|| {
+            std::fs::read_to_string(&file).is_ok_and(|text| text.contains("\"expired\":true"))
+        })
+        .await;
+    })
+    .await;
+    let kept = async || {
+        with_keeper(port, &podman, state, async {
+            // The problem of the last run is in its last report.
+            let from = platform.report("any", |_| true).await.sequence;
+            let report = platform.report("a new one", |report| {
+                report.sequence != from && report.problems.len() == 1
+            });
+            let problem = report.await.problems.remove(0);
+            assert!(
+                problem.contains("not listed, its entry expired"),
+                "{problem}"
+            );
+            assert_eq!(podman.running(), ["web.a"]);
+        })
+        .await;
+    };
+    kept().await;
+    let purge = platform.desired.stream.purge();
+    purge.filter("$KV.desired-state.pi-1.web").await.unwrap();
+    kept().await;
+    with_keeper(port, &podman, state, async {
+        platform.put("pi-1.web", &score("2")).await;
+        platform.no_problem().await;
+        until(|| podman.take_log().contains(&"image host/x:2".to_owned())).await;
     })
     .await;
 }
