@@ -112,6 +112,10 @@ impl Changes {
             match message.status {
                 None | Some(StatusCode::OK) => return self.take(message),
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
+                // They are gone meanwhile, and this listing would wait for them for ever.
+                Some(StatusCode::TIMEOUT) if self.pending > 0 => {
+                    return Err(ended("entries that were there did not come"));
+                }
                 // Nothing came while the request stood.
                 Some(StatusCode::TIMEOUT) => self.asked = 0,
                 Some(StatusCode::NO_RESPONDERS) => return Err(ended("nobody answers")),

@@ -1,10 +1,14 @@
 //! What becomes of what is known when the bucket becomes another one, or its entries go by themselves.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
 use iot_contracts::Phase;
 
-use super::platform::{Platform, score, until, with_agent, with_keeper};
+use super::platform::{Platform, config, score, until, with_agent, with_keeper};
 use super::server::{Server, free_port};
+use crate::bucket::Bucket;
+use crate::changes::Changes;
 use crate::fake::FakePodman;
 
 #[tokio::test]
@@ -165,4 +169,22 @@ async fn the_mark_of_an_expiry_is_no_deletion() {
         until(|| podman.take_log().contains(&"image host/x:2".to_owned())).await;
     })
     .await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: waits as long as a request stands (30 s) for an entry that was purged"]
+async fn a_listing_ends_whose_entries_are_purged_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = Server::start(dir.path(), port);
+    let platform = Platform::of(port).await;
+    let (config, context) = (config(port), &platform.nats.context);
+    let device_id = config.device_id();
+    let bucket = Bucket::new(context, device_id, Duration::from_secs(5));
+    drop(bucket.changes().await.unwrap());
+    let mut changes = Changes::begin(context, device_id, 1).await.unwrap();
+    let listing = tokio::time::timeout(Duration::from_secs(45), changes.listing());
+    let error = listing.await.expect("it ends").unwrap_err();
+    let expected = "the changes ended: entries that were there did not come";
+    assert_eq!(error.to_string(), expected);
 }
