@@ -26,9 +26,14 @@ pub async fn run<E: Executor>(
     keeper: Option<&Keeper>,
     nothing_since: Option<Instant>,
 ) -> std::io::Result<()> {
-    let known = watch::Sender::new(keeper.map(Keeper::recall).unwrap_or_default());
-    let desired = watch::Sender::new(known.borrow().desired());
-    let problems = watch::Sender::new(Problems::default());
+    let (memory, ignored) = keeper.map(Keeper::recall).unwrap_or_default();
+    let known = watch::Sender::new(memory);
+    // What was kept may be older than what runs: until the platform is asked, nothing is removed by it.
+    let desired = watch::Sender::new(known.borrow().desired_unasked());
+    let problems = watch::Sender::new(Problems {
+        recalling: ignored,
+        ..Problems::default()
+    });
     let statuses = watch::Sender::new(Statuses::new());
     let device_id: &DeviceId = config.device_id();
     tracing::info!(%device_id, version = env!("CARGO_PKG_VERSION"), "agent starts");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures::StreamExt;
-use iot_contracts::{DeviceId, KvBucket, desired_state_key_deployment};
+use iot_contracts::{DeploymentName, DeviceId, KvBucket, desired_state_key_deployment};
 use serde_json::json;
 
 use crate::bucket::{BucketError, failed};
@@ -25,6 +25,8 @@ const BATCH: usize = 16;
 pub enum Change {
     /// A deployment's.
     Entry(Entry),
+    /// A deployment's entry went by itself, which nobody ordered.
+    Expired(DeploymentName),
     /// One that is no deployment's; whether it is there.
     Odd {
         /// The key.
@@ -110,6 +112,10 @@ impl Changes {
             match message.status {
                 None | Some(StatusCode::OK) => return self.take(message),
                 Some(StatusCode::IDLE_HEARTBEAT) => {}
+                // They are gone meanwhile, and this listing would wait for them for ever.
+                Some(StatusCode::TIMEOUT) if self.pending > 0 => {
+                    return Err(ended("entries that were there did not come"));
+                }
                 // Nothing came while the request stood.
                 Some(StatusCode::TIMEOUT) => self.asked = 0,
                 Some(StatusCode::NO_RESPONDERS) => return Err(ended("nobody answers")),
@@ -156,8 +162,10 @@ impl Changes {
         let prefix = KvBucket::DESIRED_STATE.subject_prefix();
         let subject = message.message.subject.as_str();
         let key = subject.strip_prefix(&prefix).unwrap_or(subject).to_owned();
-        let is_there = !is_deletion(&message.message);
+        let is_expired = is_expiry(&message.message);
+        let is_there = !is_expired && !is_deletion(&message.message);
         Ok(match desired_state_key_deployment(&self.device_id, &key) {
+            Ok(name) if is_expired => Change::Expired(name),
             Ok(name) => Change::Entry(Entry {
                 name,
                 revision,
@@ -173,10 +181,15 @@ pub fn header<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     Some(message.headers.as_ref()?.get(name)?.as_str())
 }
 
-/// Whether a message says that the key is deleted, by whoever deleted it or by the server.
+/// Whether a message says that the key is not there: that it was deleted, or [that it expired](is_expiry).
 pub fn is_deletion(message: &Message) -> bool {
     matches!(header(message, "KV-Operation"), Some("DEL" | "PURGE"))
         || header(message, "Nats-Marker-Reason").is_some()
+}
+
+/// Whether a message says that the key's entry expired.
+pub fn is_expiry(message: &Message) -> bool {
+    header(message, "Nats-Marker-Reason") == Some("MaxAge")
 }
 
 /// As JetStream takes a time.

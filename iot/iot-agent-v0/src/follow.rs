@@ -86,7 +86,13 @@ impl Follower<'_> {
             }
             let Err(error) = followed else { continue };
             failures += 1;
-            self.tell(chain(&error));
+            let mut why = chain(&error);
+            if let FollowError::Held(_) = error {
+                let known = self.known.borrow();
+                let name = known.bucket_name();
+                why += &format!(" (to follow it: a marker with a new id that replaces '{name}')");
+            }
+            self.tell(why);
             tokio::select! {
                 () = tokio::time::sleep(backoff::wait(failures, FIRST_RETRY, LAST_RETRY)) => {}
                 changed = connections.changed() => if changed.is_err() { return },
@@ -125,11 +131,17 @@ impl Follower<'_> {
             return Err(FollowError::MadeAnew);
         }
         let mut problems = Problems::default();
-        let mut entries = Vec::new();
+        let (mut entries, mut expired) = (Vec::new(), Vec::new());
         for change in listing {
-            entries.extend(sort(change, &mut problems));
+            if let Change::Expired(name) = &change {
+                expired.push(name.clone());
+            }
+            entries.extend(sort(change, self.device_id, &mut problems));
         }
         let (mut memory, missing) = known.listed(seen.as_ref(), &entries)?;
+        for name in &expired {
+            memory.expired(name);
+        }
         if !missing.is_empty() {
             self.settle(&bucket, &mut memory, missing, &mut problems)
                 .await?;
@@ -158,29 +170,36 @@ impl Follower<'_> {
         missing: Vec<DeploymentName>,
         problems: &mut Problems,
     ) -> Result<(), FollowError> {
-        let key = |name| desired_state_key(self.device_id, name);
-        let mut keep = |why: String| {
-            for name in &missing {
+        let mut keep = |names: &[DeploymentName], why: &str| {
+            for name in names {
                 let text = format!("not listed, {why}; it is kept until it is deleted");
-                problems.keys.insert(key(name), text);
+                let key = desired_state_key(self.device_id, name);
+                problems.keys.insert(key, text);
             }
         };
-        if !memory.has_bucket() {
-            keep("in a bucket that has no marker".to_owned());
+        let mut doubtful = Vec::new();
+        for name in missing {
+            match memory.never_vanishes(&name) {
+                Some(why) => keep(&[name], why),
+                None => doubtful.push(name),
+            }
+        }
+        if doubtful.is_empty() {
             return Ok(());
         }
         let evidence = match bucket.evidence().await {
             Ok(evidence) => evidence,
             Err(error) => {
-                keep(format!("and nobody can be asked ({})", chain(&error)));
+                let why = format!("and nobody can be asked ({})", chain(&error));
+                keep(&doubtful, &why);
                 return Ok(());
             }
         };
-        if let Some(why) = judge(memory, &missing, &evidence, self.device_id)? {
-            keep(why.to_owned());
+        if let Some(why) = judge(memory, &doubtful, &evidence, self.device_id)? {
+            keep(&doubtful, why);
             return Ok(());
         }
-        for name in &missing {
+        for name in &doubtful {
             tracing::info!(deployment = %name, "gone from the desired state");
             memory.vanished(name);
         }
@@ -190,17 +209,23 @@ impl Follower<'_> {
     /// The outcome of a listing becomes what is known.
     fn take_over(&self, memory: Followed, new: Problems) {
         self.problems.send_if_modified(|problems| {
-            let is_news = problems.following.is_some() || problems.keys != new.keys;
-            problems.following = None;
-            problems.keys = new.keys;
+            let now = Problems {
+                keeping: problems.keeping.clone(),
+                ..new
+            };
+            let is_news = *problems != now;
+            *problems = now;
             is_news
         });
         self.learn(|known| *known = memory);
     }
 
     fn change(&self, change: Change) -> Result<(), FollowError> {
+        if let Change::Expired(name) = &change {
+            self.learn(|known| known.expired(name));
+        }
         let mut all = self.problems.borrow().clone();
-        let entry = sort(change, &mut all);
+        let entry = sort(change, self.device_id, &mut all);
         self.problems.send_if_modified(|problems| {
             let is_news = problems.keys != all.keys;
             problems.keys = all.keys;
@@ -261,9 +286,20 @@ fn patience(failures: u32) -> Duration {
 }
 
 /// The entry of a deployment; a key that is none's is a problem for as long as it is there.
-fn sort(change: Change, problems: &mut Problems) -> Option<Entry> {
+fn sort(change: Change, device_id: &DeviceId, problems: &mut Problems) -> Option<Entry> {
     match change {
-        Change::Entry(entry) => Some(entry),
+        Change::Entry(entry) => {
+            // Whatever was wrong with its absence.
+            let key = desired_state_key(device_id, &entry.name);
+            problems.keys.remove(&key);
+            Some(entry)
+        }
+        Change::Expired(name) => {
+            let why = "its entry expired; what runs is kept until it is deleted";
+            let key = desired_state_key(device_id, &name);
+            problems.keys.insert(key, why.to_owned());
+            None
+        }
         Change::Odd { key, is_there } => {
             if is_there {
                 let why = "it names no deployment (expected DEVICE.DEPLOYMENT of a-z, 0-9 and '-')";

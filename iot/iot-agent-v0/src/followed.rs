@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use iot_contracts::{BucketId, BucketMarker, DeploymentName, PodmanV0};
+use iot_contracts::{BucketId, BucketMarker, DeploymentName, PodmanV0, UNMARKED_BUCKET};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::DesiredState;
@@ -100,6 +100,12 @@ struct Known {
     error: Option<String>,
     /// Whether it was deleted, and its containers with it.
     gone: bool,
+    /// The bucket that had this entry, where that said which one it was.
+    #[serde(default)]
+    bucket: Option<BucketId>,
+    /// Whether that entry went by itself.
+    #[serde(default)]
+    expired: bool,
 }
 
 impl Followed {
@@ -135,9 +141,16 @@ impl Followed {
     }
 
     fn is_replaced_by(&self, seen: &SeenMarker) -> bool {
-        self.bucket.as_ref().is_some_and(|known| {
-            known.id != seen.marker.id && seen.marker.replaces.contains(&known.id)
-        })
+        let is_followed = self.bucket.is_some() || !self.keys.is_empty();
+        let name = self.bucket_name();
+        let mut replaced = seen.marker.replaces.iter().map(BucketId::as_str);
+        is_followed && name != seen.marker.id.as_str() && replaced.any(|id| id == name)
+    }
+
+    /// What a marker calls the bucket that is followed.
+    pub fn bucket_name(&self) -> &str {
+        let bucket = self.bucket.as_ref();
+        bucket.map_or(UNMARKED_BUCKET, |bucket| bucket.id.as_str())
     }
 
     /// What is known after a complete listing, and the keys that it should have had and had not.
@@ -190,7 +203,8 @@ impl Followed {
                 seen: entry.revision,
             });
         }
-        let next = Known::after(before, entry);
+        let bucket = self.bucket.as_ref().map(|bucket| bucket.id.clone());
+        let next = Known::after(before, entry, bucket);
         if let Some(before) = before
             && entry.revision == before.revision
             && !before.is_the_same_as(&next)
@@ -207,19 +221,38 @@ impl Followed {
     /// A key is gone without a marker, and it is certain that it is.
     pub fn vanished(&mut self, name: &DeploymentName) {
         if let Some(known) = self.keys.get_mut(name) {
-            *known = Known::gone(known.revision);
+            *known = Known::gone(known.revision, known.bucket.take());
         }
     }
 
-    /// Whether a missing key may count as deleted at all: only in a bucket that can be known again.
-    pub fn has_bucket(&self) -> bool {
-        self.bucket.is_some()
+    /// A key's entry went by itself.
+    pub fn expired(&mut self, name: &DeploymentName) {
+        if let Some(known) = self.keys.get_mut(name) {
+            known.expired = !known.gone;
+        }
     }
 
-    /// The newest revision that was followed.
+    /// Why a missing key can by no means count as deleted, if so: it can only where it was seen in a bucket that can
+    /// be known again.
+    pub fn never_vanishes(&self, name: &DeploymentName) -> Option<&'static str> {
+        if self.bucket.is_none() {
+            return Some("in a bucket that has no marker");
+        }
+        let known = self.keys.get(name);
+        if known.is_some_and(|known| known.expired) {
+            return Some("its entry expired");
+        }
+        let bucket = known.and_then(|known| known.bucket.as_ref());
+        bucket.is_none().then_some("was never seen in this bucket")
+    }
+
+    /// The newest revision that was followed in the bucket that is followed now.
     pub fn revision(&self) -> u64 {
+        let id = self.bucket.as_ref().map(|bucket| &bucket.id);
         let bucket = self.bucket.iter().map(|bucket| bucket.revision);
-        let keys = self.keys.values().map(|known| known.revision);
+        let keys = self.keys.values();
+        let keys = keys.filter(|known| known.bucket.as_ref() == id);
+        let keys = keys.map(|known| known.revision);
         bucket.chain(keys).max().unwrap_or_default()
     }
 
@@ -233,6 +266,13 @@ impl Followed {
             }
         }
         desired
+    }
+
+    /// What the containers shall become before the bucket was listed: whatever this may have missed, it removes nothing.
+    pub fn desired_unasked(&self) -> DesiredState {
+        let mut there = self.clone();
+        there.keys.retain(|_, known| !known.gone);
+        there.desired()
     }
 
     fn forget_the_long_gone(&mut self) {
@@ -249,18 +289,20 @@ impl Followed {
 }
 
 impl Known {
-    fn gone(revision: u64) -> Self {
+    fn gone(revision: u64, bucket: Option<BucketId>) -> Self {
         Self {
             revision,
             good: None,
             error: None,
             gone: true,
+            bucket,
+            expired: false,
         }
     }
 
-    fn after(before: Option<&Self>, entry: &Entry) -> Self {
+    fn after(before: Option<&Self>, entry: &Entry, bucket: Option<BucketId>) -> Self {
         let Some(value) = &entry.value else {
-            return Self::gone(entry.revision);
+            return Self::gone(entry.revision, bucket);
         };
         let (good, error) = match value::read(value) {
             Ok(score) => (Some(score), None),
@@ -271,6 +313,8 @@ impl Known {
             good,
             error,
             gone: false,
+            bucket,
+            expired: false,
         }
     }
 

@@ -106,6 +106,9 @@ fn what_a_listing_does_not_have_is_missing_and_stays_until_that_is_certain() {
     memory.vanished(&name("db"));
     assert_eq!(told(&memory, &["web", "db", "other"]), ["1", "-", "hold"]);
     assert_eq!(memory.revision(), 7);
+    let unasked = memory.desired_unasked();
+    assert_eq!(unasked.target(&name("db")), Target::Hold);
+    assert!(matches!(unasked.target(&name("web")), Target::Services(_)));
     // What is gone is not missed again.
     let (memory, missing) = memory.listed(Some(&seen), &[put("web", 5, "1")]).unwrap();
     assert!(missing.is_empty());
@@ -172,6 +175,34 @@ fn a_bucket_that_takes_anothers_place_starts_at_its_own_revisions() {
 }
 
 #[test]
+fn a_bucket_takes_the_place_of_one_without_a_marker_when_it_says_so() {
+    let listed = [put("web", 5, "1"), put("db", 7, "1")];
+    let (unmarked, _) = Followed::default().listed(None, &listed).unwrap();
+    let anew = [put("web", 2, "2")];
+    for seen in [None, Some(marker("b1", &["b0"], 1))] {
+        let held = unmarked.listed(seen.as_ref(), &anew).map(drop);
+        let went_back = Held::WentBack {
+            what: "web".to_owned(),
+            known: 5,
+            seen: 2,
+        };
+        assert_eq!(held, Err(went_back), "{seen:?}");
+    }
+    assert_eq!(unmarked.bucket_name(), "unmarked");
+    let seen = marker("b1", &["unmarked"], 1);
+    let (memory, missing) = unmarked.listed(Some(&seen), &anew).unwrap();
+    assert_eq!(missing, [name("db")]);
+    assert!(memory.never_vanishes(&name("db")).is_some());
+    assert_eq!(told(&memory, &["web", "db"]), ["2", "1"]);
+    assert_eq!((memory.bucket_name(), memory.revision()), ("b1", 2));
+    // That is said of buckets without a marker only, and once.
+    let anew = [put("web", 1, "0")];
+    assert!(memory.listed(Some(&seen), &anew).is_err());
+    let other = marker("b2", &["unmarked"], 1);
+    assert!(memory.judge(Some(&other)).is_err());
+}
+
+#[test]
 fn a_value_that_cannot_be_read_keeps_the_last_good_one_and_says_why() {
     let bad = |revision| Entry {
         value: Some(b"{".to_vec()),
@@ -196,13 +227,55 @@ fn a_bucket_without_a_marker_is_followed_where_none_was_known() {
     let (memory, missing) = Followed::default()
         .listed(None, &[put("web", 5, "1")])
         .unwrap();
-    assert!(missing.is_empty() && !memory.has_bucket());
-    let (_, missing) = memory.listed(None, &[]).unwrap();
+    assert!(missing.is_empty());
+    let (memory, missing) = memory.listed(None, &[]).unwrap();
     assert_eq!(missing, [name("web")]);
-    let (memory, _) = memory
-        .listed(Some(&marker("b1", &[], 6)), &[put("web", 5, "1")])
+    let kept = memory.never_vanishes(&name("web"));
+    assert_eq!(kept, Some("in a bucket that has no marker"));
+}
+
+#[test]
+fn a_key_vanishes_only_from_a_bucket_that_had_it() {
+    let listed = [put("web", 5, "1"), put("db", 7, "1")];
+    let (unmarked, _) = Followed::default().listed(None, &listed).unwrap();
+    // The platform marks the bucket that is there: its keys are seen in it then.
+    let (same, _) = unmarked
+        .listed(Some(&marker("b1", &[], 8)), &listed)
         .unwrap();
-    assert!(memory.has_bucket());
+    let (same, missing) = same
+        .listed(Some(&marker("b1", &[], 8)), &listed[..1])
+        .unwrap();
+    assert_eq!(missing, [name("db")]);
+    assert_eq!(same.never_vanishes(&name("db")), None);
+    assert_eq!(same.revision(), 8);
+    // Another bucket had one of them, and knows nothing of the other one, nor of its revision.
+    let (mut other, missing) = unmarked
+        .listed(Some(&marker("b2", &[], 1)), &[put("web", 6, "1")])
+        .unwrap();
+    assert_eq!(missing, [name("db")]);
+    let kept = other.never_vanishes(&name("db"));
+    assert_eq!(kept, Some("was never seen in this bucket"));
+    assert_eq!(other.never_vanishes(&name("web")), None);
+    assert_eq!(other.revision(), 6);
+    assert_eq!(told(&other, &["web", "db"]), ["1", "1"]);
+    other.apply(&deleted("db", 8)).unwrap();
+    assert_eq!(told(&other, &["web", "db"]), ["1", "-"]);
+}
+
+#[test]
+fn what_an_earlier_version_kept_was_seen_in_no_bucket_until_it_is_listed() {
+    let mut json = serde_json::to_value(known()).unwrap();
+    for known in json["keys"].as_object_mut().unwrap().values_mut() {
+        assert_eq!(
+            known.as_object_mut().unwrap().remove("bucket").unwrap(),
+            "b1"
+        );
+    }
+    let memory: Followed = serde_json::from_value(json).unwrap();
+    let seen = marker("b1", &[], 1);
+    let (memory, _) = memory.listed(Some(&seen), &[put("web", 5, "1")]).unwrap();
+    assert_eq!(memory.never_vanishes(&name("web")), None);
+    assert!(memory.never_vanishes(&name("db")).is_some());
 }
 
 #[test]

@@ -89,20 +89,20 @@ impl Keeper {
         Self { dir, device_id }
     }
 
-    /// What was kept last; nothing, with a warning, where it cannot be used.
-    pub fn recall(&self) -> Followed {
+    /// What was kept last; nothing, and why, where it cannot be used.
+    pub fn recall(&self) -> (Followed, Option<String>) {
         let path = self.dir.join(FILE);
         match self.read(&path) {
             Ok(Some(memory)) => {
                 let revision = memory.revision();
                 tracing::info!(path = %path.display(), revision, "goes on with the desired state kept here");
-                memory
+                (memory, None)
             }
-            Ok(None) => Followed::default(),
+            Ok(None) => (Followed::default(), None),
             Err(error) => {
-                tracing::warn!(path = %path.display(), error = chain(&error),
-                    "the desired state kept here is ignored");
-                Followed::default()
+                let error = chain(&error);
+                tracing::warn!(path = %path.display(), error, "the desired state kept here is ignored");
+                (Followed::default(), Some(error))
             }
         }
     }

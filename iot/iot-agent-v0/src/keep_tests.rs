@@ -44,12 +44,12 @@ fn keeper(dir: &Path) -> Keeper {
 fn what_is_kept_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = keeper(dir.path());
-    assert_eq!(keeper.recall(), Followed::default());
+    assert_eq!(keeper.recall(), (Followed::default(), None));
     for tag in ["1", "2"] {
         // What a power cut left.
         fs::write(dir.path().join(UNFINISHED), "x").unwrap();
         keeper.keep(&memory(tag)).unwrap();
-        assert_eq!(keeper.recall(), memory(tag));
+        assert_eq!(keeper.recall(), (memory(tag), None));
         let mode = fs::metadata(dir.path().join(FILE)).unwrap().permissions();
         assert_eq!(mode.mode() & 0o777, 0o600);
         assert!(!dir.path().join(UNFINISHED).exists());
@@ -63,20 +63,25 @@ fn a_file_that_is_not_as_it_was_written_counts_as_none() {
     let file = dir.path().join(FILE);
     keeper.keep(&memory("1")).unwrap();
     let whole = fs::read(&file).unwrap();
+    let is_none = |what: &str| {
+        let (memory, why) = keeper.recall();
+        assert_eq!(memory, Followed::default(), "{what}");
+        assert!(why.is_some(), "{what}");
+    };
     for length in 0..whole.len() {
         fs::write(&file, &whole[..length]).unwrap();
-        assert_eq!(keeper.recall(), Followed::default(), "cut at {length}");
+        is_none(&format!("cut at {length}"));
         let mut zeroed = whole.clone();
         zeroed[length..].fill(0);
         fs::write(&file, &zeroed).unwrap();
-        assert_eq!(keeper.recall(), Followed::default(), "zeros from {length}");
+        is_none(&format!("zeros from {length}"));
         let mut flipped = whole.clone();
         flipped[length] ^= 1;
         fs::write(&file, &flipped).unwrap();
-        assert_eq!(keeper.recall(), Followed::default(), "a bit at {length}");
+        is_none(&format!("a bit at {length}"));
     }
     fs::write(&file, &whole).unwrap();
-    assert_eq!(keeper.recall(), memory("1"));
+    assert_eq!(keeper.recall(), (memory("1"), None));
 }
 
 #[test]
@@ -95,12 +100,14 @@ fn another_content_device_or_kind_of_file_counts_as_none_and_is_named() {
     write(r#"{"device_id":"pi-2","memory":{"bucket":null,"keys":{}}}"#);
     let error = keeper.read(&file).unwrap_err();
     assert!(matches!(error, KeepError::OtherDevice(id) if id.as_str() == "pi-2"));
+    let why = keeper.recall().1;
+    assert_eq!(why.as_deref(), Some("it is of device pi-2"));
     fs::write(&file, "harmony-desired-state 2 x\n{}").unwrap();
     assert!(matches!(keeper.read(&file), Err(KeepError::Format)));
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     assert!(matches!(keeper.read(&file), Err(KeepError::Read(_))));
-    assert_eq!(keeper.recall(), Followed::default());
+    assert_eq!(keeper.recall().0, Followed::default());
 }
 
 #[tokio::test]
@@ -127,5 +134,5 @@ async fn a_disk_that_takes_nothing_is_a_problem_until_it_does() {
         () = keeper.run(known.subscribe(), &problems) => panic!("it ended"),
         ended = scenario => ended.expect("it is told and mended"),
     }
-    assert_eq!(keeper.recall(), memory("2"));
+    assert_eq!(keeper.recall(), (memory("2"), None));
 }

@@ -136,6 +136,10 @@ mod server;
 mod platform;
 
 #[cfg(test)]
+#[path = "other_buckets_tests.rs"]
+mod other_buckets;
+
+#[cfg(test)]
 #[path = "nats_tests.rs"]
 mod tests;
 

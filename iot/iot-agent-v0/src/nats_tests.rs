@@ -127,7 +127,8 @@ async fn a_device_makes_no_bucket_and_says_that_there_is_none() {
     let port = free_port();
     let _server = Server::start(dir.path(), port);
     let podman = FakePodman::default();
-    with_agent(port, &podman, async {
+    std::fs::write(dir.path().join("desired-state"), "x").unwrap();
+    with_keeper(port, &podman, Some(dir.path()), async {
         let nats = Nats::connect(&config(port)).await;
         let mut connections = nats.connections();
         connections.wait_for(|count| *count > 0).await.unwrap();
@@ -150,6 +151,9 @@ async fn a_device_makes_no_bucket_and_says_that_there_is_none() {
             problem.contains("there is no bucket 'desired-state'"),
             "{problem}"
         );
+        // It says as well that what it had kept is of no use.
+        let problem = platform.problem("kept on the device is ignored").await;
+        assert!(problem.contains("it has another format"), "{problem}");
         let nats = &platform.nats;
         let missing = nats.context.get_key_value(DESIRED_STATE_BUCKET).await;
         assert!(missing.is_err(), "the device made the bucket");

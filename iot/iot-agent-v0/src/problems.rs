@@ -12,6 +12,8 @@ const MAX_CHARS: usize = 400;
 pub struct Problems {
     /// Why the desired state as a whole is not followed.
     pub following: Option<String>,
+    /// Why what was kept on the device was of no use, until the bucket is listed.
+    pub recalling: Option<String>,
     /// Why it is not kept on the device.
     pub keeping: Option<String>,
     /// What is wrong with single keys.
@@ -23,11 +25,19 @@ impl Problems {
     pub fn told(&self) -> Vec<String> {
         let following = self.following.iter();
         let following = following.map(|why| format!("desired state not followed: {why}"));
+        let recalling = self.recalling.iter();
+        let recalling =
+            recalling.map(|why| format!("desired state kept on the device is ignored: {why}"));
         let keeping = self.keeping.iter();
         let keeping = keeping.map(|why| format!("desired state not kept on the device: {why}"));
         let keys = self.keys.iter();
         let keys = keys.map(|(key, why)| format!("key '{}': {why}", key.escape_debug()));
-        let mut told: Vec<String> = following.chain(keeping).chain(keys).map(bounded).collect();
+        let mut told: Vec<String> = following
+            .chain(recalling)
+            .chain(keeping)
+            .chain(keys)
+            .map(bounded)
+            .collect();
         if told.len() > MAX_PROBLEMS {
             let more = told.split_off(MAX_PROBLEMS - 1).len();
             told.push(format!("{more} more"));

@@ -31,7 +31,7 @@ pub use kv::{
     AGENT_STATUS_BUCKET, DESIRED_STATE_BUCKET, KvBucket, desired_state_key,
     desired_state_key_deployment, desired_state_watch, status_key,
 };
-pub use marker::{BucketMarker, DESIRED_STATE_MARKER_KEY};
+pub use marker::{BucketMarker, DESIRED_STATE_MARKER_KEY, UNMARKED_BUCKET};
 pub use name::{BucketId, DeploymentName, DeviceId, ServiceName};
 pub use nats::{HostPort, NatsConfig, NatsCredentials, NatsTls, NatsUrl, NatsUrls};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};

@@ -8,6 +8,9 @@ use crate::name::BucketId;
 /// id has a `_`, so that it is no device's key.
 pub const DESIRED_STATE_MARKER_KEY: &str = "_bucket";
 
+/// What [`BucketMarker::replaces`] calls every bucket that has no marker. No bucket has this as its id.
+pub const UNMARKED_BUCKET: &str = "unmarked";
+
 /// Which bucket this is. The platform writes it when it makes the bucket, and never again.
 ///
 /// A device that has followed one bucket follows another one only when that says that it takes the first one's place:
@@ -17,15 +20,16 @@ pub const DESIRED_STATE_MARKER_KEY: &str = "_bucket";
 pub struct BucketMarker {
     /// A random name, which no other bucket has.
     pub id: BucketId,
-    /// The buckets whose place this one takes on purpose, also those whose revisions have gone back.
+    /// The buckets whose place this one takes on purpose, also those whose revisions have gone back, and
+    /// [`UNMARKED_BUCKET`] for those that have no marker.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaces: Vec<BucketId>,
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{BucketMarker, DESIRED_STATE_MARKER_KEY};
-    use crate::name::DeviceId;
+    use super::{BucketMarker, DESIRED_STATE_MARKER_KEY, UNMARKED_BUCKET};
+    use crate::name::{BucketId, DeviceId};
 
     #[test]
     fn golden() {
@@ -54,5 +58,10 @@ mod tests {
     #[test]
     fn the_key_is_no_devices() {
         assert!(DESIRED_STATE_MARKER_KEY.parse::<DeviceId>().is_err());
+    }
+
+    #[test]
+    fn buckets_without_a_marker_can_be_replaced_by_a_name() {
+        assert!(UNMARKED_BUCKET.parse::<BucketId>().is_ok());
     }
 }
