@@ -3,8 +3,8 @@
 use tokio::time::Instant;
 
 use super::{Case, EXITED, check, desired, told, world};
-use crate::container::ContainerState::{Between, Created};
-use crate::history::History;
+use crate::container::ContainerState::{Between, Created, Running};
+use crate::history::{History, STEADY};
 use crate::plan::plan;
 use crate::settle::{BETWEEN, STUCK};
 
@@ -155,4 +155,79 @@ fn no_look_is_due_in_the_past() {
             }
         }
     }
+}
+
+/// It ran for long, has just ended, and the one before it is still there.
+#[test]
+fn what_has_proven_itself_is_neither_rolled_back_nor_thrown_away() {
+    for (tag, state, images, steps) in [
+        ("2", EXITED, &[][..], "web.a: start web.a=2"),
+        (
+            "2",
+            Between,
+            &[],
+            "web.a: remove web.a=1-previous, rename web.a=2 Previous, create host/x:2 \
+             Some(\"web.a=2\"), remove web.a=2",
+        ),
+        (
+            "3",
+            EXITED,
+            &["3"],
+            "web.a: remove web.a=1-previous, set aside web.a=2, run host/x:3 Some(\"web.a=2\")",
+        ),
+    ] {
+        let desired = desired(&[&format!("web.a={tag}")]);
+        let at = |state| {
+            let there = [("web.a=2", state), ("web.a=1 previous", EXITED)];
+            world(&desired, &there, images)
+        };
+        let mut history = History::default();
+        let start = Instant::now();
+        let mut now = start;
+        for (state, time) in [
+            (Running, STEADY),
+            (Running, STUCK),
+            (state, STUCK),
+            (state, STUCK),
+        ] {
+            history.look(&at(state).containers, now);
+            now += time;
+        }
+        let plan = plan(&desired, &at(state), &history, now);
+        assert_eq!(told(plan), [steps], "{tag} {state:?}");
+    }
+}
+
+/// An agent that begins anew knows of no proof: a new container has its time, and its run is the proof.
+#[test]
+fn what_runs_again_after_a_boot_is_proven_again() {
+    let desired = desired(&["web.a=2"]);
+    let at = |state| {
+        world(
+            &desired,
+            &[("web.a=2", state), ("web.a=1 previous", EXITED)],
+            &[],
+        )
+    };
+    let mut history = History::default();
+    let mut now = Instant::now();
+    let mut steps = Vec::new();
+    for (state, time) in [
+        (EXITED, STEADY),
+        (Running, STEADY),
+        (Running, 2 * STUCK),
+        (EXITED, STEADY),
+    ] {
+        let world = at(state);
+        history.look(&world.containers, now);
+        steps.extend(told(plan(&desired, &world, &history, now)));
+        now += time;
+    }
+    let expected = [
+        "web.a: start web.a=2",
+        "web.a: ",
+        "web.a: remove web.a=1-previous",
+        "web.a: start web.a=2",
+    ];
+    assert_eq!(steps, expected);
 }

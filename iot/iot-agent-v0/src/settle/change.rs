@@ -22,7 +22,9 @@ impl Case<'_> {
             Phase::Failed,
             "rests between two states, is made anew".to_owned(),
         ));
-        let to_come_back = previous.filter(|c| c.state != ContainerState::Between);
+        // One that has proven itself is made anew, unless the one before stands in the way of that.
+        let gives_way = !self.is_proven(current) || self.fails();
+        let to_come_back = previous.filter(|c| gives_way && c.state != ContainerState::Between);
         let (Some(service), Goal::Service(digest)) = (self.service, &self.goal) else {
             return match to_come_back {
                 Some(previous) => self.give_up(current, previous),
@@ -185,8 +187,7 @@ impl Case<'_> {
                 return self.verdict(steps, Some(finding));
             }
         }
-        let seen = self.history.seen(&current.id);
-        let proven = previous.is_none() || seen.is_some_and(|seen| seen.is_steady(self.now));
+        let proven = previous.is_none() || self.is_proven(current);
         let mut steps: Vec<_> = self
             .failed
             .map(|failed| remove(failed, true))

@@ -196,17 +196,28 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether a new container's time for coming up is over.
+    /// Whether a new container's time for coming up is over. One that has proven itself is not new any more, also where
+    /// the one before it is still there.
     fn is_over(&self, seen: Option<&Seen>) -> bool {
-        let failures = self
-            .history
-            .failure(self.key)
-            .map_or(0, |failure| failure.times);
-        let failed = self.is_damaged() || failures >= MAX_FAILURES;
-        failed
+        if seen.is_some_and(|seen| seen.proven) {
+            return false;
+        }
+        self.is_damaged()
+            || self.fails()
             || seen.is_some_and(|seen| {
                 seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= TRIAL
             })
+    }
+
+    /// Whether its steps fail and fail.
+    fn fails(&self) -> bool {
+        let failure = self.history.failure(self.key);
+        failure.is_some_and(|failure| failure.times >= MAX_FAILURES)
+    }
+
+    fn is_proven(&self, container: &ObservedContainer) -> bool {
+        let seen = self.history.seen(&container.id);
+        seen.is_some_and(|seen| seen.proven)
     }
 
     fn running(
@@ -236,7 +247,7 @@ impl<'a> Case<'a> {
                 let text = format!("exited with code {code}, runs again");
                 self.verdict(Vec::new(), Some((Phase::Failed, text)))
             }
-            _ if previous.is_some() && known => {
+            _ if previous.is_some() && known && !self.is_proven(current) => {
                 let text = "new, the one before it is kept until it has run for a while";
                 self.verdict(Vec::new(), Some((Phase::Pending, text.to_owned())))
             }
