@@ -278,6 +278,7 @@ fn tell(step: &Step) {
         Action::RemoveImage { .. } => "removed the image",
         Action::Start { .. } => "started",
         Action::Stop { .. } => "stopped",
+        Action::Unpause { .. } => "unpaused",
         Action::SetAside { .. } => "stopped and set aside",
         Action::Rename {
             role: crate::container::Role::Current,

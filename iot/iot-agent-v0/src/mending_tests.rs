@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{Case, EXITED, check, desired, told, world};
-use crate::container::ContainerState::{Between, Created, Running};
+use crate::container::ContainerState::{Between, Created, Paused, Running};
 use crate::history::{History, STEADY};
 use crate::plan::plan;
 use crate::settle::{BETWEEN, STUCK};
@@ -230,4 +230,42 @@ fn what_runs_again_after_a_boot_is_proven_again() {
         "web.a: start web.a=2",
     ];
     assert_eq!(steps, expected);
+}
+
+/// Podman does not stop what is paused, and says that it did.
+#[test]
+fn what_is_paused_goes_on_before_it_is_stopped_or_comes_back() {
+    let cases = [
+        Case {
+            name: "it is replaced",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Paused)],
+            images: &["2"],
+            steps: &["web.a: unpause web.a=1, set aside web.a=1, run host/x:2 Some(\"web.a=1\")"],
+        },
+        Case {
+            name: "set aside while it was paused, and the new one not made",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1 previous", Paused)],
+            images: &["2"],
+            steps: &["web.a: unpause web.a=1-previous, stop web.a=1-previous, \
+                 run host/x:2 Some(\"web.a=1-previous\")"],
+        },
+        Case {
+            name: "set aside while it was paused, and the new one not started",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", Created), ("web.a=1 previous", Paused)],
+            images: &["2"],
+            steps: &["web.a: unpause web.a=1-previous, stop web.a=1-previous, start web.a=2"],
+        },
+        Case {
+            name: "it comes back",
+            desired: &["web.a=1"],
+            observed: &[("web.a=2", EXITED), ("web.a=1 previous", Paused)],
+            images: &[],
+            steps: &["web.a: remove web.a=2, rename web.a=1-previous Current, \
+                 unpause web.a=1-previous, start web.a=1-previous"],
+        },
+    ];
+    check(&cases, std::time::Duration::ZERO);
 }

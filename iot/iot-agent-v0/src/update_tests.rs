@@ -243,3 +243,16 @@ async fn what_has_proven_itself_is_never_rolled_back() {
         tokio::join!(bench.run_for(15 * TRIAL), ends);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_container_is_updated() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.set_state("web.a", ContainerState::Paused);
+    bench.put("web", &score("2"));
+    bench.run_for(3 * STEADY).await;
+    assert_eq!(bench.podman.containers(), ["web.a host/x:2 runs"]);
+    assert_eq!(bench.status("web"), (Phase::Running, None));
+}

@@ -125,6 +125,17 @@ impl Podman {
         }
     }
 
+    pub(super) async fn unpause(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let unpause = Call::post(format!("unpause container of {key}"))
+            .path(&["containers", id, "unpause"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(unpause).await?;
+        if wire::refusal(&reply.body).contains("is not paused") {
+            return Ok(());
+        }
+        reply.expect(&[StatusCode::NO_CONTENT]).map(drop)
+    }
+
     /// Stops the container, which is then the previous one.
     pub(super) async fn set_aside(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
         self.stop(id, key).await?;

@@ -260,6 +260,24 @@ async fn sets_aside_and_brings_back() {
 }
 
 #[tokio::test]
+async fn unpauses_and_accepts_that_it_is_not_paused() {
+    let going = r#"{"message":"\"abc\" is not paused, can't unpause: container state improper"}"#;
+    for (answer, accepted) in [
+        ((204, ""), true),
+        ((500, going), true),
+        ((500, "{}"), false),
+    ] {
+        let unpause = Action::Unpause {
+            id: "abc".to_owned(),
+        };
+        let (result, requests) = step(unpause, &[answer]).await;
+        assert_eq!(result.is_ok(), accepted, "{answer:?}");
+        let request = "POST /v4.0.0/libpod/containers/abc/unpause HTTP/1.1";
+        assert_eq!(requests, [request]);
+    }
+}
+
+#[tokio::test]
 async fn removes_gracefully_and_accepts_that_it_is_gone() {
     for (answer, volumes) in [((200, "[]"), true), ((204, ""), false), ((404, "{}"), true)] {
         let remove = Action::Remove {

@@ -3,7 +3,7 @@
 use iot_contracts::{ImageReference, Phase, PodmanService};
 use tokio::time::Instant;
 
-use super::{BETWEEN, Case, STUCK, back, earlier, remove};
+use super::{BETWEEN, Case, STUCK, back, earlier, quieten, remove, unpause};
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::history::Failure;
 use crate::plan::{Action, Goal, Verdict};
@@ -195,6 +195,7 @@ impl Case<'_> {
             .collect();
         let before = if proven {
             steps.extend(previous.map(|previous| remove(previous, true)));
+            steps.extend(unpause(current));
             steps.push(Action::SetAside {
                 id: current.id.clone(),
             });
@@ -253,7 +254,8 @@ impl Case<'_> {
             (Some(service), Some(true)) => {
                 let failed = self.failed.map(|failed| remove(failed, true));
                 let run = Action::Run(self.spec(service, digest, Some(previous)));
-                let steps = failed.into_iter().chain([run]).collect();
+                let quiet = quieten(previous).into_iter();
+                let steps = failed.into_iter().chain(quiet).chain([run]).collect();
                 self.verdict(
                     steps,
                     Some((Phase::Pending, "is being replaced".to_owned())),

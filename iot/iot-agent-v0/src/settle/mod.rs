@@ -191,7 +191,14 @@ impl<'a> Case<'a> {
                 {
                     self.give_up(current, previous)
                 }
-                _ => self.start(current),
+                _ => {
+                    let mut verdict = self.start(current);
+                    if !verdict.steps.is_empty() {
+                        let quiet = previous.into_iter().flat_map(quieten);
+                        verdict.steps.splice(0..0, quiet);
+                    }
+                    verdict
+                }
             },
         }
     }
@@ -316,7 +323,29 @@ fn back(previous: &ObservedContainer) -> Vec<Action> {
     };
     match previous.state {
         ContainerState::Between => vec![rename],
+        ContainerState::Paused => {
+            let unpause = Action::Unpause { id: id.clone() };
+            vec![rename, unpause, Action::Start { id }]
+        }
         _ => vec![rename, Action::Start { id }],
+    }
+}
+
+/// The step before [`Action::SetAside`] or [`Action::Stop`] that lets those succeed.
+fn unpause(container: &ObservedContainer) -> Option<Action> {
+    let id = container.id.clone();
+    (container.state == ContainerState::Paused).then_some(Action::Unpause { id })
+}
+
+/// The steps after which the one before holds no port any more.
+fn quieten(previous: &ObservedContainer) -> Vec<Action> {
+    let id = previous.id.clone();
+    match previous.state {
+        ContainerState::Running | ContainerState::Paused => {
+            let stop = Action::Stop { id };
+            unpause(previous).into_iter().chain([stop]).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
