@@ -242,20 +242,21 @@ pub fn starts_only(steps: &[Action]) -> bool {
         .all(|action| matches!(action, Action::Examine { .. } | Action::Start { .. }))
 }
 
-/// Does the steps in order, up to the first that fails.
+/// Does the steps in order, up to the first that fails. Where all of them only remove, none waits for another: what
+/// cannot be removed keeps nothing else.
 async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) -> Done {
-    let (mut started, mut mended) = (false, None);
+    let removes_only = steps
+        .iter()
+        .all(|step| matches!(step.action, Action::Remove { .. }));
+    let (mut started, mut mended, mut failure) = (false, None, None);
     for step in steps {
         started |= matches!(step.action, Action::Start { .. } | Action::Run(_));
         if let Err(error) = executor.execute(&step).await {
-            return Done::Chain {
-                key,
-                started,
-                result: Err(chain(&error)),
-                damaged: E::is_damage(&error),
-                mended,
-                no_space: E::is_no_space(&error),
-            };
+            failure.get_or_insert(error);
+            match removes_only {
+                true => continue,
+                false => break,
+            }
         }
         tell(&step);
         if let Action::RemoveImage { image } = step.action {
@@ -265,10 +266,10 @@ async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) ->
     Done::Chain {
         key,
         started,
-        result: Ok(()),
-        damaged: false,
+        damaged: failure.as_ref().is_some_and(E::is_damage),
+        no_space: failure.as_ref().is_some_and(E::is_no_space),
+        result: failure.map_or(Ok(()), |error| Err(chain(&error))),
         mended,
-        no_space: false,
     }
 }
 
