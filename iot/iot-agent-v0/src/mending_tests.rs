@@ -1,9 +1,11 @@
 //! What is planned for what is broken.
 
+use iot_contracts::Phase;
 use tokio::time::Instant;
 
 use super::{Case, EXITED, check, desired, told, world};
 use crate::container::ContainerState::{Between, Created, Paused, Running};
+use crate::desired::DesiredState;
 use crate::history::{History, STEADY};
 use crate::plan::plan;
 use crate::settle::{BETWEEN, STUCK};
@@ -268,4 +270,16 @@ fn what_is_paused_goes_on_before_it_is_stopped_or_comes_back() {
         },
     ];
     check(&cases, std::time::Duration::ZERO);
+}
+
+#[test]
+fn of_what_is_held_and_does_not_run_it_is_told_so() {
+    let desired = DesiredState::default();
+    let world = world(&desired, &[("web.a=2 failed", EXITED)], &[]);
+    let plan = plan(&desired, &world, &History::default(), Instant::now());
+    let text = "nothing runs: there is only what did not stay up";
+    for verdict in plan.into_values() {
+        assert_eq!(verdict.steps, []);
+        assert_eq!(verdict.finding, Some((Phase::Failed, text.to_owned())));
+    }
 }

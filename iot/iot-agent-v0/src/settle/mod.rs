@@ -160,7 +160,10 @@ impl<'a> Case<'a> {
         match (self.current, self.previous) {
             (Some(current), previous) => self.keep(current, previous),
             (None, Some(previous)) => self.bring_back(previous),
-            (None, None) => self.verdict(Vec::new(), None),
+            (None, None) => {
+                let text = "nothing runs: there is only what did not stay up";
+                self.verdict(Vec::new(), Some((Phase::Failed, text.to_owned())))
+            }
         }
     }
 
