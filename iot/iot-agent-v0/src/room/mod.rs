@@ -86,9 +86,17 @@ impl Image {
         if let Some((_, digest)) = reference.split_once('@') {
             return self.digests.iter().any(|name| name.ends_with(digest));
         }
-        let latest = format!("{reference}:latest");
-        let mut tags = self.tags.iter();
-        tags.any(|tag| ends_with(tag, reference) || ends_with(tag, &latest))
+        // Docker's registry has a namespace that may be left out.
+        let official = reference
+            .strip_prefix("docker.io/")
+            .filter(|name| !name.contains('/'))
+            .map(|name| format!("docker.io/library/{name}"));
+        let references = [Some(reference), official.as_deref()];
+        references.into_iter().flatten().any(|reference| {
+            let latest = format!("{reference}:latest");
+            let mut tags = self.tags.iter();
+            tags.any(|tag| ends_with(tag, reference) || ends_with(tag, &latest))
+        })
     }
 }
 
@@ -212,12 +220,21 @@ mod tests {
             image("tag", "host/x:2", false),
             image("short", "docker.io/library/redis:7", false),
             image("latest", "docker.io/library/nginx:latest", false),
+            image("dockers", "docker.io/library/httpd:latest", false),
+            image("dockers-tag", "docker.io/library/httpd:2", false),
             image("digest", "host/x:3", false),
             image("young", "host/x:12", false),
             image("old", "host/x:5", false),
             image("new", "host/x:6", false),
         ];
-        let wanted = ["host/x:2", "redis:7", "nginx", "host/x@sha256:digest"];
+        let wanted = [
+            "host/x:2",
+            "redis:7",
+            "nginx",
+            "docker.io/httpd",
+            "docker.io/httpd:2",
+            "host/x@sha256:digest",
+        ];
         let wanted = wanted.map(|reference| reference.parse().unwrap()).into();
         let now = Instant::now() + 2 * MAX_AGE;
         let unused: Unused = [
