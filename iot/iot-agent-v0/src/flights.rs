@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,7 +15,7 @@ use crate::container::ContainerKey;
 use crate::error::chain;
 use crate::plan::{Action, Goal, Step};
 use crate::reconcile::Executor;
-use crate::room::{Unused, sweep};
+use crate::room::{Unused, Wanted, sweep};
 
 /// The most containers that are worked on at a time.
 const MAX_CHAINS: usize = 8;
@@ -86,6 +87,7 @@ pub struct Flights<'a, E> {
     chains: BTreeMap<ContainerKey, Chain>,
     pulls: BTreeMap<ImageReference, Pull>,
     sweeps: bool,
+    wanted: Rc<Wanted>,
 }
 
 impl<'a, E: Executor> Flights<'a, E> {
@@ -97,6 +99,7 @@ impl<'a, E: Executor> Flights<'a, E> {
             chains: BTreeMap::new(),
             pulls: BTreeMap::new(),
             sweeps: false,
+            wanted: Rc::default(),
         }
     }
 
@@ -119,7 +122,8 @@ impl<'a, E: Executor> Flights<'a, E> {
     pub fn sweep(&mut self, wanted: BTreeSet<ImageReference>, unused: Unused) {
         if !self.sweeps {
             self.sweeps = true;
-            let executor = self.executor;
+            self.wanted.replace(wanted);
+            let (executor, wanted) = (self.executor, self.wanted.clone());
             self.fly(async move { Ok(Done::Sweep(sweep(executor, &wanted, unused).await)) });
         }
     }
@@ -224,6 +228,7 @@ impl<'a, E: Executor> Flights<'a, E> {
             }
             keeps
         });
+        self.wanted.replace(images.clone());
         self.pulls.retain(|image, pull| {
             let keeps = images.contains(image);
             if !keeps {

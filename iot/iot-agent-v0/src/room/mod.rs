@@ -5,6 +5,7 @@
 
 pub mod keeper;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -124,12 +125,12 @@ fn is_unused(image: &Image, wanted: &BTreeSet<ImageReference>) -> bool {
     !image.is_used && !wanted.iter().any(|reference| image.is(reference))
 }
 
+/// The images that are wanted, which may change at any time.
+pub type Wanted = RefCell<BTreeSet<ImageReference>>;
+
 /// Removes the images that are too old, and others until the reserve is there. Gives since when each other is unused.
-pub async fn sweep<E: Executor>(
-    executor: &E,
-    wanted: &BTreeSet<ImageReference>,
-    before: Unused,
-) -> Unused {
+/// What becomes wanted meanwhile stays.
+pub async fn sweep<E: Executor>(executor: &E, wanted: &Wanted, before: Unused) -> Unused {
     let images = match executor.images().await {
         Ok(images) => images,
         Err(error) => {
@@ -138,7 +139,9 @@ pub async fn sweep<E: Executor>(
         }
     };
     let now = Instant::now();
-    let unused = images.iter().filter(|image| is_unused(image, wanted));
+    let unused = images
+        .iter()
+        .filter(|image| is_unused(image, &wanted.borrow()));
     let mut unused: Unused = unused
         .map(|image| {
             (
@@ -148,10 +151,14 @@ pub async fn sweep<E: Executor>(
         })
         .collect();
     for all in [false, true] {
-        for image in removable(&images, wanted, &unused, all, now) {
+        let may_go = removable(&images, &wanted.borrow(), &unused, all, now);
+        for image in may_go {
             let short = executor.space().await.is_some_and(Space::is_short);
             if all && !short {
                 return unused;
+            }
+            if !is_unused(image, &wanted.borrow()) {
+                continue;
             }
             match executor.discard(image).await {
                 Ok(()) => {
@@ -161,7 +168,7 @@ pub async fn sweep<E: Executor>(
                 Err(error) => tracing::info!(id = image.id, error = chain(&error), "image stays"),
             }
         }
-        let old = removable(&images, wanted, &unused, false, now);
+        let old = removable(&images, &wanted.borrow(), &unused, false, now);
         let old: BTreeSet<_> = old.into_iter().map(|image| image.id.clone()).collect();
         unused.retain(|id, _| !old.contains(id));
     }
