@@ -305,6 +305,7 @@ impl History {
         self.failures.retain(|key, _| keys.contains(key));
         self.given_up.retain(|key, _| keys.contains(key));
         self.attempts.retain(|key, _| keys.contains(key));
+        self.started.retain(|key| keys.contains(key));
         self.pulls.retain(|image, _| images.contains(image));
         self.fetched.retain(|image| images.contains(image));
         self.damages.retain(|image, _| images.contains(image));
@@ -318,7 +319,33 @@ fn of(key: &ContainerKey, containers: &[ObservedContainer]) -> Vec<ObservedConta
 
 #[cfg(test)]
 mod tests {
-    use super::{LAST_RETRY, retry_after};
+    use std::collections::BTreeSet;
+
+    use tokio::time::Instant;
+
+    use super::{History, LAST_RETRY, retry_after};
+    use crate::container::ContainerKey;
+
+    #[test]
+    fn nothing_is_remembered_of_what_is_neither_desired_nor_there() {
+        let key = ContainerKey {
+            deployment: "web".parse().unwrap(),
+            service: "a".parse().unwrap(),
+        };
+        let image = "host/x:1".parse().unwrap();
+        let now = Instant::now();
+        let mut history = History::default();
+        history.started(&key);
+        history.failed(&key, String::new(), now);
+        history.give_up(&key, "d", String::new(), now);
+        history.begins(&key, &[]);
+        history.pulled(&image);
+        history.pull_failed(&image, String::new(), now);
+        history.damaged(&image, now);
+        history.keep_only(&BTreeSet::new(), &BTreeSet::new());
+        let nothing = format!("{:?}", History::default());
+        assert_eq!(format!("{history:?}"), nothing);
+    }
 
     #[test]
     fn the_backoff_is_bounded() {

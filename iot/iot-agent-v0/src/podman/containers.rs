@@ -26,13 +26,18 @@ impl Podman {
         let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
         let listed = listed.unwrap_or_default().into_iter();
         let (mut containers, mut pids) = (Vec::new(), BTreeSet::new());
+        let mut images = BTreeSet::new();
         for (mut container, more) in listed.filter_map(wire::ListedContainer::observed) {
             container.image_digest = self.digest(&more.image_id).await;
             if container.state == ContainerState::Running {
                 pids.insert(more.pid);
             }
+            images.insert(more.image_id);
             containers.push(container);
         }
+        self.digests
+            .borrow_mut()
+            .retain(|image, _| images.contains(image));
         self.ends.watch(&pids);
         Ok(containers)
     }

@@ -434,3 +434,17 @@ async fn a_container_is_told_with_its_image_and_times() {
         "GET /v4.0.0/libpod/images/db9f6cd3c754/json HTTP/1.1"
     );
 }
+
+#[tokio::test]
+async fn what_is_known_of_an_image_goes_with_its_last_container() {
+    let list = r#"[{"Id":"1","State":"running","ImageID":"db9f","Labels":{"harmony.managed-by":"iot-agent-v0","harmony.deployment":"web","harmony.service":"front"}}]"#;
+    let image = r#"{"Id":"db9f","Digest":"sha256:8ee2"}"#;
+    let known = async |podman: &Podman| {
+        podman.observe().await.unwrap();
+        let before = podman.digests.borrow().len();
+        podman.observe().await.unwrap();
+        (before, podman.digests.borrow().len())
+    };
+    let answers = [(200, list), (200, image), (200, "[]")];
+    assert_eq!(exchange(known, &answers).await.0, (1, 0));
+}
