@@ -256,3 +256,34 @@ async fn a_paused_container_is_updated() {
     assert_eq!(bench.podman.containers(), ["web.a host/x:2 runs"]);
     assert_eq!(bench.status("web"), (Phase::Running, None));
 }
+
+/// Each second try stops the one that runs.
+#[tokio::test(start_paused = true)]
+async fn what_never_comes_up_is_not_tried_for_ever() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.exits("host/x:2");
+    bench.put("web", &score("2"));
+    let day = Duration::from_secs(24 * 3600);
+    let tries = || bench.podman.begun("create web.a");
+    let change = async {
+        tokio::time::sleep(day).await;
+        let first = tries();
+        assert_eq!(first, 10);
+        let detail = "a: exited with code 7; given up after 9 tries, a new value of its key is tried; \
+                      the one before it is kept";
+        let failed = (Phase::Failed, Some(detail.to_owned()));
+        assert_eq!(bench.status("web"), failed);
+        tokio::time::sleep(day).await;
+        assert_eq!(tries(), first);
+        bench.put("web", &score("3"));
+        tokio::time::sleep(2 * STEADY).await;
+        bench.podman.heal();
+        bench.put("web", &score("2"));
+        tokio::time::sleep(2 * STEADY).await;
+        assert_eq!(bench.podman.containers(), ["web.a host/x:2 runs"]);
+    };
+    tokio::join!(bench.run_for(3 * day), change);
+}

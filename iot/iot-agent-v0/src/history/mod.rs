@@ -27,6 +27,9 @@ pub const FIRST_SECOND_TRY: Duration = Duration::from_secs(60);
 /// The longest wait before what was given up is tried again.
 pub const LAST_SECOND_TRY: Duration = Duration::from_secs(3600);
 
+/// How often what was given up is tried again: each try stops what runs. A new agent begins to count anew.
+pub const MAX_SECOND_TRIES: u32 = 8;
+
 /// The wait before an image is tried again for which there was no space.
 pub const NO_SPACE_RETRY: Duration = Duration::from_secs(300);
 
@@ -197,9 +200,10 @@ impl History {
         }
     }
 
-    /// Forgets the failures of containers that shall become something else.
+    /// Forgets the failures of containers that shall become something else, and what was given up for them.
     pub fn forget_failures(&mut self, is_other: impl Fn(&ContainerKey) -> bool) {
         self.failures.retain(|key, _| !is_other(key));
+        self.given_up.retain(|key, _| !is_other(key));
     }
 
     /// How the steps of `key` failed last.
@@ -224,6 +228,12 @@ impl History {
     pub fn given_up(&self, key: &ContainerKey, digest: &str) -> Option<&Failure> {
         let given_up = self.given_up.get(key)?;
         (given_up.digest == digest).then_some(&given_up.failure)
+    }
+
+    /// The same, while it is not tried again: it waits for that, or has had its [`MAX_SECOND_TRIES`].
+    pub fn rests(&self, key: &ContainerKey, digest: &str, now: Instant) -> Option<&Failure> {
+        let given_up = self.given_up(key, digest)?;
+        (now < given_up.retry_at || given_up.times > MAX_SECOND_TRIES).then_some(given_up)
     }
 
     /// An image was not to be had.

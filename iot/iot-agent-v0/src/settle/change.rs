@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::{BETWEEN, Case, STUCK, back, earlier, quieten, remove, unpause};
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
-use crate::history::Failure;
+use crate::history::{Failure, MAX_SECOND_TRIES};
 use crate::plan::{Action, Goal, Verdict};
 
 impl Case<'_> {
@@ -164,9 +164,7 @@ impl Case<'_> {
             let finding = (Phase::Pending, "the one before comes back".to_owned());
             return self.verdict(steps.collect(), Some(finding));
         }
-        if let Some(given_up) = self.history.given_up(self.key, digest)
-            && self.now < given_up.retry_at
-        {
+        if let Some(given_up) = self.history.rests(self.key, digest, self.now) {
             return self.kept(current, given_up);
         }
         let (Some(service), Some(true)) = (self.service, self.image()) else {
@@ -211,11 +209,19 @@ impl Case<'_> {
         )
     }
 
-    /// What shall be was given up, and this one runs until it is tried again.
+    /// What shall be was given up, and this one runs until it is tried again, if it is.
     fn kept(&self, current: &ObservedContainer, given_up: &Failure) -> Verdict {
-        let text = format!("{}; the one before it is kept", given_up.text);
+        let times = given_up.times;
+        let is_final = times > MAX_SECOND_TRIES;
+        let end = match is_final {
+            true => format!("; given up after {times} tries, a new value of its key is tried"),
+            false => String::new(),
+        };
+        let text = format!("{}{end}; the one before it is kept", given_up.text);
         let mut verdict = self.up(current, (Phase::Failed, text));
-        verdict.look_at = earlier(verdict.look_at, given_up.retry_at);
+        if !is_final {
+            verdict.look_at = earlier(verdict.look_at, given_up.retry_at);
+        }
         verdict
     }
 
@@ -243,11 +249,7 @@ impl Case<'_> {
             verdict.gives_up = Some((digest.to_owned(), failure.text.clone()));
             return verdict;
         }
-        if self
-            .history
-            .given_up(self.key, digest)
-            .is_some_and(|given_up| self.now < given_up.retry_at)
-        {
+        if self.history.rests(self.key, digest, self.now).is_some() {
             return self.bring_back(previous);
         }
         match (self.service, self.image()) {
