@@ -96,7 +96,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "nats://127.0.0.1:4222", value_name = "URL")]
     pub(crate) nats_url: Vec<NatsUrl>,
 
-    /// A NATS server on another host, HOST[:PORT] as its URL has it, that may be spoken to in plain text. May be
+    /// A NATS server on another host, HOST or HOST:PORT as its URL has it, that may be spoken to in plain text. May be
     /// repeated
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) nats_allow_plaintext: Vec<HostPort>,

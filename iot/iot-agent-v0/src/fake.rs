@@ -1,5 +1,8 @@
 //! A scripted executor for tests: it holds containers in memory and fails where it is told to.
 
+#[path = "fake_executor.rs"]
+mod executor;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -10,8 +13,6 @@ use tokio::sync::Notify;
 
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::plan::{Action, Step};
-use crate::reconcile::Executor;
-use crate::room::{Image, Space};
 
 /// A failure that a script asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -293,6 +294,7 @@ impl State {
             Action::Run(spec) => format!("create {}", spec.key),
             Action::Start { id } => format!("start {}", of(id)),
             Action::Stop { id } => format!("stop {}", of(id)),
+            Action::Unpause { id } => format!("unpause {}", of(id)),
             Action::SetAside { .. } => format!("set aside {}", step.key),
             Action::Rename { id, role } => {
                 let to = step.key.container_name(*role);
@@ -336,6 +338,15 @@ impl State {
             .get(id)
             .map(|fake| format!("start {}", fake.image));
         if image.is_some_and(|step| self.failing.contains(&step)) {
+            return Err(Scripted::Failure);
+        }
+        let key = self.containers.get(id).map(|fake| &fake.observed.key);
+        let holds_the_port = |other: &Fake| {
+            let ObservedContainer { id: its, state, .. } = &other.observed;
+            key == Some(&other.observed.key) && its != id && *state == ContainerState::Paused
+        };
+        let port_is_held = self.containers.values().any(holds_the_port);
+        if port_is_held {
             return Err(Scripted::Failure);
         }
         self.starts += 1;
@@ -386,7 +397,13 @@ impl State {
             Action::Start { id } => self.start(id)?,
             Action::Stop { id } => {
                 let fake = self.containers.get_mut(id).unwrap();
-                fake.observed.state = ContainerState::Exited { code: 143 };
+                if fake.observed.state != ContainerState::Paused {
+                    fake.observed.state = ContainerState::Exited { code: 143 };
+                }
+            }
+            Action::Unpause { id } => {
+                let fake = self.containers.get_mut(id).unwrap();
+                fake.observed.state = ContainerState::Running;
             }
             Action::SetAside { id } => {
                 let fake = self.containers.get_mut(id).unwrap();
@@ -398,98 +415,5 @@ impl State {
             Action::Rename { id, role } => self.rename(id, *role),
         }
         Ok(())
-    }
-}
-
-impl Executor for FakePodman {
-    type Error = Scripted;
-
-    async fn observe(&self) -> Result<Vec<ObservedContainer>, Scripted> {
-        self.0.borrow_mut().looks += 1;
-        let seen = self.seen();
-        let time = self.0.borrow().looking;
-        if !time.is_zero() {
-            tokio::time::sleep(time).await;
-        }
-        seen
-    }
-
-    async fn ended(&self) {
-        self.1.notified().await;
-    }
-
-    async fn has_image(&self, image: &ImageReference) -> Result<bool, Scripted> {
-        let state = self.0.borrow();
-        Ok(state.images.contains(image) && !state.unknown_by_name)
-    }
-
-    async fn pull(&self, image: &ImageReference) -> Result<(), Scripted> {
-        self.act(format!("image {image}")).await?;
-        let mut state = self.0.borrow_mut();
-        let there = state.images.len() as u64;
-        if state.room.is_some_and(|room| there >= room + RESERVE) {
-            return Err(Scripted::NoSpace);
-        }
-        state.images.insert(image.clone());
-        if state.always_damaged.contains(image.as_str()) {
-            state.damaged.insert(image.to_string());
-        }
-        Ok(())
-    }
-
-    async fn execute(&self, step: &Step) -> Result<(), Scripted> {
-        let name = self.0.borrow().name(step);
-        let hollow = self.0.borrow().hollow.contains(&name);
-        self.act(name).await?;
-        if hollow {
-            return Ok(());
-        }
-        self.0.borrow_mut().do_it(&step.action)
-    }
-
-    async fn images(&self) -> Result<Vec<Image>, Scripted> {
-        let state = self.0.borrow();
-        let image = |image: &ImageReference| Image {
-            id: image.to_string(),
-            tags: vec![image.to_string()],
-            digests: Vec::new(),
-            is_used: state.containers.values().any(|fake| fake.image == *image),
-        };
-        Ok(state.images.iter().map(image).collect())
-    }
-
-    async fn discard(&self, image: &Image) -> Result<(), Scripted> {
-        self.act(format!("discard {}", image.id)).await?;
-        let mut state = self.0.borrow_mut();
-        let used = state
-            .containers
-            .values()
-            .any(|fake| fake.image.as_str() == image.id);
-        if used {
-            return Err(Scripted::Failure);
-        }
-        state.images.retain(|there| there.as_str() != image.id);
-        Ok(())
-    }
-
-    async fn space(&self) -> Option<Space> {
-        let state = self.0.borrow();
-        let room = state.room?;
-        let free = match state.filled {
-            true => 0,
-            false => (room + RESERVE).saturating_sub(state.images.len() as u64),
-        };
-        Some(Space {
-            free,
-            total: 10 * RESERVE,
-        })
-    }
-
-    fn is_no_space(error: &Scripted) -> bool {
-        *error == Scripted::NoSpace
-    }
-
-    fn is_damage(error: &Scripted) -> bool {
-        *error == Scripted::Damage
     }
 }

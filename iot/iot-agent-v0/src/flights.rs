@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -14,7 +15,7 @@ use crate::container::ContainerKey;
 use crate::error::chain;
 use crate::plan::{Action, Goal, Step};
 use crate::reconcile::Executor;
-use crate::room::{Unused, sweep};
+use crate::room::{Unused, Wanted, sweep};
 
 /// The most containers that are worked on at a time.
 const MAX_CHAINS: usize = 8;
@@ -86,6 +87,7 @@ pub struct Flights<'a, E> {
     chains: BTreeMap<ContainerKey, Chain>,
     pulls: BTreeMap<ImageReference, Pull>,
     sweeps: bool,
+    wanted: Rc<Wanted>,
 }
 
 impl<'a, E: Executor> Flights<'a, E> {
@@ -97,6 +99,7 @@ impl<'a, E: Executor> Flights<'a, E> {
             chains: BTreeMap::new(),
             pulls: BTreeMap::new(),
             sweeps: false,
+            wanted: Rc::default(),
         }
     }
 
@@ -119,7 +122,8 @@ impl<'a, E: Executor> Flights<'a, E> {
     pub fn sweep(&mut self, wanted: BTreeSet<ImageReference>, unused: Unused) {
         if !self.sweeps {
             self.sweeps = true;
-            let executor = self.executor;
+            self.wanted.replace(wanted);
+            let (executor, wanted) = (self.executor, self.wanted.clone());
             self.fly(async move { Ok(Done::Sweep(sweep(executor, &wanted, unused).await)) });
         }
     }
@@ -224,6 +228,7 @@ impl<'a, E: Executor> Flights<'a, E> {
             }
             keeps
         });
+        self.wanted.replace(images.clone());
         self.pulls.retain(|image, pull| {
             let keeps = images.contains(image);
             if !keeps {
@@ -242,20 +247,21 @@ pub fn starts_only(steps: &[Action]) -> bool {
         .all(|action| matches!(action, Action::Examine { .. } | Action::Start { .. }))
 }
 
-/// Does the steps in order, up to the first that fails.
+/// Does the steps in order, up to the first that fails. Where all of them only remove, none waits for another: what
+/// cannot be removed keeps nothing else.
 async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) -> Done {
-    let (mut started, mut mended) = (false, None);
+    let removes_only = steps
+        .iter()
+        .all(|step| matches!(step.action, Action::Remove { .. }));
+    let (mut started, mut mended, mut failure) = (false, None, None);
     for step in steps {
         started |= matches!(step.action, Action::Start { .. } | Action::Run(_));
         if let Err(error) = executor.execute(&step).await {
-            return Done::Chain {
-                key,
-                started,
-                result: Err(chain(&error)),
-                damaged: E::is_damage(&error),
-                mended,
-                no_space: E::is_no_space(&error),
-            };
+            failure.get_or_insert(error);
+            match removes_only {
+                true => continue,
+                false => break,
+            }
         }
         tell(&step);
         if let Action::RemoveImage { image } = step.action {
@@ -265,10 +271,10 @@ async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) ->
     Done::Chain {
         key,
         started,
-        result: Ok(()),
-        damaged: false,
+        damaged: failure.as_ref().is_some_and(E::is_damage),
+        no_space: failure.as_ref().is_some_and(E::is_no_space),
+        result: failure.map_or(Ok(()), |error| Err(chain(&error))),
         mended,
-        no_space: false,
     }
 }
 
@@ -278,6 +284,7 @@ fn tell(step: &Step) {
         Action::RemoveImage { .. } => "removed the image",
         Action::Start { .. } => "started",
         Action::Stop { .. } => "stopped",
+        Action::Unpause { .. } => "unpaused",
         Action::SetAside { .. } => "stopped and set aside",
         Action::Rename {
             role: crate::container::Role::Current,

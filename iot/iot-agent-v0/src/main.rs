@@ -43,6 +43,7 @@ mod report;
 mod room;
 mod settle;
 mod status;
+mod told;
 mod value;
 
 use std::io::Write;

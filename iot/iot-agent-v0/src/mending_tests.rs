@@ -1,10 +1,12 @@
 //! What is planned for what is broken.
 
+use iot_contracts::Phase;
 use tokio::time::Instant;
 
 use super::{Case, EXITED, check, desired, told, world};
-use crate::container::ContainerState::{Between, Created};
-use crate::history::History;
+use crate::container::ContainerState::{Between, Created, Paused, Running};
+use crate::desired::DesiredState;
+use crate::history::{History, STEADY};
 use crate::plan::plan;
 use crate::settle::{BETWEEN, STUCK};
 
@@ -154,5 +156,130 @@ fn no_look_is_due_in_the_past() {
                 );
             }
         }
+    }
+}
+
+/// It ran for long, has just ended, and the one before it is still there.
+#[test]
+fn what_has_proven_itself_is_neither_rolled_back_nor_thrown_away() {
+    for (tag, state, images, steps) in [
+        ("2", EXITED, &[][..], "web.a: start web.a=2"),
+        (
+            "2",
+            Between,
+            &[],
+            "web.a: remove web.a=1-previous, rename web.a=2 Previous, create host/x:2 \
+             Some(\"web.a=2\"), remove web.a=2",
+        ),
+        (
+            "3",
+            EXITED,
+            &["3"],
+            "web.a: remove web.a=1-previous, set aside web.a=2, run host/x:3 Some(\"web.a=2\")",
+        ),
+    ] {
+        let desired = desired(&[&format!("web.a={tag}")]);
+        let at = |state| {
+            let there = [("web.a=2", state), ("web.a=1 previous", EXITED)];
+            world(&desired, &there, images)
+        };
+        let mut history = History::default();
+        let start = Instant::now();
+        let mut now = start;
+        for (state, time) in [
+            (Running, STEADY),
+            (Running, STUCK),
+            (state, STUCK),
+            (state, STUCK),
+        ] {
+            history.look(&at(state).containers, now);
+            now += time;
+        }
+        let plan = plan(&desired, &at(state), &history, now);
+        assert_eq!(told(plan), [steps], "{tag} {state:?}");
+    }
+}
+
+/// An agent that begins anew knows of no proof: a new container has its time, and its run is the proof.
+#[test]
+fn what_runs_again_after_a_boot_is_proven_again() {
+    let desired = desired(&["web.a=2"]);
+    let at = |state| {
+        world(
+            &desired,
+            &[("web.a=2", state), ("web.a=1 previous", EXITED)],
+            &[],
+        )
+    };
+    let mut history = History::default();
+    let mut now = Instant::now();
+    let mut steps = Vec::new();
+    for (state, time) in [
+        (EXITED, STEADY),
+        (Running, STEADY),
+        (Running, 2 * STUCK),
+        (EXITED, STEADY),
+    ] {
+        let world = at(state);
+        history.look(&world.containers, now);
+        steps.extend(told(plan(&desired, &world, &history, now)));
+        now += time;
+    }
+    let expected = [
+        "web.a: start web.a=2",
+        "web.a: ",
+        "web.a: remove web.a=1-previous",
+        "web.a: start web.a=2",
+    ];
+    assert_eq!(steps, expected);
+}
+
+/// Podman does not stop what is paused, and says that it did.
+#[test]
+fn what_is_paused_goes_on_before_it_is_stopped_or_comes_back() {
+    let cases = [
+        Case {
+            name: "it is replaced",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1", Paused)],
+            images: &["2"],
+            steps: &["web.a: unpause web.a=1, set aside web.a=1, run host/x:2 Some(\"web.a=1\")"],
+        },
+        Case {
+            name: "set aside while it was paused, and the new one not made",
+            desired: &["web.a=2"],
+            observed: &[("web.a=1 previous", Paused)],
+            images: &["2"],
+            steps: &["web.a: unpause web.a=1-previous, stop web.a=1-previous, \
+                 run host/x:2 Some(\"web.a=1-previous\")"],
+        },
+        Case {
+            name: "set aside while it was paused, and the new one not started",
+            desired: &["web.a=2"],
+            observed: &[("web.a=2", Created), ("web.a=1 previous", Paused)],
+            images: &["2"],
+            steps: &["web.a: unpause web.a=1-previous, stop web.a=1-previous, start web.a=2"],
+        },
+        Case {
+            name: "it comes back",
+            desired: &["web.a=1"],
+            observed: &[("web.a=2", EXITED), ("web.a=1 previous", Paused)],
+            images: &[],
+            steps: &["web.a: remove web.a=2, rename web.a=1-previous Current, \
+                 unpause web.a=1-previous, start web.a=1-previous"],
+        },
+    ];
+    check(&cases, std::time::Duration::ZERO);
+}
+
+#[test]
+fn of_what_is_held_and_does_not_run_it_is_told_so() {
+    let desired = DesiredState::default();
+    let world = world(&desired, &[("web.a=2 failed", EXITED)], &[]);
+    let plan = plan(&desired, &world, &History::default(), Instant::now());
+    let text = "nothing runs: there is only what did not stay up";
+    for verdict in plan.into_values() {
+        assert_eq!(verdict.steps, []);
+        assert_eq!(verdict.finding, Some((Phase::Failed, text.to_owned())));
     }
 }

@@ -140,3 +140,22 @@ async fn an_image_that_podman_finds_by_no_name_is_fetched_once_a_try() {
     assert!(bench.podman.begun("image host/x:2") <= 5);
     assert_eq!(bench.podman.containers(), ["web.a host/x:1 runs"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_removed_keeps_nothing_else() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.run_for(2 * STEADY).await;
+    bench.podman.exits("host/x:2");
+    bench.put("web", &score("2"));
+    bench.run_for(2 * STEADY).await;
+    let both = ["web.a host/x:1 runs", "web.a.failed host/x:2 down"];
+    assert_eq!(bench.podman.containers(), both);
+    bench.podman.fail("remove web.a");
+    bench.delete("web");
+    bench.run_for(STEADY).await;
+    assert_eq!(bench.podman.containers(), ["web.a host/x:1 runs"]);
+    let failed = (Phase::Failed, Some("a: scripted failure".to_owned()));
+    assert_eq!(bench.status("web"), failed);
+}

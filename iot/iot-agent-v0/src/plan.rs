@@ -47,6 +47,11 @@ pub enum Action {
         /// Podman's id.
         id: String,
     },
+    /// Have the paused container with this id go on. Podman stops none that is paused, and says that it did.
+    Unpause {
+        /// Podman's id.
+        id: String,
+    },
     /// Stop the container with this id, and give it the name of [`Role::Previous`].
     SetAside {
         /// Podman's id.

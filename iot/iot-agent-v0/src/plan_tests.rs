@@ -99,6 +99,7 @@ fn told(plan: Plan) -> Vec<String> {
         Action::Run(spec) => format!("run {} {:?}", spec.service.image, spec.volumes_from),
         Action::Start { id } => format!("start {id}"),
         Action::Stop { id } => format!("stop {id}"),
+        Action::Unpause { id } => format!("unpause {id}"),
         Action::SetAside { id } => format!("set aside {id}"),
         Action::Rename { id, role } => format!("rename {id} {role:?}"),
     };

@@ -20,6 +20,7 @@ use crate::history::{History, retry_after};
 use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, plan};
 use crate::room::keeper::Keeper;
 use crate::room::{Image, Space};
+use crate::told::Told;
 
 /// The longest time between two looks while there is something to be kept running: what has vanished, or has ended
 /// unnoticed, is back after it.
@@ -104,7 +105,7 @@ pub async fn run<E: Executor>(
         target,
         nothing_since,
         blind: 0,
-        told: None,
+        told: Told::default(),
         keeper: Keeper::new(Instant::now()),
     };
     let mut due = reconciler.next_look(Instant::now());
@@ -160,7 +161,7 @@ struct Reconciler<'a, E: Executor> {
     nothing_since: Option<Instant>,
     /// How many looks in a row have found no Podman.
     blind: u32,
-    told: Option<String>,
+    told: Told,
     keeper: Keeper,
 }
 
@@ -367,12 +368,11 @@ impl<E: Executor> Reconciler<'_, E> {
 
     /// Tells why the containers cannot be seen, once for as long as it stays the same.
     fn tell_blindness(&mut self, error: Option<&str>) {
-        if self.told.as_deref() != error {
+        if self.told.is_news(error) {
             match error {
                 Some(error) => tracing::warn!(error, "cannot see the containers"),
                 None => tracing::info!("sees the containers again"),
             }
-            self.told = error.map(str::to_owned);
         }
     }
 }

@@ -103,3 +103,31 @@ async fn a_pull_that_eats_the_reserve_is_ended() {
     };
     tokio::join!(bench.run_for(2 * NO_SPACE_RETRY), full);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_becomes_wanted_while_images_are_removed_stays() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(10);
+    for tag in ["1", "2", "3"] {
+        bench.put("web", &score(tag));
+        bench.run_for(2 * STEADY).await;
+    }
+    bench.podman.take("discard host/x:1", 2 * STEADY);
+    bench.podman.take("create web.a", 2 * STEADY);
+    bench.podman.set_room(0);
+    let change = async {
+        bench.put("web-2", &score("4"));
+        tokio::time::sleep(STEADY).await;
+        assert_eq!(bench.podman.begun("discard host/x:1"), 1);
+        bench.put("web", &score("2"));
+    };
+    tokio::join!(bench.run_for(4 * STEADY), change);
+    assert_eq!(bench.podman.begun("image host/x:2"), 1);
+    assert_eq!(bench.podman.begun("discard host/x:2"), 0);
+    let there = bench.podman.containers();
+    assert!(
+        there.contains(&"web.a host/x:2 runs".to_owned()),
+        "{there:?}"
+    );
+}

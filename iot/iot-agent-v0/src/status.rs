@@ -11,6 +11,7 @@ use crate::nats::{Nats, NatsError};
 use crate::problems::Problems;
 use crate::reconcile::Statuses;
 use crate::report::{BUDGET, fitted};
+use crate::told::Told;
 
 /// Where the kernel tells its boot id.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -69,17 +70,26 @@ pub async fn run(
 ) -> std::io::Result<()> {
     let mut connections = nats.connections();
     let mut sequence = 0;
+    let mut told = Told::default();
     loop {
         connections.mark_unchanged();
         let deployments = statuses.borrow_and_update().clone();
         sequence += 1;
         let report = identity.report(sequence, deployments, &problems.borrow_and_update());
         let retry = match nats.publish_status(&fitted(report, BUDGET)).await {
-            Ok(()) => Duration::MAX,
+            Ok(()) => {
+                if told.is_news(None) {
+                    tracing::info!("status published again");
+                }
+                Duration::MAX
+            }
             // The client has told so already.
             Err(NatsError::Disconnected) => RETRY,
             Err(error) => {
-                tracing::warn!(error = chain(&error), "status not published");
+                let error = chain(&error);
+                if told.is_news(Some(&error)) {
+                    tracing::warn!(error, "status not published");
+                }
                 RETRY
             }
         };

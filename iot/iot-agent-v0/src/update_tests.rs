@@ -9,7 +9,7 @@ use crate::container::ContainerState;
 use crate::desired::DesiredState;
 use crate::history::{FIRST_SECOND_TRY, STEADY};
 use crate::reconcile::LOOK_INTERVAL;
-use crate::settle::{BETWEEN, STUCK};
+use crate::settle::{BETWEEN, STUCK, TRIAL};
 
 #[tokio::test(start_paused = true)]
 async fn an_update_whose_image_fails_leaves_the_old_container() {
@@ -210,4 +210,80 @@ async fn an_image_that_is_always_damaged_is_not_fetched_for_ever() {
     let (phase, detail) = bench.status("web");
     assert_eq!(phase, Phase::Failed);
     assert!(detail.unwrap().contains("the image is damaged"));
+}
+
+/// What ran before cannot be removed, or is not known to be one that may go.
+#[tokio::test(start_paused = true)]
+async fn what_has_proven_itself_is_never_rolled_back() {
+    for (held, starts) in [(false, true), (false, false), (true, true)] {
+        let bench = Bench::new();
+        bench.known();
+        bench.put("web", &score("1"));
+        bench.pass().await;
+        bench.podman.fail("remove web.a.previous");
+        bench.put("web", &score("2"));
+        let second = Duration::from_secs(1);
+        let ends = async {
+            tokio::time::sleep(second).await;
+            if held {
+                bench.desired.send_replace(DesiredState::default());
+            }
+            tokio::time::sleep(10 * TRIAL).await;
+            if !starts {
+                bench.podman.fail("start web.a");
+            }
+            bench.podman.end("web.a", 3);
+            tokio::time::sleep(5 * LOOK_INTERVAL).await;
+            bench.podman.heal();
+            bench.podman.fail("remove web.a.previous");
+            tokio::time::sleep(2 * LOOK_INTERVAL).await;
+            let both = ["web.a host/x:2 runs", "web.a.previous host/x:1 down"];
+            assert_eq!(bench.podman.containers(), both, "{held} {starts}");
+        };
+        tokio::join!(bench.run_for(15 * TRIAL), ends);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_container_is_updated() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.set_state("web.a", ContainerState::Paused);
+    bench.put("web", &score("2"));
+    bench.run_for(3 * STEADY).await;
+    assert_eq!(bench.podman.containers(), ["web.a host/x:2 runs"]);
+    assert_eq!(bench.status("web"), (Phase::Running, None));
+}
+
+/// Each second try stops the one that runs.
+#[tokio::test(start_paused = true)]
+async fn what_never_comes_up_is_not_tried_for_ever() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.exits("host/x:2");
+    bench.put("web", &score("2"));
+    let day = Duration::from_secs(24 * 3600);
+    let tries = || bench.podman.begun("create web.a");
+    let change = async {
+        tokio::time::sleep(day).await;
+        let first = tries();
+        assert_eq!(first, 10);
+        let detail = "a: exited with code 7; given up after 9 tries, a new value of its key is tried; \
+                      the one before it is kept";
+        let failed = (Phase::Failed, Some(detail.to_owned()));
+        assert_eq!(bench.status("web"), failed);
+        tokio::time::sleep(day).await;
+        assert_eq!(tries(), first);
+        bench.put("web", &score("3"));
+        tokio::time::sleep(2 * STEADY).await;
+        bench.podman.heal();
+        bench.put("web", &score("2"));
+        tokio::time::sleep(2 * STEADY).await;
+        assert_eq!(bench.podman.containers(), ["web.a host/x:2 runs"]);
+    };
+    tokio::join!(bench.run_for(3 * day), change);
 }

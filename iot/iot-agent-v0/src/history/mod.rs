@@ -27,6 +27,9 @@ pub const FIRST_SECOND_TRY: Duration = Duration::from_secs(60);
 /// The longest wait before what was given up is tried again.
 pub const LAST_SECOND_TRY: Duration = Duration::from_secs(3600);
 
+/// How often what was given up is tried again: each try stops what runs. A new agent begins to count anew.
+pub const MAX_SECOND_TRIES: u32 = 8;
+
 /// The wait before an image is tried again for which there was no space.
 pub const NO_SPACE_RETRY: Duration = Duration::from_secs(300);
 
@@ -197,9 +200,10 @@ impl History {
         }
     }
 
-    /// Forgets the failures of containers that shall become something else.
+    /// Forgets the failures of containers that shall become something else, and what was given up for them.
     pub fn forget_failures(&mut self, is_other: impl Fn(&ContainerKey) -> bool) {
         self.failures.retain(|key, _| !is_other(key));
+        self.given_up.retain(|key, _| !is_other(key));
     }
 
     /// How the steps of `key` failed last.
@@ -224,6 +228,12 @@ impl History {
     pub fn given_up(&self, key: &ContainerKey, digest: &str) -> Option<&Failure> {
         let given_up = self.given_up.get(key)?;
         (given_up.digest == digest).then_some(&given_up.failure)
+    }
+
+    /// The same, while it is not tried again: it waits for that, or has had its [`MAX_SECOND_TRIES`].
+    pub fn rests(&self, key: &ContainerKey, digest: &str, now: Instant) -> Option<&Failure> {
+        let given_up = self.given_up(key, digest)?;
+        (now < given_up.retry_at || given_up.times > MAX_SECOND_TRIES).then_some(given_up)
     }
 
     /// An image was not to be had.
@@ -305,6 +315,7 @@ impl History {
         self.failures.retain(|key, _| keys.contains(key));
         self.given_up.retain(|key, _| keys.contains(key));
         self.attempts.retain(|key, _| keys.contains(key));
+        self.started.retain(|key| keys.contains(key));
         self.pulls.retain(|image, _| images.contains(image));
         self.fetched.retain(|image| images.contains(image));
         self.damages.retain(|image, _| images.contains(image));
@@ -318,7 +329,33 @@ fn of(key: &ContainerKey, containers: &[ObservedContainer]) -> Vec<ObservedConta
 
 #[cfg(test)]
 mod tests {
-    use super::{LAST_RETRY, retry_after};
+    use std::collections::BTreeSet;
+
+    use tokio::time::Instant;
+
+    use super::{History, LAST_RETRY, retry_after};
+    use crate::container::ContainerKey;
+
+    #[test]
+    fn nothing_is_remembered_of_what_is_neither_desired_nor_there() {
+        let key = ContainerKey {
+            deployment: "web".parse().unwrap(),
+            service: "a".parse().unwrap(),
+        };
+        let image = "host/x:1".parse().unwrap();
+        let now = Instant::now();
+        let mut history = History::default();
+        history.started(&key);
+        history.failed(&key, String::new(), now);
+        history.give_up(&key, "d", String::new(), now);
+        history.begins(&key, &[]);
+        history.pulled(&image);
+        history.pull_failed(&image, String::new(), now);
+        history.damaged(&image, now);
+        history.keep_only(&BTreeSet::new(), &BTreeSet::new());
+        let nothing = format!("{:?}", History::default());
+        assert_eq!(format!("{history:?}"), nothing);
+    }
 
     #[test]
     fn the_backoff_is_bounded() {

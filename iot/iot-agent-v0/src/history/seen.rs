@@ -14,6 +14,8 @@ pub struct Seen {
     pub first: Instant,
     /// Since when it has been seen in its state.
     pub since: Instant,
+    /// Whether it has ever run for [`STEADY`]. A new agent does not know, and sees it run that long once more.
+    pub proven: bool,
     /// How often in a row it ended before it was [`STEADY`].
     pub short_runs: u32,
     /// With what it last ended, and when that was seen.
@@ -32,6 +34,7 @@ impl Seen {
             started_at: container.started_at,
             first: now,
             since: now,
+            proven: false,
             short_runs: u32::from(started && ended),
             last_exit: match container.state {
                 ContainerState::Exited { code } => Some((code, now)),
@@ -45,7 +48,8 @@ impl Seen {
         let was = self.state;
         let ran_anew = container.started_at != self.started_at;
         if was == container.state && !ran_anew {
-            if was == ContainerState::Running && now - self.since >= STEADY {
+            if self.is_steady(now) {
+                self.proven = true;
                 self.short_runs = 0;
             }
             return;
@@ -56,6 +60,7 @@ impl Seen {
             container.started_at > 0 && (0..STEADY.as_secs().cast_signed()).contains(&ran);
         let was_steady =
             was == ContainerState::Running && now - self.since >= STEADY && !ended_early;
+        self.proven |= was_steady;
         if let ContainerState::Exited { code } = container.state {
             self.last_exit = Some((code, now));
             self.short_runs = if was_steady {

@@ -26,13 +26,18 @@ impl Podman {
         let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
         let listed = listed.unwrap_or_default().into_iter();
         let (mut containers, mut pids) = (Vec::new(), BTreeSet::new());
+        let mut images = BTreeSet::new();
         for (mut container, more) in listed.filter_map(wire::ListedContainer::observed) {
             container.image_digest = self.digest(&more.image_id).await;
             if container.state == ContainerState::Running {
                 pids.insert(more.pid);
             }
+            images.insert(more.image_id);
             containers.push(container);
         }
+        self.digests
+            .borrow_mut()
+            .retain(|image, _| images.contains(image));
         self.ends.watch(&pids);
         Ok(containers)
     }
@@ -123,6 +128,17 @@ impl Podman {
             Some(message) => Err(PodmanError::Damaged { what, message }),
             None => Ok(()),
         }
+    }
+
+    pub(super) async fn unpause(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let unpause = Call::post(format!("unpause container of {key}"))
+            .path(&["containers", id, "unpause"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(unpause).await?;
+        if wire::refusal(&reply.body).contains("is not paused") {
+            return Ok(());
+        }
+        reply.expect(&[StatusCode::NO_CONTENT]).map(drop)
     }
 
     /// Stops the container, which is then the previous one.

@@ -88,6 +88,7 @@ impl Executor for Podman {
             Action::RemoveImage { image } => self.remove_image(image.as_str()).await,
             Action::Start { id } => self.start(id, key).await,
             Action::Stop { id } => self.stop(id, key).await,
+            Action::Unpause { id } => self.unpause(id, key).await,
             Action::SetAside { id } => self.set_aside(id, key).await,
             Action::Rename { id, role } => self.rename(id, key, *role).await,
             Action::Create(spec) => self.create(spec).await.map(drop),

@@ -5,6 +5,7 @@
 
 pub mod keeper;
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
@@ -86,9 +87,17 @@ impl Image {
         if let Some((_, digest)) = reference.split_once('@') {
             return self.digests.iter().any(|name| name.ends_with(digest));
         }
-        let latest = format!("{reference}:latest");
-        let mut tags = self.tags.iter();
-        tags.any(|tag| ends_with(tag, reference) || ends_with(tag, &latest))
+        // Docker's registry has a namespace that may be left out.
+        let official = reference
+            .strip_prefix("docker.io/")
+            .filter(|name| !name.contains('/'))
+            .map(|name| format!("docker.io/library/{name}"));
+        let references = [Some(reference), official.as_deref()];
+        references.into_iter().flatten().any(|reference| {
+            let latest = format!("{reference}:latest");
+            let mut tags = self.tags.iter();
+            tags.any(|tag| ends_with(tag, reference) || ends_with(tag, &latest))
+        })
     }
 }
 
@@ -116,12 +125,12 @@ fn is_unused(image: &Image, wanted: &BTreeSet<ImageReference>) -> bool {
     !image.is_used && !wanted.iter().any(|reference| image.is(reference))
 }
 
+/// The images that are wanted, which may change at any time.
+pub type Wanted = RefCell<BTreeSet<ImageReference>>;
+
 /// Removes the images that are too old, and others until the reserve is there. Gives since when each other is unused.
-pub async fn sweep<E: Executor>(
-    executor: &E,
-    wanted: &BTreeSet<ImageReference>,
-    before: Unused,
-) -> Unused {
+/// What becomes wanted meanwhile stays.
+pub async fn sweep<E: Executor>(executor: &E, wanted: &Wanted, before: Unused) -> Unused {
     let images = match executor.images().await {
         Ok(images) => images,
         Err(error) => {
@@ -130,7 +139,9 @@ pub async fn sweep<E: Executor>(
         }
     };
     let now = Instant::now();
-    let unused = images.iter().filter(|image| is_unused(image, wanted));
+    let unused = images
+        .iter()
+        .filter(|image| is_unused(image, &wanted.borrow()));
     let mut unused: Unused = unused
         .map(|image| {
             (
@@ -140,10 +151,14 @@ pub async fn sweep<E: Executor>(
         })
         .collect();
     for all in [false, true] {
-        for image in removable(&images, wanted, &unused, all, now) {
+        let may_go = removable(&images, &wanted.borrow(), &unused, all, now);
+        for image in may_go {
             let short = executor.space().await.is_some_and(Space::is_short);
             if all && !short {
                 return unused;
+            }
+            if !is_unused(image, &wanted.borrow()) {
+                continue;
             }
             match executor.discard(image).await {
                 Ok(()) => {
@@ -153,7 +168,7 @@ pub async fn sweep<E: Executor>(
                 Err(error) => tracing::info!(id = image.id, error = chain(&error), "image stays"),
             }
         }
-        let old = removable(&images, wanted, &unused, false, now);
+        let old = removable(&images, &wanted.borrow(), &unused, false, now);
         let old: BTreeSet<_> = old.into_iter().map(|image| image.id.clone()).collect();
         unused.retain(|id, _| !old.contains(id));
     }
@@ -212,12 +227,21 @@ mod tests {
             image("tag", "host/x:2", false),
             image("short", "docker.io/library/redis:7", false),
             image("latest", "docker.io/library/nginx:latest", false),
+            image("dockers", "docker.io/library/httpd:latest", false),
+            image("dockers-tag", "docker.io/library/httpd:2", false),
             image("digest", "host/x:3", false),
             image("young", "host/x:12", false),
             image("old", "host/x:5", false),
             image("new", "host/x:6", false),
         ];
-        let wanted = ["host/x:2", "redis:7", "nginx", "host/x@sha256:digest"];
+        let wanted = [
+            "host/x:2",
+            "redis:7",
+            "nginx",
+            "docker.io/httpd",
+            "docker.io/httpd:2",
+            "host/x@sha256:digest",
+        ];
         let wanted = wanted.map(|reference| reference.parse().unwrap()).into();
         let now = Instant::now() + 2 * MAX_AGE;
         let unused: Unused = [

@@ -3,9 +3,9 @@
 use iot_contracts::{ImageReference, Phase, PodmanService};
 use tokio::time::Instant;
 
-use super::{BETWEEN, Case, STUCK, back, earlier, remove};
+use super::{BETWEEN, Case, STUCK, back, earlier, quieten, remove, unpause};
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
-use crate::history::Failure;
+use crate::history::{Failure, MAX_SECOND_TRIES};
 use crate::plan::{Action, Goal, Verdict};
 
 impl Case<'_> {
@@ -22,7 +22,9 @@ impl Case<'_> {
             Phase::Failed,
             "rests between two states, is made anew".to_owned(),
         ));
-        let to_come_back = previous.filter(|c| c.state != ContainerState::Between);
+        // One that has proven itself is made anew, unless the one before stands in the way of that.
+        let gives_way = !self.is_proven(current) || self.fails();
+        let to_come_back = previous.filter(|c| gives_way && c.state != ContainerState::Between);
         let (Some(service), Goal::Service(digest)) = (self.service, &self.goal) else {
             return match to_come_back {
                 Some(previous) => self.give_up(current, previous),
@@ -162,9 +164,7 @@ impl Case<'_> {
             let finding = (Phase::Pending, "the one before comes back".to_owned());
             return self.verdict(steps.collect(), Some(finding));
         }
-        if let Some(given_up) = self.history.given_up(self.key, digest)
-            && self.now < given_up.retry_at
-        {
+        if let Some(given_up) = self.history.rests(self.key, digest, self.now) {
             return self.kept(current, given_up);
         }
         let (Some(service), Some(true)) = (self.service, self.image()) else {
@@ -185,8 +185,7 @@ impl Case<'_> {
                 return self.verdict(steps, Some(finding));
             }
         }
-        let seen = self.history.seen(&current.id);
-        let proven = previous.is_none() || seen.is_some_and(|seen| seen.is_steady(self.now));
+        let proven = previous.is_none() || self.is_proven(current);
         let mut steps: Vec<_> = self
             .failed
             .map(|failed| remove(failed, true))
@@ -194,6 +193,7 @@ impl Case<'_> {
             .collect();
         let before = if proven {
             steps.extend(previous.map(|previous| remove(previous, true)));
+            steps.extend(unpause(current));
             steps.push(Action::SetAside {
                 id: current.id.clone(),
             });
@@ -209,11 +209,19 @@ impl Case<'_> {
         )
     }
 
-    /// What shall be was given up, and this one runs until it is tried again.
+    /// What shall be was given up, and this one runs until it is tried again, if it is.
     fn kept(&self, current: &ObservedContainer, given_up: &Failure) -> Verdict {
-        let text = format!("{}; the one before it is kept", given_up.text);
+        let times = given_up.times;
+        let is_final = times > MAX_SECOND_TRIES;
+        let end = match is_final {
+            true => format!("; given up after {times} tries, a new value of its key is tried"),
+            false => String::new(),
+        };
+        let text = format!("{}{end}; the one before it is kept", given_up.text);
         let mut verdict = self.up(current, (Phase::Failed, text));
-        verdict.look_at = earlier(verdict.look_at, given_up.retry_at);
+        if !is_final {
+            verdict.look_at = earlier(verdict.look_at, given_up.retry_at);
+        }
         verdict
     }
 
@@ -241,18 +249,15 @@ impl Case<'_> {
             verdict.gives_up = Some((digest.to_owned(), failure.text.clone()));
             return verdict;
         }
-        if self
-            .history
-            .given_up(self.key, digest)
-            .is_some_and(|given_up| self.now < given_up.retry_at)
-        {
+        if self.history.rests(self.key, digest, self.now).is_some() {
             return self.bring_back(previous);
         }
         match (self.service, self.image()) {
             (Some(service), Some(true)) => {
                 let failed = self.failed.map(|failed| remove(failed, true));
                 let run = Action::Run(self.spec(service, digest, Some(previous)));
-                let steps = failed.into_iter().chain([run]).collect();
+                let quiet = quieten(previous).into_iter();
+                let steps = failed.into_iter().chain(quiet).chain([run]).collect();
                 self.verdict(
                     steps,
                     Some((Phase::Pending, "is being replaced".to_owned())),

@@ -160,7 +160,10 @@ impl<'a> Case<'a> {
         match (self.current, self.previous) {
             (Some(current), previous) => self.keep(current, previous),
             (None, Some(previous)) => self.bring_back(previous),
-            (None, None) => self.verdict(Vec::new(), None),
+            (None, None) => {
+                let text = "nothing runs: there is only what did not stay up";
+                self.verdict(Vec::new(), Some((Phase::Failed, text.to_owned())))
+            }
         }
     }
 
@@ -191,22 +194,40 @@ impl<'a> Case<'a> {
                 {
                     self.give_up(current, previous)
                 }
-                _ => self.start(current),
+                _ => {
+                    let mut verdict = self.start(current);
+                    if !verdict.steps.is_empty() {
+                        let quiet = previous.into_iter().flat_map(quieten);
+                        verdict.steps.splice(0..0, quiet);
+                    }
+                    verdict
+                }
             },
         }
     }
 
-    /// Whether a new container's time for coming up is over.
+    /// Whether a new container's time for coming up is over. One that has proven itself is not new any more, also where
+    /// the one before it is still there.
     fn is_over(&self, seen: Option<&Seen>) -> bool {
-        let failures = self
-            .history
-            .failure(self.key)
-            .map_or(0, |failure| failure.times);
-        let failed = self.is_damaged() || failures >= MAX_FAILURES;
-        failed
+        if seen.is_some_and(|seen| seen.proven) {
+            return false;
+        }
+        self.is_damaged()
+            || self.fails()
             || seen.is_some_and(|seen| {
                 seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= TRIAL
             })
+    }
+
+    /// Whether its steps fail and fail.
+    fn fails(&self) -> bool {
+        let failure = self.history.failure(self.key);
+        failure.is_some_and(|failure| failure.times >= MAX_FAILURES)
+    }
+
+    fn is_proven(&self, container: &ObservedContainer) -> bool {
+        let seen = self.history.seen(&container.id);
+        seen.is_some_and(|seen| seen.proven)
     }
 
     fn running(
@@ -236,7 +257,7 @@ impl<'a> Case<'a> {
                 let text = format!("exited with code {code}, runs again");
                 self.verdict(Vec::new(), Some((Phase::Failed, text)))
             }
-            _ if previous.is_some() && known => {
+            _ if previous.is_some() && known && !self.is_proven(current) => {
                 let text = "new, the one before it is kept until it has run for a while";
                 self.verdict(Vec::new(), Some((Phase::Pending, text.to_owned())))
             }
@@ -305,7 +326,29 @@ fn back(previous: &ObservedContainer) -> Vec<Action> {
     };
     match previous.state {
         ContainerState::Between => vec![rename],
+        ContainerState::Paused => {
+            let unpause = Action::Unpause { id: id.clone() };
+            vec![rename, unpause, Action::Start { id }]
+        }
         _ => vec![rename, Action::Start { id }],
+    }
+}
+
+/// The step before [`Action::SetAside`] or [`Action::Stop`] that lets those succeed.
+fn unpause(container: &ObservedContainer) -> Option<Action> {
+    let id = container.id.clone();
+    (container.state == ContainerState::Paused).then_some(Action::Unpause { id })
+}
+
+/// The steps after which the one before holds no port any more.
+fn quieten(previous: &ObservedContainer) -> Vec<Action> {
+    let id = previous.id.clone();
+    match previous.state {
+        ContainerState::Running | ContainerState::Paused => {
+            let stop = Action::Stop { id };
+            unpause(previous).into_iter().chain([stop]).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
