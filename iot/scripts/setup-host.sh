@@ -42,11 +42,14 @@ for package in "${virtualisation[@]}"; do installed "$package" || missing_virtua
 for package in "${others[@]}"; do installed "$package" || missing_others+=("$package"); done
 missing=("${missing_virtualisation[@]}" "${missing_others[@]}")
 binfmt=/proc/sys/fs/binfmt_misc/qemu-aarch64
-if [ "$check_only" = no ] && [ "$(id -u)" -eq 0 ] && [ -d "${binfmt%/*}" ] && ! mountpoint -q "${binfmt%/*}"; then
-  mount -t binfmt_misc binfmt_misc "${binfmt%/*}" || die "this kernel has no binfmt_misc, by which arm64 programs run"
-fi
 needs_binfmt=no
-if [ "$(dpkg --print-architecture)" != arm64 ] && [ ! -e "$binfmt" ]; then needs_binfmt=yes; fi
+if [ "$(dpkg --print-architecture)" != arm64 ]; then
+  # What is registered is seen where it is mounted.
+  if [ "$check_only" = no ] && [ "$(id -u)" -eq 0 ] && [ -d "${binfmt%/*}" ] && ! mountpoint -q "${binfmt%/*}"; then
+    mount -t binfmt_misc binfmt_misc "${binfmt%/*}" || die "this kernel has no binfmt_misc, by which arm64 programs run"
+  fi
+  if [ ! -e "$binfmt" ]; then needs_binfmt=yes; fi
+fi
 systemd=no
 if [ -d /run/systemd/system ]; then systemd=yes; fi
 libvirt_answers() { timeout 60 virsh -q -c qemu:///system uri >/dev/null 2>&1; }
