@@ -24,7 +24,12 @@ use proptest::{prop_assert, prop_assert_eq};
 use crate::hosts::{host, names};
 
 /// Cases of each property.
-const CASES: u32 = 100_000;
+static CASES: LazyLock<u32> = LazyLock::new(|| match std::env::var("HARMONY_PROPERTY_CASES") {
+    Ok(cases) => cases
+        .parse()
+        .expect("HARMONY_PROPERTY_CASES is a number of specs"),
+    Err(_) => 10_000,
+});
 
 /// Every so many of the documents that libvirt defines is held to its schema as well, which takes three times as
 /// long as defining it.
@@ -323,7 +328,7 @@ fn metadata(xml: &str) -> &str {
 fn every_spec_is_refused_with_reasons_or_becomes_a_document() {
     let tally = std::cell::RefCell::new(Tally::default());
     let cases = (spec(), select((0..HOSTS.len()).collect::<Vec<_>>()));
-    runner(CASES)
+    runner(*CASES)
         .run(&cases, |(spec, host)| {
             check(&spec, &HOSTS[host], &mut tally.borrow_mut())
         })
@@ -333,9 +338,9 @@ fn every_spec_is_refused_with_reasons_or_becomes_a_document() {
         invalid,
         unavailable,
     } = tally.into_inner();
-    assert_eq!(documents + invalid + unavailable, CASES);
+    assert_eq!(documents + invalid + unavailable, *CASES);
     for count in [documents, invalid, unavailable] {
-        assert!(count > CASES / 20, "{documents} {invalid} {unavailable}");
+        assert!(count > *CASES / 20, "{documents} {invalid} {unavailable}");
     }
 }
 
@@ -349,7 +354,7 @@ fn libvirt_accepts_every_document() {
     let here = host("debian-12-backports");
     let connection = Connect::open(Some("qemu:///system")).expect("libvirt answers");
     let defined = std::cell::Cell::new(0_u32);
-    let mut runner = runner(CASES);
+    let mut runner = runner(*CASES);
     runner
         .run(&spec(), |mut spec| {
             spec.name = "harmony-test-property".to_owned();
@@ -379,5 +384,5 @@ fn libvirt_accepts_every_document() {
         })
         .unwrap_or_else(|error| panic!("{error}"));
     let defined = defined.get();
-    assert!(defined > CASES / 20, "only {defined} were defined");
+    assert!(defined > *CASES / 20, "only {defined} were defined");
 }

@@ -23,7 +23,7 @@ pub struct Lane {
 }
 
 /// The lanes, in the order in which they run when no seed is given.
-pub const ALL: [Lane; 19] = [
+pub const ALL: [Lane; 20] = [
     Lane {
         name: "format",
         what: "the code is formatted",
@@ -76,6 +76,18 @@ pub const ALL: [Lane; 19] = [
             all([Step::tests(
                 "cargo test --locked --workspace --features harmony/kvm",
             )])
+        },
+    },
+    Lane {
+        name: "properties",
+        what: "100 000 random specs are refused with reasons or become documents",
+        needs: "nothing",
+        about_minutes: 3,
+        quick: false,
+        plan: |_| {
+            let tests = "cargo test --locked --workspace --features harmony/kvm --test properties";
+            let (variable, cases) = PROPERTY_CASES;
+            all([Step::tests(tests).with(variable, cases)])
         },
     },
     Lane {

@@ -8,6 +8,9 @@ use crate::step::{Kind, Plan, Step, all};
 const HOST_TESTS: &str =
     "cargo test --locked --workspace --features harmony/kvm -- --ignored --test-threads=1";
 
+/// How many random specs a whole run tries.
+pub const PROPERTY_CASES: (&str, &str) = ("HARMONY_PROPERTY_CASES", "100000");
+
 /// Tests that build images have lanes of their own.
 const BUILDING: [&str; 4] = [
     "image::build::",
@@ -91,7 +94,7 @@ pub fn host_tests(host: &Host) -> Plan {
             "needs the firmware packages of Debian 12",
         );
     }
-    let mut step = Step::tests(HOST_TESTS);
+    let mut step = Step::tests(HOST_TESTS).with(PROPERTY_CASES.0, PROPERTY_CASES.1);
     for filter in left_out {
         step.arguments
             .extend(["--skip".to_owned(), filter.to_owned()]);
