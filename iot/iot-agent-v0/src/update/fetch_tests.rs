@@ -198,7 +198,7 @@ async fn only_a_server_that_the_authority_vouches_for_is_asked() {
 
 #[tokio::test]
 #[ignore = "needs root: mounts a small file system, and fetches more than it takes"]
-async fn a_full_disk_is_told_and_left_as_it_was() {
+async fn a_disk_that_fills_up_is_told_and_left_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let small = dir.path().join("small");
     fs::create_dir(&small).unwrap();

@@ -1,6 +1,6 @@
 //! Whether a release is taken. Pure.
 
-use iot_contracts::{AgentRelease, Hex, LastUpdate, UpdateConfig, UpdatePhase};
+use iot_contracts::{AgentProgram, AgentRelease, Hex, LastUpdate, UpdateConfig, UpdatePhase};
 use ring::signature::{ED25519, UnparsedPublicKey};
 
 use super::record::Record;
@@ -62,7 +62,7 @@ pub enum Refusal {
     NoPlace,
 }
 
-/// Judges what is wanted by the keys of `config` and what is known.
+/// Judges what is wanted by the keys of `config` and what is known, while `program` runs.
 ///
 /// # Errors
 ///
@@ -71,6 +71,7 @@ pub fn judge(
     wanted: &Wanted,
     config: Option<&UpdateConfig>,
     record: &Record,
+    program: AgentProgram,
 ) -> Result<Judgement, Refusal> {
     let release: AgentRelease =
         serde_json::from_slice(&wanted.value).map_err(|error| Refusal::NotRead {
@@ -83,7 +84,7 @@ pub fn judge(
         let found = release.architecture().to_owned();
         return Err(Refusal::Architecture { found });
     }
-    if record.runs(release.sha256()) {
+    if record.runs(program, release.sha256()) {
         let last = record.told();
         let is_it = |last: &LastUpdate| last.sha256 == Some(release.sha256());
         return Ok(Judgement::Leave(last.filter(is_it).unwrap_or(LastUpdate {

@@ -1,6 +1,6 @@
 //! What is known of the agent's programs. The transitions are pure; each is saved before it is acted upon.
 
-use iot_contracts::{AgentRelease, Hex, LastUpdate, UpdatePhase};
+use iot_contracts::{AgentProgram, AgentRelease, Hex, LastUpdate, UpdatePhase};
 use serde::{Deserialize, Serialize};
 
 /// How often a program on trial is started. A power cut may end one try and is not its fault.
@@ -179,10 +179,13 @@ impl Record {
         self.trial.is_some()
     }
 
-    /// Whether this program runs when nothing is tried.
-    pub fn runs(&self, sha256: Hex<32>) -> bool {
+    /// Whether `program`, which runs, is this one. The installed one runs also where the proven one is damaged.
+    pub fn runs(&self, program: AgentProgram, sha256: Hex<32>) -> bool {
         let current = self.current.as_ref();
-        current.map_or(self.installed, |placed| placed.release.sha256()) == sha256
+        match program {
+            AgentProgram::Installed => self.installed == sha256,
+            _ => current.is_some_and(|placed| placed.release.sha256() == sha256),
+        }
     }
 
     /// Whether a release is older than one that was taken, or claims to be the same.

@@ -6,6 +6,7 @@ mod fetch;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use iot_contracts::AgentProgram::{A, Installed};
 use iot_contracts::{AgentRelease, Hex, LastUpdate, UpdateConfig, UpdatePhase};
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde_json::json;
@@ -66,7 +67,7 @@ fn what_is_signed_by_one_of_the_keys_is_taken_and_nothing_else() {
     let release = numbered(1);
     let judged = |value: &str, config: Option<&UpdateConfig>| {
         let value = value.as_bytes().to_vec();
-        judge(&Wanted { revision: 1, value }, config, &fresh())
+        judge(&Wanted { revision: 1, value }, config, &fresh(), Installed)
     };
     let json = serde_json::to_string(&release).unwrap();
     let take = Judgement::Take(release);
@@ -108,7 +109,12 @@ fn a_release_for_others_is_refused() {
     let signature: [u8; 64] = signature.as_ref().try_into().unwrap();
     wire["signature"] = Hex::from(signature).to_string().into();
     let release = serde_json::from_value(wire).unwrap();
-    let judged = judge(&wanted(1, &release), Some(&trusting(&[1])), &fresh());
+    let judged = judge(
+        &wanted(1, &release),
+        Some(&trusting(&[1])),
+        &fresh(),
+        Installed,
+    );
     assert!(matches!(judged, Err(Refusal::Architecture { found }) if found == "riscv64"));
 }
 
@@ -118,7 +124,7 @@ fn an_older_release_is_refused_and_one_that_runs_is_left() {
     let mut record = fresh();
     record.try_out(placed(Slot::A, 5), 1);
     record.prove();
-    let judged = |serial| judge(&wanted(9, &numbered(serial)), Some(&config), &record);
+    let judged = |serial| judge(&wanted(9, &numbered(serial)), Some(&config), &record, A);
     assert!(matches!(
         judged(4),
         Err(Refusal::Old { found: 4, least: 5 })
@@ -130,9 +136,12 @@ fn an_older_release_is_refused_and_one_that_runs_is_left() {
         detail: None,
     };
     assert_eq!(judged(5).unwrap(), Judgement::Leave(proven));
+    // It is fetched anew where the installed one runs because its file is damaged.
+    let damaged = judge(&wanted(9, &numbered(5)), Some(&config), &record, Installed);
+    assert_eq!(damaged.unwrap(), Judgement::Take(numbered(5)));
     // Who installs another agent does not open the way to older ones.
     record.installed_anew([0xee; 32].into());
-    let judged = judge(&wanted(9, &numbered(4)), Some(&config), &record);
+    let judged = judge(&wanted(9, &numbered(4)), Some(&config), &record, A);
     assert!(matches!(judged, Err(Refusal::Old { .. })));
 }
 
@@ -144,7 +153,7 @@ fn what_failed_is_not_tried_again_until_its_key_is_written_anew() {
     record.fail("why".to_owned());
     let judged = |revision, serial| {
         let wanted = wanted(revision, &numbered(serial));
-        judge(&wanted, Some(&config), &record).unwrap()
+        judge(&wanted, Some(&config), &record, A).unwrap()
     };
     let failed = LastUpdate {
         sha256: Some(numbered(5).sha256()),
@@ -249,4 +258,54 @@ fn a_left_over_is_not_followed() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     let mode = fs::symlink_metadata(&link).unwrap().permissions().mode();
     assert_eq!(mode, 0o100_700);
+}
+
+/// The guide's function, as it stands there.
+fn of_the_guide() -> String {
+    let guide = include_str!("../../../../docs/guides/updating-the-agent.md");
+    let lines = guide
+        .lines()
+        .map(|line| line.strip_prefix("    ").unwrap_or(line));
+    let mut lines = lines.skip_while(|line| *line != "release_of() {");
+    let mut function = Vec::new();
+    for line in &mut lines {
+        function.push(line);
+        if line == "}" {
+            break;
+        }
+    }
+    function.join("\n")
+}
+
+#[test]
+fn what_is_released_as_the_guide_says_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("agent"), "a program").unwrap();
+    let script = format!(
+        "set -eu\nopenssl genpkey -algorithm ed25519 -out release.key\n{}\n\
+         openssl pkey -in release.key -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d ' \\n'; echo\n\
+         release_of agent {} 7 https://h/x\n",
+        of_the_guide(),
+        std::env::consts::ARCH
+    );
+    let mut bash = std::process::Command::new("bash");
+    let output = bash.arg("-c").arg(script).current_dir(dir.path()).output();
+    let output = output.expect("bash");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (key, value) = said.split_once('\n').expect("a key and a release");
+    let config = UpdateConfig {
+        keys: vec![key.parse().unwrap()],
+        ..trusting(&[])
+    };
+    let value = value.as_bytes().to_vec();
+    let judged = judge(
+        &Wanted { revision: 1, value },
+        Some(&config),
+        &fresh(),
+        Installed,
+    );
+    let Judgement::Take(release) = judged.unwrap() else {
+        panic!("left");
+    };
+    assert_eq!((release.serial(), release.size()), (7, 9));
 }

@@ -95,7 +95,7 @@ impl Updater {
             Ok(slots) => match known(slots) {
                 // The launcher waits for the word that a report was stored.
                 Some(record) if record.is_trying() => return Step::Rest,
-                Some(record) => judge(wanted, self.config.as_ref(), &record)
+                Some(record) => judge(wanted, self.config.as_ref(), &record, self.program)
                     .map(|judgement| (judgement, record)),
                 None => Err(Refusal::NoPlace),
             },
