@@ -3,7 +3,8 @@
 
 use crate::host::Host;
 use crate::plans::{
-    guest_builder, host_tests, idle_agent, images, lints, nat, shell_scripts, stranger,
+    faults, fuzz, guest_builder, host_tests, idle_agent, images, lints, nat, shell_scripts,
+    stranger,
 };
 use crate::step::{Plan, Step, all};
 
@@ -25,7 +26,7 @@ pub struct Lane {
 }
 
 /// The lanes, in the order in which they run when no seed is given.
-pub const ALL: [Lane; 18] = [
+pub const ALL: [Lane; 20] = [
     Lane {
         name: "format",
         what: "the code is formatted",
@@ -105,6 +106,22 @@ pub const ALL: [Lane; 18] = [
         about_minutes: 5,
         quick: false,
         plan: idle_agent,
+    },
+    Lane {
+        name: "faults",
+        what: "rounds of faults: NATS, the way to it, credentials, a cluster, a registry",
+        needs: "root for the partition",
+        about_minutes: 5,
+        quick: false,
+        plan: faults,
+    },
+    Lane {
+        name: "fuzz",
+        what: "what the agent reads, fuzzed for a minute each",
+        needs: "nothing",
+        about_minutes: 6,
+        quick: false,
+        plan: fuzz,
     },
     Lane {
         name: "aarch64-build",
