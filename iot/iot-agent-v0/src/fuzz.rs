@@ -17,8 +17,11 @@ use crate::history::History;
 use crate::plan::{self, World};
 use crate::{config, podman, report, value};
 
+/// What is done with bytes that others wrote.
+type Target = fn(&[u8]);
+
 /// What is fuzzed: a name, and what is done with the bytes.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("desired-state", desired_state),
     ("kept", kept),
     ("report", reports),
@@ -32,7 +35,7 @@ const MAX_MESSAGE: usize = 1000;
 #[cfg(fuzzing)]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     use std::sync::OnceLock;
-    static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+    static TARGET: OnceLock<Target> = OnceLock::new();
     let target = TARGET.get_or_init(|| {
         let name = std::env::var("HARMONY_FUZZ_TARGET").unwrap_or_default();
         let found = TARGETS.iter().find(|(known, _)| *known == name);
@@ -109,7 +112,7 @@ fn plan_for(desired: &DesiredState, chance: usize) {
     let images = plan::images_in_question(desired, &world.containers);
     world.images = images
         .into_iter()
-        .map(|image| (image, chance % 2 == 0))
+        .map(|image| (image, chance.is_multiple_of(2)))
         .collect();
     let mut history = History::default();
     let now = Instant::now();

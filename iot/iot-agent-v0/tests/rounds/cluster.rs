@@ -112,6 +112,7 @@ async fn rounds_of_a_cluster_that_loses_its_leader() {
         platform.replicated().await;
         let leader = platform.leader().await;
         let (fatal, moment) = (chance.u32(2..WRITES - 2), between(&mut chance, 0.0..0.05));
+        let mut confirmed = Instant::now();
         for number in 0..WRITES {
             let deployment = DEPLOYMENTS[number as usize % DEPLOYMENTS.len()];
             let image = format!("host/x:{round}-{number}");
@@ -129,10 +130,12 @@ async fn rounds_of_a_cluster_that_loses_its_leader() {
             } else {
                 write.await;
             }
+            confirmed = Instant::now();
             written.last.insert(deployment, image);
-            tokio::time::sleep(between(&mut chance, 0.0..0.4)).await;
+            if number + 1 < WRITES {
+                tokio::time::sleep(between(&mut chance, 0.0..0.4)).await;
+            }
         }
-        let confirmed = Instant::now();
         let there = podman.wait(LIMIT, |state| written.is_there(state)).await;
         let Some(at) = there else {
             tell(&device.last_words());

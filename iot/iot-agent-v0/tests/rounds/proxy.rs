@@ -16,7 +16,7 @@ use crate::server_for_all::free_port;
 const PIECE: usize = 256;
 
 /// How many bytes a second pass each way of each connection; `None` for all there are.
-type Rate = Option<u32>;
+type Rate = Option<f64>;
 
 /// Carries connections to the server. It ends with its runtime.
 async fn carry(listener: TcpListener, port: u16, rate: watch::Receiver<Rate>) {
@@ -48,7 +48,7 @@ async fn one_way(
     while let Ok(length @ 1..) = from.read(&mut piece).await {
         let now = *rate.borrow_and_update();
         if let Some(bytes) = now {
-            let time = Duration::from_secs_f64(length as f64 / f64::from(bytes));
+            let time = Duration::from_secs_f64(length as f64 / bytes);
             tokio::select! {
                 () = tokio::time::sleep(time) => {}
                 // It is not slow any more.
@@ -62,7 +62,7 @@ async fn one_way(
 }
 
 #[tokio::test]
-#[ignore = "needs nats-server: carries a few hundred bytes a second to it for a while"]
+#[ignore = "needs nats-server: carries ten to a thousand bytes a second to it for a while"]
 async fn rounds_of_a_slow_way() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
@@ -78,7 +78,8 @@ async fn rounds_of_a_slow_way() {
     let mut bench = Bench::start("slow", dir.path(), &access, None, platform).await;
     for _ in 0..count() {
         bench.begin().await;
-        let bytes = bench.chance.u32(30..1500);
+        // A report has about two thousand.
+        let bytes = 10.0 * 100_f64.powf(bench.chance.f64());
         rate.send_replace(Some(bytes));
         bench.sleep(0.2..8.0).await;
         bench.change().await;

@@ -105,6 +105,8 @@ pub struct Bench {
     pub chance: Rng,
     kind: &'static str,
     round: u32,
+    /// What it waited for in this round, one after the other: the fault lasted for the last ones.
+    waits: Vec<Duration>,
     figures: Figures,
     webs: Vec<String>,
     jobs: Vec<String>,
@@ -132,6 +134,7 @@ impl Bench {
             chance: chance(kind),
             kind,
             round: 0,
+            waits: Vec::new(),
             figures: Figures::of(kind),
             webs: Vec::new(),
             jobs: Vec::new(),
@@ -145,12 +148,14 @@ impl Bench {
     /// Lets a part of a round pass.
     pub async fn sleep(&mut self, seconds: std::ops::Range<f64>) {
         let time = between(&mut self.chance, seconds);
+        self.waits.push(time);
         tokio::time::sleep(time).await;
     }
 
     /// The next round begins a random moment after the last one ended: an update may still have to prove itself.
     pub async fn begin(&mut self) {
         self.round += 1;
+        self.waits.clear();
         self.sleep(0.0..4.0).await;
     }
 
@@ -227,7 +232,14 @@ impl Bench {
         if let Some(ended) = self.device.ended() {
             panic!("the agent ended: {ended}");
         }
-        self.figures.note(at.saturating_duration_since(returned));
+        let time = at.saturating_duration_since(returned);
+        if time > WANTED {
+            let (kind, round, waits) = (self.kind, self.round, &self.waits);
+            tell(&format!(
+                "{kind}: round {round} after waits of {waits:.1?}: applied after {time:.1?}"
+            ));
+        }
+        self.figures.note(time);
         self.judge();
     }
 
