@@ -78,17 +78,25 @@ pub fn default_podman_socket() -> PathBuf {
 ///
 /// [`ConfigError`]: a file cannot be read, or the configuration is not valid.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
-    let text = read("configuration", path)?;
-    // toml's own Display quotes the line at fault, which may be the password's.
-    let config: AgentConfig = toml::from_str(&text).map_err(|error| ConfigError::Invalid {
-        path: path.to_owned(),
-        line: line_at(&text, error.span().map_or(0, |span| span.start)),
-        message: error.message().to_owned(),
-    })?;
+    let config = parse(path, &read("configuration", path)?)?;
     if let Some(NatsCredentials::CredsFile { path }) = &config.nats.credentials {
         creds::auth(path, b"")?;
     }
     Ok(Loaded { config })
+}
+
+/// Checks the text of the configuration at `path`.
+///
+/// # Errors
+///
+/// [`ConfigError::Invalid`]: it is not valid.
+pub fn parse(path: &Path, text: &str) -> Result<AgentConfig, ConfigError> {
+    // toml's own Display quotes the line at fault, which may be the password's.
+    toml::from_str(text).map_err(|error| ConfigError::Invalid {
+        path: path.to_owned(),
+        line: line_at(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+    })
 }
 
 fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {

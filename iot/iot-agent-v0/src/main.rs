@@ -12,6 +12,9 @@
 //! containers with the agent's own labels are ever touched. An outage of NATS or Podman is
 //! reported and waited out; the one fatal error is a bad configuration.
 
+// libFuzzer has a `main` of its own.
+#![cfg_attr(fuzzing, no_main)]
+
 mod agent;
 mod args;
 mod assess;
@@ -31,6 +34,8 @@ mod fake;
 mod flights;
 mod follow;
 mod followed;
+#[cfg(any(test, fuzzing))]
+mod fuzz;
 mod heartbeat;
 mod history;
 mod keep;

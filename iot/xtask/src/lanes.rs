@@ -2,7 +2,10 @@
 //! `setup-host.sh` has prepared.
 
 use crate::host::Host;
-use crate::plans::{guest_builder, host_tests, idle_agent, images, nat, shell_scripts, stranger};
+use crate::plans::{
+    PROPERTY_CASES, faults, fuzz, guest_builder, host_tests, idle_agent, images, nat,
+    shell_scripts, stranger,
+};
 use crate::step::{Plan, Step, all};
 
 /// A part of the checks that runs alone.
@@ -23,7 +26,7 @@ pub struct Lane {
 }
 
 /// The lanes, in the order in which they run when no seed is given.
-pub const ALL: [Lane; 20] = [
+pub const ALL: [Lane; 22] = [
     Lane {
         name: "format",
         what: "the code is formatted",
@@ -133,6 +136,22 @@ pub const ALL: [Lane; 20] = [
                 "cargo clippy --locked -p harmony --all-targets --no-deps -- -D warnings",
             )])
         },
+    },
+    Lane {
+        name: "faults",
+        what: "rounds of faults: NATS, the way to it, credentials, a cluster, a registry",
+        needs: "root for the partition",
+        about_minutes: 5,
+        quick: false,
+        plan: faults,
+    },
+    Lane {
+        name: "fuzz",
+        what: "what the agent reads, fuzzed for a minute each",
+        needs: "nothing",
+        about_minutes: 6,
+        quick: false,
+        plan: fuzz,
     },
     Lane {
         name: "aarch64-build",

@@ -19,6 +19,9 @@ const BUILDING: [&str; 4] = [
     "recipe::tests::chroot",
 ];
 
+/// Rounds of faults, too.
+const ROUNDS: &str = "rounds_";
+
 /// Where lanes that build images keep them for each other: the harmony cache, where the smokes build as well.
 fn images_dir() -> String {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
@@ -60,8 +63,31 @@ pub fn idle_agent(_: &Host) -> Plan {
     }])
 }
 
+pub fn faults(host: &Host) -> Plan {
+    // They wait more than they compute.
+    let mut step = Step::tests(
+        "cargo test --locked -p iot-agent-v0 --test rounds -- --ignored --test-threads=4",
+    );
+    let mut skips = Vec::new();
+    if !host.is_root {
+        let partition = "rounds_of_a_partition";
+        let skip = ["--skip".to_owned(), partition.to_owned()];
+        step.arguments.extend(skip);
+        skips.push(format!("{partition}: needs root, for a network namespace"));
+    }
+    Plan::Run {
+        steps: vec![step],
+        skips,
+    }
+}
+
+pub fn fuzz(_: &Host) -> Plan {
+    all([Step::of_line("./iot/scripts/fuzz.sh --seconds 60")])
+}
+
 pub fn host_tests(host: &Host) -> Plan {
     let mut left_out = Vec::from(BUILDING);
+    left_out.push(ROUNDS);
     let mut skips = Vec::new();
     let mut leave_out = |filters: &[&'static str], reason: &str| {
         left_out.extend(filters);

@@ -6,6 +6,8 @@
 mod containers;
 mod ends;
 mod error;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod images;
 mod wire;
