@@ -103,6 +103,7 @@ fn plan_for(desired: &DesiredState, chance: usize) {
             image_digest: None,
             started_at: 1,
             exited_at: 2,
+            health: None,
         }
     });
     let mut world = World {

@@ -19,7 +19,15 @@ async fn words(bench: &Bench, time: Duration) -> usize {
     let manager = ServiceManager::at(Some(path.into()), Some(SILENCE));
     let watchdog = manager.watchdog();
     let desired = bench.desired.subscribe();
-    let run = super::run(&bench.podman, desired, &bench.statuses, None, &watchdog);
+    let ran = super::ran(&bench.statuses.borrow());
+    let run = super::run(
+        &bench.podman,
+        desired,
+        &bench.statuses,
+        ran,
+        None,
+        &watchdog,
+    );
     tokio::pin!(run);
     let (mut heard, mut buffer) = (0, [0; 64]);
     let end = tokio::time::Instant::now() + time;

@@ -40,6 +40,7 @@ mod heartbeat;
 mod history;
 mod keep;
 mod nats;
+mod order;
 mod plan;
 mod podman;
 mod problems;
@@ -47,6 +48,9 @@ mod reconcile;
 mod report;
 mod room;
 mod settle;
+#[cfg(test)]
+#[path = "signing_for_tests.rs"]
+mod signing;
 mod status;
 mod told;
 mod update;
@@ -162,7 +166,8 @@ fn run(
             if keeper.is_none() {
                 tracing::info!("no STATE_DIRECTORY: the desired state is not kept on the device");
             }
-            let identity = status::Identity::of_this_device(config.device_id().clone())?;
+            let keys = order::Rules::of(config.config()).keys();
+            let identity = status::Identity::of_this_device(config.device_id().clone(), keys)?;
             let updater = Updater::of_this_process(program, config.config().update.as_ref());
             let agent = agent::run(
                 config,

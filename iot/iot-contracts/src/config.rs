@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ContractError;
 use crate::name::DeviceId;
 use crate::nats::NatsConfig;
+use crate::operator::OperatorConfig;
 use crate::update::UpdateConfig;
 
 /// The agent's configuration: a TOML file that the platform writes and the agent reads. An unknown
@@ -26,6 +27,7 @@ use crate::update::UpdateConfig;
 /// password = "…"
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
     /// Which device this is.
@@ -41,10 +43,16 @@ pub struct AgentConfig {
     /// Whose updates of the agent are taken; none where this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateConfig>,
+    /// Whose signatures a desired state needs; absent where everything in the bucket is obeyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorConfig>,
 }
 
 /// A heartbeat interval of 1 to 3600 seconds; 10 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("minimum" = 1)))]
+#[cfg_attr(test, schemars(extend("maximum" = 3600)))]
 #[serde(try_from = "i64", into = "u16")]
 pub struct HeartbeatSeconds(u16);
 
@@ -88,6 +96,7 @@ impl From<HeartbeatSeconds> for u16 {
 
 /// How Podman is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PodmanConfig {
     /// The socket of Podman's REST API; absent for the one that [`PODMAN_SOCKET_VARIABLE`] names, and without that for

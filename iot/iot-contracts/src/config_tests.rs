@@ -55,6 +55,7 @@ fn full() -> AgentConfig {
             ca: Some(PathBuf::from("/etc/iot-agent/releases-ca.pem")),
             prove_within_seconds: ProveWithin::try_from(300).unwrap(),
         }),
+        operator: None,
     }
 }
 

@@ -78,6 +78,18 @@ impl<const N: usize> From<Hex<N>> for String {
 }
 
 #[cfg(test)]
+impl<const N: usize> schemars::JsonSchema for Hex<N> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("Hex{N}").into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let pattern = format!("^[0-9a-f]{{{}}}$", 2 * N);
+        schemars::json_schema!({ "type": "string", "pattern": pattern })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::Hex;
     use crate::error::ContractError;

@@ -16,6 +16,7 @@ use crate::hex::Hex;
 /// ca = "/etc/iot-agent/releases-ca.pem"
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UpdateConfig {
     /// The ed25519 public keys; a release is taken when it is signed by one of them. A program whose key is no longer here
@@ -31,6 +32,9 @@ pub struct UpdateConfig {
 
 /// A time of 5 to 3600 seconds; 600 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("minimum" = 5)))]
+#[cfg_attr(test, schemars(extend("maximum" = 3600)))]
 #[serde(try_from = "i64", into = "u16")]
 pub struct ProveWithin(u16);
 
@@ -72,6 +76,7 @@ impl From<ProveWithin> for u16 {
 
 /// Which program of the agent's runs, and how its last update went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UpdateStatus {
     /// Which one runs.
     pub program: AgentProgram,
@@ -82,6 +87,7 @@ pub struct UpdateStatus {
 
 /// Where a program of the agent's lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum AgentProgram {
     /// Where it was installed.
@@ -97,6 +103,7 @@ pub enum AgentProgram {
 
 /// How an update went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LastUpdate {
     /// The program's digest; absent where what was asked for cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -110,6 +117,7 @@ pub struct LastUpdate {
 
 /// Where an update stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum UpdatePhase {
     /// It is being fetched; a failure to do so is tried again.
     Fetching,
