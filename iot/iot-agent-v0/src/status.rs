@@ -146,8 +146,7 @@ pub async fn run(
         let retry = match nats.publish_status(&fitted(report, BUDGET)).await {
             Ok(()) => {
                 if !has_reported {
-                    manager.tell(REPORTED);
-                    has_reported = true;
+                    has_reported = manager.tell(REPORTED);
                 }
                 if told.is_news(None) {
                     tracing::info!("status published again");

@@ -72,15 +72,14 @@ impl ServiceManager {
         self.every
     }
 
-    /// Says something; never waits.
-    pub fn tell(&self, what: &str) {
+    /// Says something; never waits. False where it is not heard: its socket may be full for a moment.
+    pub fn tell(&self, what: &str) -> bool {
         let Some((socket, address)) = &self.socket else {
-            return;
+            return true;
         };
-        // Its socket may be full for a moment. What matters is said again.
-        if let Err(error) = socket.send_to_addr(what.as_bytes(), address) {
-            tracing::debug!(%error, what, "the service manager was not told");
-        }
+        let told = socket.send_to_addr(what.as_bytes(), address);
+        told.inspect_err(|error| tracing::debug!(%error, what, "the service manager was not told"))
+            .is_ok()
     }
 
     /// Has a loop say that it goes on.
