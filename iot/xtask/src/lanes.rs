@@ -2,7 +2,9 @@
 //! `setup-host.sh` has prepared.
 
 use crate::host::Host;
-use crate::plans::{guest_builder, host_tests, idle_agent, images, nat, shell_scripts, stranger};
+use crate::plans::{
+    guest_builder, host_tests, idle_agent, images, lints, nat, shell_scripts, stranger,
+};
 use crate::step::{Plan, Step, all};
 
 /// A part of the checks that runs alone.
@@ -23,7 +25,7 @@ pub struct Lane {
 }
 
 /// The lanes, in the order in which they run when no seed is given.
-pub const ALL: [Lane; 19] = [
+pub const ALL: [Lane; 18] = [
     Lane {
         name: "format",
         what: "the code is formatted",
@@ -42,15 +44,11 @@ pub const ALL: [Lane; 19] = [
     },
     Lane {
         name: "lints",
-        what: "clippy finds nothing",
+        what: "clippy finds nothing, with feature kvm and without",
         needs: "nothing",
         about_minutes: 3,
         quick: true,
-        plan: |_| {
-            all([Step::of_line(
-                "cargo clippy --locked --workspace --all-targets --features harmony/kvm --no-deps -- -D warnings",
-            )])
-        },
+        plan: lints,
     },
     Lane {
         name: "docs",
@@ -59,10 +57,8 @@ pub const ALL: [Lane; 19] = [
         about_minutes: 2,
         quick: true,
         plan: |_| {
-            // With examples, so that dependencies have the features that tests need: those that lane `lints` has checked.
-            let doc = Step::of_line(
-                "cargo doc --locked --workspace --lib --bins --examples --no-deps --features harmony/kvm",
-            );
+            let doc =
+                Step::of_line("cargo doc --locked --workspace --no-deps --features harmony/kvm");
             all([doc.with("RUSTDOCFLAGS", "-D warnings")])
         },
     },
@@ -109,18 +105,6 @@ pub const ALL: [Lane; 19] = [
         about_minutes: 5,
         quick: false,
         plan: idle_agent,
-    },
-    Lane {
-        name: "no-features",
-        what: "clippy finds nothing in harmony without its features",
-        needs: "nothing",
-        about_minutes: 2,
-        quick: false,
-        plan: |_| {
-            all([Step::of_line(
-                "cargo clippy --locked -p harmony --all-targets --no-deps -- -D warnings",
-            )])
-        },
     },
     Lane {
         name: "aarch64-build",

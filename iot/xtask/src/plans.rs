@@ -42,6 +42,15 @@ pub fn shell_scripts(_: &Host) -> Plan {
     ])
 }
 
+pub fn lints(_: &Host) -> Plan {
+    all([
+        Step::of_line(
+            "cargo clippy --locked --workspace --all-targets --features harmony/kvm --no-deps -- -D warnings",
+        ),
+        Step::of_line("cargo clippy --locked -p harmony --all-targets --no-deps -- -D warnings"),
+    ])
+}
+
 pub fn guest_builder(_: &Host) -> Plan {
     let tests = "cargo test --locked -p harmony --features kvm --lib -- --ignored --test-threads=1 \
                          image::build::guest";
