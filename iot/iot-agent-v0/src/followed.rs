@@ -237,14 +237,14 @@ impl Followed {
         }
         let bucket = self.bucket.as_ref().map(|bucket| bucket.id.clone());
         let next = Known::after(before, entry, bucket, &self.rules, self.floor);
-        if !next.was_obeyed() {
+        if !next.was_obeyed() && entry.value.is_none() {
+            // It was never more than refused.
+            self.keys.remove(&entry.name);
+            return Ok(());
+        }
+        if !next.was_obeyed() && before.is_none() {
             let others = self.keys.values().filter(|known| !known.was_obeyed());
-            if entry.value.is_none() {
-                // It was never more than refused.
-                self.keys.remove(&entry.name);
-                return Ok(());
-            }
-            if before.is_none() && others.count() >= MAX_REFUSED {
+            if others.count() >= MAX_REFUSED {
                 return Ok(());
             }
         }

@@ -287,8 +287,13 @@ enum News {
 impl Watched<'_> {
     /// Waits for something new, and no longer than [`RETRY`] where keeping it failed; `None` at the end of it all.
     async fn news(&mut self, failed: bool) -> Option<News> {
+        let Self {
+            known,
+            statuses,
+            gate,
+        } = self;
         let ordered = async {
-            match &mut self.gate {
+            match gate {
                 Some(gate) => gate.ordered.changed().await,
                 None => std::future::pending().await,
             }
@@ -300,8 +305,8 @@ impl Watched<'_> {
             }
         };
         let (changed, news) = tokio::select! {
-            changed = self.known.changed() => (changed, News::Known),
-            changed = self.statuses.changed() => (changed, News::Statuses),
+            changed = known.changed() => (changed, News::Known),
+            changed = statuses.changed() => (changed, News::Statuses),
             changed = ordered => (changed, News::Ordered),
             () = retry => return Some(News::Nothing),
         };

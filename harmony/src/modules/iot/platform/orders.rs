@@ -108,3 +108,55 @@ pub fn fate(status: &AgentStatus, deployment: &DeploymentName, version: &Desired
         _ => Fate::Open,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use iot_contracts::{AgentStatus, DesiredVersion, Refusal, RefusedEntry};
+
+    use super::{Fate, fate};
+
+    /// What a report with this about `web` says of revision 7, whose digest is `b`.
+    fn told(web: &str) -> Fate {
+        let report = format!(
+            r#"{{"device_id":"pi-1","timestamp_unix_ms":1,"boot_id":"b","agent_version":"0","architecture":"x",
+            "sequence":1,"deployments":{{{web}}}}}"#
+        );
+        let status: AgentStatus = serde_json::from_str(&report).expect("a report");
+        let version = DesiredVersion {
+            revision: 7,
+            digest: "b".to_owned(),
+            counter: None,
+        };
+        fate(&status, &"web".parse().expect("valid"), &version)
+    }
+
+    #[test]
+    fn a_value_runs_when_a_report_speaks_of_it() {
+        let of = |phase: &str, digest: &str, refused: &str| {
+            let desired = format!(r#""desired":{{"revision":6,"digest":"{digest}"}}"#);
+            told(&format!(
+                r#""web":{{"phase":"{phase}",{desired}{refused}}}"#
+            ))
+        };
+        assert_eq!(of("Running", "b", ""), Fate::Runs);
+        for (phase, digest) in [("Running", "a"), ("Pending", "b"), ("Failed", "b")] {
+            assert_eq!(of(phase, digest, ""), Fate::Open, "{phase} {digest}");
+        }
+        assert_eq!(told(""), Fate::Open);
+        assert_eq!(told(r#""web":{"phase":"Running"}"#), Fate::Open);
+        let refused =
+            |revision| format!(r#","refused":{{"revision":{revision},"reason":"unsigned"}}"#);
+        for (revision, is_it) in [(6, false), (7, true), (8, true)] {
+            let entry = RefusedEntry {
+                revision,
+                why: Refusal::Unsigned,
+            };
+            let expected = if is_it {
+                Fate::Refused(entry)
+            } else {
+                Fate::Open
+            };
+            assert_eq!(of("Running", "a", &refused(revision)), expected);
+        }
+    }
+}
