@@ -6,9 +6,10 @@ use harmony::domain::error::ExecutorError;
 use harmony::domain::topology::virtualization::{VmArchitecture, VmNetwork};
 use harmony::modules::iot::device::{check_agent_binary, names_loopback};
 use harmony::modules::kvm::VmName;
-use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, NatsUrls};
+use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, NatsUrls, OperatorConfig};
 
 use crate::args::Args;
+use crate::deployments::operator;
 use crate::error::SetupError;
 
 /// Where iot/scripts/build-agent.sh may have put the agent: cargo's directory is its own with `--target`, and
@@ -58,11 +59,16 @@ pub(crate) fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, Ex
         allow_plaintext: args.nats_allow_plaintext.clone(),
         ..NatsConfig::new(urls)
     };
+    let operator = operator(args)?.map(|operator| {
+        let keys = vec![operator.key().clone()];
+        OperatorConfig::new(keys, Vec::new())
+    });
     Ok(AgentConfig {
         device_id,
         heartbeat_seconds: Default::default(),
         nats,
         podman: Default::default(),
+        operator: operator.transpose().map_err(SetupError::Config)?,
     })
 }
 

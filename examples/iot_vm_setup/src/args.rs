@@ -10,8 +10,9 @@ use harmony::domain::topology::virtualization::{
 use harmony::modules::image::ImageSource;
 use harmony::modules::image::build::BuilderChoice;
 use harmony::modules::kvm::connection::ConnectionUri;
-use iot_contracts::{HostPort, NatsUrl};
+use iot_contracts::{DeploymentName, HostPort, NatsUrl};
 
+use crate::deployments::DeployArg;
 use crate::image::RecipeArg;
 
 /// Brings up one virtual IoT device: preflight, image, VM, agent, heartbeat.
@@ -114,6 +115,19 @@ pub(crate) struct Args {
     /// address becomes the gateway's. May be repeated
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) insecure_registry: Vec<String>,
+
+    /// A file with the operator's key (an operator's seed, mode 0600), which is made where it is not there: the device
+    /// obeys what is signed with it, and --deploy and --undeploy sign with it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) operator_key: Option<PathBuf>,
+
+    /// Have the device run the score in a JSON file, under that name, and wait until it does. May be repeated
+    #[arg(long, value_name = "NAME=FILE")]
+    pub(crate) deploy: Vec<DeployArg>,
+
+    /// Have the device no longer run the deployment of that name, and wait until it does not. May be repeated
+    #[arg(long, value_name = "NAME")]
+    pub(crate) undeploy: Vec<DeploymentName>,
 
     /// Make N devices, NAME-1 to NAME-N, as many at a time as this host has cores; with --destroy: remove them
     #[arg(long, value_name = "N", conflicts_with_all = ["dry_run", "preflight", "print_facts", "reset_nvram", "inspect"])]
@@ -238,6 +252,8 @@ mod tests {
             ),
             (["x", "--nats-url", "http://a"], "nats://"),
             (["x", "--image", "https://example.org/a.img"], "sha256"),
+            (["x", "--deploy", "web"], "expected NAME=FILE"),
+            (["x", "--undeploy", "a.b"], "deployment name"),
         ];
         for (arguments, expected) in table {
             let error = Args::try_parse_from(arguments).expect_err("refused");

@@ -22,6 +22,7 @@ use tracing::{error, info};
 
 use crate::agent::{agent_binary, agent_config, check_reach};
 use crate::args::Args;
+use crate::deployments::Deployments;
 use crate::image::{self, DeviceImage, RecipeArg};
 use crate::output::{Device, print, print_json};
 use crate::setup::{images_dir, keys_dir, planned_spec, preflight_options, spec};
@@ -31,6 +32,7 @@ struct Common {
     platform: Platform,
     agent_binary: PathBuf,
     keys: SshKeyPair,
+    deployments: Deployments,
     /// Whether devices go on from a checkpoint.
     warm: bool,
 }
@@ -45,6 +47,7 @@ impl Common {
         stages: &mut Stages,
     ) -> Result<Self, ExecutorError> {
         let agent_binary = agent_binary(args)?;
+        let deployments = Deployments::read(args)?;
         let agent = agent_config(args, first)?;
         check_reach(args)?;
         VmConfig::try_from(&planned_spec(args, first, data_dir, host.facts().await)?)?;
@@ -60,6 +63,7 @@ impl Common {
         Ok(Self {
             platform,
             agent_binary,
+            deployments,
             keys: ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?,
             warm: is_warm(args, host.facts().await)?,
         })
@@ -113,6 +117,8 @@ pub(crate) async fn set_up(
     let device = common.device(args, name, image)?;
     let inventory = Inventory::new(data_dir);
     let ready = bring_up(host, &common.platform, &inventory, &device, stages).await?;
+    let (platform, id) = (&common.platform, &device.agent.device_id);
+    common.deployments.apply(platform, id).await?;
     let device = Device::new(host, &device, ready)?;
     if args.json {
         print_json(&device)
@@ -150,6 +156,12 @@ pub(crate) async fn set_up_fleet(
     };
     let (platform, at_once) = (&common.platform, args.at_once);
     let fleet = bring_up_fleet(host, platform, &inventory, &devices, at_once, tell).await?;
+    for ready in &fleet.ready {
+        if let Some(device) = devices.iter().find(|d| d.spec.name == ready.name) {
+            let id = &device.agent.device_id;
+            common.deployments.apply(platform, id).await?;
+        }
+    }
     let made = fleet.ready.into_iter().filter_map(|ready| {
         let device = devices
             .iter()

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use harmony::domain::error::{ErrorKind, HintedError};
 use harmony::domain::topology::virtualization::VmArchitecture;
+use iot_contracts::{DeploymentName, DeviceId, Refusal};
 
 /// What can be wrong with the request itself.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +27,16 @@ pub(crate) enum SetupError {
     /// A file with a host's facts cannot be used.
     #[error("the facts in {} cannot be used: {reason}", path.display())]
     Facts { path: PathBuf, reason: String },
+    /// A file with a score cannot be used.
+    #[error("the score in {} cannot be used: {reason}", path.display())]
+    Score { path: PathBuf, reason: String },
+    /// The device does not obey what it was told.
+    #[error("{device_id} refuses {deployment}: {why}")]
+    Refused {
+        device_id: DeviceId,
+        deployment: DeploymentName,
+        why: Refusal,
+    },
     /// A value does not fit the agent's configuration.
     #[error("the agent's configuration is not valid")]
     Config(#[source] iot_contracts::ContractError),
@@ -47,8 +58,9 @@ impl HintedError for SetupError {
             | Self::LoopbackOnBridge { .. }
             | Self::Credentials { .. }
             | Self::Facts { .. }
+            | Self::Score { .. }
             | Self::Config(_) => ErrorKind::InvalidRequest,
-            Self::Output(_) => ErrorKind::Failed,
+            Self::Refused { .. } | Self::Output(_) => ErrorKind::Failed,
         }
     }
 
@@ -71,6 +83,13 @@ impl HintedError for SetupError {
             ),
             Self::ImageAndRecipe => Some(
                 "a recipe's base is named in the recipe; --recipe none goes with --image".to_owned(),
+            ),
+            Self::Score { .. } => Some(
+                "expected JSON: {\"type\": \"PodmanV0\", \"data\": {\"services\": [{\"name\": …, \"image\": …}]}}"
+                    .to_owned(),
+            ),
+            Self::Refused { .. } => Some(
+                "sign it with a key that the device obeys: --operator-key of its setup".to_owned(),
             ),
             Self::Config(_) | Self::Output(_) => None,
         }

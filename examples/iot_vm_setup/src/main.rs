@@ -5,6 +5,7 @@
 
 mod agent;
 mod args;
+mod deployments;
 mod devices;
 mod error;
 mod image;

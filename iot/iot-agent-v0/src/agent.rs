@@ -5,13 +5,19 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::Loaded;
+use crate::desired::DesiredState;
 use crate::follow::Follower;
 use crate::heartbeat::Heartbeats;
-use crate::keep::Keeper;
+use crate::keep::{self, Gate, Keeper, Kept};
 use crate::nats::Nats;
+use crate::order::Rules;
 use crate::problems::Problems;
 use crate::reconcile::{self, Executor, Statuses};
 use crate::status::{self, Identity};
+
+/// What is told where signed orders are obeyed, and nothing outlives the agent.
+const NOT_KEPT: &str = "the counters of signed orders are not kept on the device (expected a STATE_DIRECTORY): \
+    after a restart an older order is obeyed again";
 
 /// Runs for ever. Dropping it leaves the containers as they are. `keeper` is where the desired state is kept, if it
 /// is; `nothing_since` is for [`reconcile::run`].
@@ -26,12 +32,19 @@ pub async fn run<E: Executor>(
     keeper: Option<&Keeper>,
     nothing_since: Option<Instant>,
 ) -> std::io::Result<()> {
-    let (memory, ignored) = keeper.map(Keeper::recall).unwrap_or_default();
-    let known = watch::Sender::new(memory);
+    let (kept, ignored) = keeper.map(Keeper::recall).unwrap_or_default();
+    let rules = Rules::of(config.config());
+    let waits = rules.are_signed() && keeper.is_some();
+    let Kept { memory, ran } = kept;
+    let known = watch::Sender::new(memory.obeying(rules.clone()));
     // What was kept may be older than what runs: until the platform is asked, nothing is removed by it.
     let desired = watch::Sender::new(known.borrow().desired_unasked());
+    // What is ordered, where that is not obeyed before it is kept.
+    let ordered = watch::Sender::new(DesiredState::default());
+    let signing = rules.are_signed() && keeper.is_none();
     let problems = watch::Sender::new(Problems {
         recalling: ignored,
+        signing: signing.then(|| NOT_KEPT.to_owned()),
         ..Problems::default()
     });
     let statuses = watch::Sender::new(Statuses::new());
@@ -44,20 +57,35 @@ pub async fn run<E: Executor>(
             nats: &nats,
             device_id,
             known: &known,
-            desired: &desired,
+            desired: if waits { &ordered } else { &desired },
             problems: &problems,
         };
-        let (reported, wrong) = (statuses.subscribe(), problems.subscribe());
+        let watched = status::Watched {
+            statuses: statuses.subscribe(),
+            problems: problems.subscribe(),
+            known: known.subscribe(),
+        };
         // The first report goes out before anything is asked of the platform.
         tokio::select! {
             biased;
-            ended = status::run(&nats, &identity, reported, wrong, &heartbeats) => ended,
+            ended = status::run(&nats, &identity, watched, &heartbeats) => ended,
             () = follower.run() => Ok(()),
         }
     };
     let keeping = async {
         match keeper {
-            Some(keeper) => keeper.run(known.subscribe(), &problems).await,
+            Some(keeper) => {
+                let gate = waits.then(|| Gate {
+                    ordered: ordered.subscribe(),
+                    desired: &desired,
+                });
+                let watched = keep::Watched {
+                    known: known.subscribe(),
+                    statuses: statuses.subscribe(),
+                    gate,
+                };
+                keeper.run(watched, ran.clone(), &problems).await;
+            }
             None => std::future::pending().await,
         }
     };
@@ -65,6 +93,6 @@ pub async fn run<E: Executor>(
     tokio::select! {
         ended = platform => ended,
         () = keeping => Ok(()),
-        () = reconcile::run(executor, desired.subscribe(), &statuses, nothing_since) => Ok(()),
+        () = reconcile::run(executor, desired.subscribe(), &statuses, ran.clone(), nothing_since) => Ok(()),
     }
 }

@@ -78,6 +78,8 @@ pub struct ObservedContainer {
     pub digest: String,
     /// What it does.
     pub state: ContainerState,
+    /// What its health check says; `None` without one.
+    pub health: Option<Health>,
     /// The image that it was made from.
     pub image: String,
     /// The digest of that image's manifest, where it is known.
@@ -86,6 +88,17 @@ pub struct ObservedContainer {
     pub started_at: i64,
     /// When it last ended; 0 for never.
     pub exited_at: i64,
+}
+
+/// What a health check says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing yet.
+    Starting,
+    /// It works.
+    Healthy,
+    /// It does not.
+    Unhealthy,
 }
 
 /// What a container does.

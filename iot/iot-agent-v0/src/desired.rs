@@ -2,22 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iot_contracts::{DeploymentName, PodmanService, PodmanV0};
+use iot_contracts::{DeploymentName, DesiredVersion, PodmanService, PodmanV0, RefusedEntry};
 
 /// The desired state. Nothing is removed but what was deleted: whatever else is not known here is held.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct DesiredState {
-    deployments: BTreeMap<DeploymentName, Deployment>,
+    deployments: BTreeMap<DeploymentName, Wanted>,
     gone: BTreeSet<DeploymentName>,
 }
 
-/// One deployment's key.
+/// What is known of one deployment's key.
 #[derive(Debug, Clone, Default, PartialEq)]
-struct Deployment {
+pub struct Wanted {
     /// The last value that could be read.
-    good: Option<PodmanV0>,
+    pub good: Option<PodmanV0>,
     /// Why the newest value could not.
-    error: Option<String>,
+    pub error: Option<String>,
+    /// Which value is the newest one, of those that are obeyed.
+    pub version: Option<DesiredVersion>,
+    /// The newest entry, where it is not obeyed.
+    pub refused: Option<RefusedEntry>,
 }
 
 /// What a deployment's containers shall become.
@@ -32,10 +36,10 @@ pub enum Target<'a> {
 }
 
 impl DesiredState {
-    /// A key is there: its last value that could be read, and why the newest one could not.
-    pub fn set(&mut self, name: DeploymentName, good: Option<PodmanV0>, error: Option<String>) {
+    /// A key is there.
+    pub fn set(&mut self, name: DeploymentName, wanted: Wanted) {
         self.gone.remove(&name);
-        self.deployments.insert(name, Deployment { good, error });
+        self.deployments.insert(name, wanted);
     }
 
     /// A key was deleted.
@@ -47,11 +51,11 @@ impl DesiredState {
     /// What shall become of the containers of `name`.
     pub fn target(&self, name: &DeploymentName) -> Target<'_> {
         match self.deployments.get(name) {
-            Some(Deployment {
+            Some(Wanted {
                 good: Some(score), ..
             }) => Target::Services(score.services()),
             None if self.gone.contains(name) => Target::Absent,
-            Some(Deployment { good: None, .. }) | None => Target::Hold,
+            Some(Wanted { good: None, .. }) | None => Target::Hold,
         }
     }
 
@@ -60,9 +64,14 @@ impl DesiredState {
         self.deployments.keys()
     }
 
-    /// Why the newest value of `name` could not be read, when that is so.
-    pub fn error(&self, name: &DeploymentName) -> Option<&str> {
-        self.deployments.get(name)?.error.as_deref()
+    /// Whether nothing is known of `name` that could be run or removed.
+    pub fn holds(&self, name: &DeploymentName) -> bool {
+        matches!(self.target(name), Target::Hold)
+    }
+
+    /// What is known of the key of `name`, where it has one.
+    pub fn wanted(&self, name: &DeploymentName) -> Option<&Wanted> {
+        self.deployments.get(name)
     }
 }
 
@@ -72,10 +81,16 @@ impl DesiredState {
     /// A key has a new value.
     pub fn put(&mut self, name: DeploymentName, value: &[u8]) {
         let before = self.deployments.remove(&name).unwrap_or_default();
-        match crate::value::read(value) {
-            Ok(score) => self.set(name, Some(score), None),
-            Err(error) => self.set(name, before.good, Some(error)),
-        }
+        let (good, error) = match crate::value::read(value) {
+            Ok(score) => (Some(score), None),
+            Err(error) => (before.good, Some(error)),
+        };
+        let wanted = Wanted {
+            good,
+            error,
+            ..Wanted::default()
+        };
+        self.set(name, wanted);
     }
 
     /// A key was deleted or purged.
@@ -109,13 +124,13 @@ mod tests {
         assert_eq!(desired.target(&web), Target::Hold);
         desired.put(web.clone(), b"{");
         assert_eq!(desired.target(&web), Target::Hold);
-        assert!(desired.error(&web).is_some());
+        assert!(desired.wanted(&web).unwrap().error.is_some());
         desired.put(
             web.clone(),
             br#"{"type":"PodmanV0","data":{"services":[]}}"#,
         );
         assert_eq!(desired.target(&web), Target::Services(&[]));
-        assert_eq!(desired.error(&web), None);
+        assert_eq!(desired.wanted(&web).unwrap().error, None);
         desired.put(web.clone(), b"{");
         assert_eq!(desired.target(&web), Target::Services(&[]));
         desired.delete(&web);

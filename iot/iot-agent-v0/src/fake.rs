@@ -11,7 +11,7 @@ use std::time::Duration;
 use iot_contracts::ImageReference;
 use tokio::sync::Notify;
 
-use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::container::{ContainerSpec, ContainerState, Health, ObservedContainer, Role};
 use crate::plan::{Action, Step};
 
 /// A failure that a script asked for.
@@ -183,6 +183,15 @@ impl FakePodman {
         }
     }
 
+    /// What the health check of the container of `key` says.
+    pub fn set_health(&self, key: &str, health: Option<Health>) {
+        for fake in self.0.borrow_mut().containers.values_mut() {
+            if fake.observed.key.to_string() == key {
+                fake.observed.health = health;
+            }
+        }
+    }
+
     /// The steps done since the last call.
     pub fn take_log(&self) -> Vec<String> {
         std::mem::take(&mut self.0.borrow_mut().log)
@@ -321,6 +330,7 @@ impl State {
             image_digest: None,
             started_at: 0,
             exited_at: 0,
+            health: None,
         };
         let image = spec.service.image.clone();
         let fake = Fake {

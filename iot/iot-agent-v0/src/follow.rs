@@ -211,6 +211,7 @@ impl Follower<'_> {
         self.problems.send_if_modified(|problems| {
             let now = Problems {
                 keeping: problems.keeping.clone(),
+                signing: problems.signing.clone(),
                 ..new
             };
             let is_news = *problems != now;

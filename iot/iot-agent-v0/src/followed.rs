@@ -1,18 +1,25 @@
 //! What the device knows of its desired state: each key with its revision, and which bucket they are from. Pure.
 //!
 //! A listing is believed only where the bucket is the one that was followed before, or says that it takes its place.
-//! What a bucket does not say is unknown, and never an order to remove something.
+//! What a bucket does not say is unknown, and never an order to remove something. Where orders have to be signed, nothing
+//! but a signed order changes what is wanted, and the highest counter of each deployment is known here.
 
 use std::collections::BTreeMap;
 
-use iot_contracts::{BucketId, BucketMarker, DeploymentName, PodmanV0, UNMARKED_BUCKET};
+use iot_contracts::{
+    BucketId, BucketMarker, DeploymentName, DesiredVersion, PodmanV0, Refusal, RefusedEntry,
+    UNMARKED_BUCKET,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::desired::DesiredState;
-use crate::value;
+use crate::desired::{DesiredState, Wanted};
+use crate::order::{Order, Rules};
 
 /// How many keys that are gone are remembered. Their containers have long been removed.
 const MAX_GONE: usize = 1000;
+
+/// How many keys are remembered of which nothing was ever obeyed. Whoever may write makes as many as he likes.
+const MAX_REFUSED: usize = 50;
 
 /// Why the desired state is held as it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -77,6 +84,12 @@ pub struct Entry {
 pub struct Followed {
     bucket: Option<Bucket>,
     keys: BTreeMap<DeploymentName, Known>,
+    /// The highest counter of a deployment that is forgotten.
+    #[serde(default)]
+    floor: u64,
+    /// Whose orders are obeyed. The configuration says so, and not what is kept.
+    #[serde(skip)]
+    rules: Rules,
 }
 
 /// The bucket that was followed last.
@@ -106,9 +119,26 @@ struct Known {
     /// Whether that entry went by itself.
     #[serde(default)]
     expired: bool,
+    /// The value that was obeyed last, be it that it could be read or not.
+    #[serde(default)]
+    version: Option<DesiredVersion>,
+    /// The newest entry, where it was not obeyed.
+    #[serde(default)]
+    refused: Option<RefusedEntry>,
 }
 
 impl Followed {
+    /// The same, from now on by these rules.
+    pub fn obeying(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// The entries that are not obeyed.
+    pub fn refused(&self) -> impl Iterator<Item = (&DeploymentName, &RefusedEntry)> {
+        let keys = self.keys.iter();
+        keys.filter_map(|(name, known)| Some((name, known.refused.as_ref()?)))
+    }
+
     /// Whether the bucket with this marker may be followed.
     ///
     /// # Errors
@@ -179,6 +209,8 @@ impl Followed {
             next.apply(entry)?;
         }
         let is_listed = |name: &DeploymentName| entries.iter().any(|entry| entry.name == *name);
+        next.keys
+            .retain(|name, known| known.was_obeyed() || is_listed(name));
         let missing = next
             .keys
             .iter()
@@ -204,7 +236,18 @@ impl Followed {
             });
         }
         let bucket = self.bucket.as_ref().map(|bucket| bucket.id.clone());
-        let next = Known::after(before, entry, bucket);
+        let next = Known::after(before, entry, bucket, &self.rules, self.floor);
+        if !next.was_obeyed() && entry.value.is_none() {
+            // It was never more than refused.
+            self.keys.remove(&entry.name);
+            return Ok(());
+        }
+        if !next.was_obeyed() && before.is_none() {
+            let others = self.keys.values().filter(|known| !known.was_obeyed());
+            if others.count() >= MAX_REFUSED {
+                return Ok(());
+            }
+        }
         if let Some(before) = before
             && entry.revision == before.revision
             && !before.is_the_same_as(&next)
@@ -220,7 +263,9 @@ impl Followed {
 
     /// A key is gone without a marker, and it is certain that it is.
     pub fn vanished(&mut self, name: &DeploymentName) {
-        if let Some(known) = self.keys.get_mut(name) {
+        if let Some(known) = self.keys.get_mut(name)
+            && !self.rules.are_signed()
+        {
             *known = Known::gone(known.revision, known.bucket.take());
         }
     }
@@ -235,6 +280,9 @@ impl Followed {
     /// Why a missing key can by no means count as deleted, if so: it can only where it was seen in a bucket that can
     /// be known again.
     pub fn never_vanishes(&self, name: &DeploymentName) -> Option<&'static str> {
+        if self.rules.are_signed() {
+            return Some("and no signed order removed it");
+        }
         if self.bucket.is_none() {
             return Some("in a bucket that has no marker");
         }
@@ -260,9 +308,9 @@ impl Followed {
     pub fn desired(&self) -> DesiredState {
         let mut desired = DesiredState::default();
         for (name, known) in &self.keys {
-            match known {
-                Known { gone: true, .. } => desired.set_gone(name.clone()),
-                Known { good, error, .. } => desired.set(name.clone(), good.clone(), error.clone()),
+            match known.gone {
+                true => desired.set_gone(name.clone()),
+                false => desired.set(name.clone(), known.wanted()),
             }
         }
         desired
@@ -283,7 +331,10 @@ impl Followed {
         gone.sort();
         let too_many = gone.len().saturating_sub(MAX_GONE);
         for (_, name) in gone.into_iter().take(too_many) {
-            self.keys.remove(&name);
+            let known = self.keys.remove(&name);
+            let version = known.and_then(|known| known.version);
+            let counter = version.and_then(|version| version.counter);
+            self.floor = self.floor.max(counter.unwrap_or_default());
         }
     }
 }
@@ -297,34 +348,97 @@ impl Known {
             gone: true,
             bucket,
             expired: false,
+            version: None,
+            refused: None,
         }
     }
 
-    fn after(before: Option<&Self>, entry: &Entry, bucket: Option<BucketId>) -> Self {
-        let Some(value) = &entry.value else {
-            return Self::gone(entry.revision, bucket);
+    fn after(
+        before: Option<&Self>,
+        entry: &Entry,
+        bucket: Option<BucketId>,
+        rules: &Rules,
+        floor: u64,
+    ) -> Self {
+        let version = before.and_then(|before| before.version.as_ref());
+        let obeyed = match rules.judge(entry, version, floor) {
+            Ok(obeyed) => obeyed,
+            Err(why) => return Self::refusing(before, entry, bucket, why),
         };
-        let (good, error) = match value::read(value) {
-            Ok(score) => (Some(score), None),
-            Err(error) => (before.and_then(|before| before.good.clone()), Some(error)),
+        let (good, error) = match obeyed.order {
+            Order::Remove => {
+                let version = obeyed.version;
+                return Self {
+                    version,
+                    ..Self::gone(entry.revision, bucket)
+                };
+            }
+            Order::Run(Ok(score)) => (Some(score), None),
+            Order::Run(Err(error)) => (before.and_then(|before| before.good.clone()), Some(error)),
         };
         Self {
-            revision: entry.revision,
             good,
             error,
             gone: false,
-            bucket,
-            expired: false,
+            version: obeyed.version,
+            ..Self::gone(entry.revision, bucket)
         }
     }
 
-    /// Whether both may be of one entry. One of them may have been read by another version, which understood more.
+    /// What was known stays, but for the entry that it was seen with.
+    fn refusing(
+        before: Option<&Self>,
+        entry: &Entry,
+        bucket: Option<BucketId>,
+        why: Refusal,
+    ) -> Self {
+        let nothing = || Self {
+            gone: false,
+            ..Self::gone(entry.revision, None)
+        };
+        let known = before.cloned().unwrap_or_else(nothing);
+        let refused = RefusedEntry {
+            revision: entry.revision,
+            why,
+        };
+        // What is gone may lose its key.
+        let is_idle = known.gone && entry.value.is_none();
+        Self {
+            revision: entry.revision,
+            bucket,
+            expired: false,
+            refused: (!is_idle).then_some(refused),
+            ..known
+        }
+    }
+
+    /// Whether any entry was ever obeyed.
+    fn was_obeyed(&self) -> bool {
+        self.gone || self.good.is_some() || self.error.is_some() || self.version.is_some()
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            good: self.good.clone(),
+            error: self.error.clone(),
+            version: self.version.clone(),
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// Whether both may be of one entry. One of them may have been read by another version, which understood more, or
+    /// while other keys were obeyed.
     fn is_the_same_as(&self, other: &Self) -> bool {
-        self.gone == other.gone
-            && (self.error.is_some() || other.error.is_some() || self.good == other.good)
+        let is_refused = self.refused.is_some() || other.refused.is_some();
+        let is_unread = self.error.is_some() || other.error.is_some();
+        is_refused || self.gone == other.gone && (is_unread || self.good == other.good)
     }
 }
 
 #[cfg(test)]
 #[path = "followed_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "signed_tests.rs"]
+mod signed_tests;

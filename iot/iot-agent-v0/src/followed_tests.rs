@@ -211,12 +211,15 @@ fn a_value_that_cannot_be_read_keeps_the_last_good_one_and_says_why() {
     let mut memory = known();
     memory.apply(&bad(8)).unwrap();
     assert_eq!(told(&memory, &["web", "db"]), ["1", "1"]);
-    let error = memory.desired().error(&name("web")).map(str::to_owned);
-    assert!(error.unwrap().starts_with("EOF while parsing"));
+    let error = |memory: &Followed| {
+        let desired = memory.desired();
+        desired.wanted(&name("web")).unwrap().error.clone()
+    };
+    assert!(error(&memory).unwrap().starts_with("EOF while parsing"));
     // Another version of the agent may be able to read it.
     memory.apply(&put("web", 8, "2")).unwrap();
     assert_eq!(told(&memory, &["web"]), ["2"]);
-    assert_eq!(memory.desired().error(&name("web")), None);
+    assert_eq!(error(&memory), None);
     let mut first = Followed::default();
     first.apply(&bad(1)).unwrap();
     assert_eq!(told(&first, &["web"]), ["hold"]);

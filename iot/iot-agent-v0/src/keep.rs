@@ -6,6 +6,9 @@
 //! ```
 //! It is replaced as a whole and written through, so that a power cut leaves the old one or the new one. A file that
 //! is torn, of another version or of another device counts as none.
+//!
+//! Where orders have to be signed nothing is obeyed before it is in the file: whatever a power cut leaves, the device
+//! knows the highest counter that it has obeyed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -18,9 +21,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use crate::assess::Ran;
+use crate::desired::DesiredState;
 use crate::error::chain;
 use crate::followed::Followed;
 use crate::problems::Problems;
+use crate::reconcile::{self, Statuses};
 
 /// The file's name in the state directory.
 const FILE: &str = "desired-state";
@@ -65,6 +71,35 @@ pub enum KeepError {
 struct Content<'a> {
     device_id: std::borrow::Cow<'a, DeviceId>,
     memory: std::borrow::Cow<'a, Followed>,
+    #[serde(default)]
+    ran: std::borrow::Cow<'a, Ran>,
+}
+
+/// What is in the file.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Kept {
+    /// What is known of the desired state.
+    pub memory: Followed,
+    /// The last value of each deployment all of whose containers ran.
+    pub ran: Ran,
+}
+
+/// Where what is ordered waits until it is kept.
+pub struct Gate<'a> {
+    /// What is ordered.
+    pub ordered: watch::Receiver<DesiredState>,
+    /// What the containers shall become.
+    pub desired: &'a watch::Sender<DesiredState>,
+}
+
+/// What the keeper looks at.
+pub struct Watched<'a> {
+    /// What is known of the desired state.
+    pub known: watch::Receiver<Followed>,
+    /// How the deployments fare.
+    pub statuses: watch::Receiver<Statuses>,
+    /// What waits for the file, where orders have to be signed.
+    pub gate: Option<Gate<'a>>,
 }
 
 /// Where the desired state is kept.
@@ -90,24 +125,24 @@ impl Keeper {
     }
 
     /// What was kept last; nothing, and why, where it cannot be used.
-    pub fn recall(&self) -> (Followed, Option<String>) {
+    pub fn recall(&self) -> (Kept, Option<String>) {
         let path = self.dir.join(FILE);
         match self.read(&path) {
-            Ok(Some(memory)) => {
-                let revision = memory.revision();
+            Ok(Some(kept)) => {
+                let revision = kept.memory.revision();
                 tracing::info!(path = %path.display(), revision, "goes on with the desired state kept here");
-                (memory, None)
+                (kept, None)
             }
-            Ok(None) => (Followed::default(), None),
+            Ok(None) => (Kept::default(), None),
             Err(error) => {
                 let error = chain(&error);
                 tracing::warn!(path = %path.display(), error, "the desired state kept here is ignored");
-                (Followed::default(), Some(error))
+                (Kept::default(), Some(error))
             }
         }
     }
 
-    fn read(&self, path: &Path) -> Result<Option<Followed>, KeepError> {
+    fn read(&self, path: &Path) -> Result<Option<Kept>, KeepError> {
         let length = match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
             Ok(_) => return Err(KeepError::Read(io::ErrorKind::InvalidInput.into())),
@@ -134,7 +169,10 @@ impl Keeper {
         if *content.device_id != self.device_id {
             return Err(KeepError::OtherDevice(content.device_id.into_owned()));
         }
-        Ok(Some(content.memory.into_owned()))
+        Ok(Some(Kept {
+            memory: content.memory.into_owned(),
+            ran: content.ran.into_owned(),
+        }))
     }
 
     /// Takes the file's place, as a whole and for good.
@@ -142,10 +180,11 @@ impl Keeper {
     /// # Errors
     ///
     /// The directory cannot be written to; the file is as it was.
-    pub fn keep(&self, memory: &Followed) -> io::Result<()> {
+    pub fn keep(&self, kept: &Kept) -> io::Result<()> {
         let json = serde_json::to_vec(&Content {
             device_id: std::borrow::Cow::Borrowed(&self.device_id),
-            memory: std::borrow::Cow::Borrowed(memory),
+            memory: std::borrow::Cow::Borrowed(&kept.memory),
+            ran: std::borrow::Cow::Borrowed(&kept.ran),
         })?;
         let unfinished = self.dir.join(UNFINISHED);
         // A left-over may have another mode, and a link must not be followed.
@@ -166,43 +205,107 @@ impl Keeper {
         File::open(&self.dir)?.sync_all()
     }
 
-    /// Keeps what is known at each change, and tries again where that failed. Ends when there is no more of it.
+    /// Keeps what is known at each change, and tries again where that failed; `ran` is in the file already. What waits at
+    /// the gate goes on when what is known then is kept. Ends when there is no more of it.
     pub async fn run(
         &self,
-        mut known: watch::Receiver<Followed>,
+        mut watched: Watched<'_>,
+        mut ran: Ran,
         problems: &watch::Sender<Problems>,
     ) {
-        let mut retry = Duration::MAX;
-        loop {
-            tokio::select! {
-                changed = known.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(retry) => {}
+        let mut failed = false;
+        while let Some(news) = watched.news(failed).await {
+            let mut is_kept = !failed && news != News::Known;
+            if news == News::Statuses {
+                let now = reconcile::ran(&watched.statuses.borrow());
+                is_kept &= now == ran;
+                ran = now;
             }
-            let memory = known.borrow_and_update().clone();
-            let keeper = self.clone();
-            // The disk may be slow, and nothing else waits for it.
-            let kept = tokio::task::spawn_blocking(move || keeper.keep(&memory)).await;
-            let error = match kept {
-                Ok(kept) => kept.err().map(|error| error.to_string()),
-                Err(error) => Some(error.to_string()),
-            };
-            retry = if error.is_some() {
-                RETRY
-            } else {
-                Duration::MAX
-            };
-            problems.send_if_modified(|problems| {
-                if problems.keeping == error {
-                    return false;
-                }
-                if let Some(error) = &error {
-                    let dir = self.dir.display();
-                    tracing::warn!(%dir, error, "cannot keep the desired state");
-                }
-                problems.keeping = error;
-                true
-            });
+            // Both are known at once, and either may be noticed first.
+            is_kept &= !watched.known.has_changed().unwrap_or(false);
+            let gate = watched.gate.as_mut();
+            let ordered = gate.map(|gate| gate.ordered.borrow_and_update().clone());
+            if !is_kept {
+                let now = Kept {
+                    memory: watched.known.borrow_and_update().clone(),
+                    ran: ran.clone(),
+                };
+                let error = self.try_to_keep(now).await.err();
+                failed = error.is_some();
+                self.tell(error, problems);
+            }
+            if let (Some(gate), Some(ordered), false) = (&watched.gate, ordered, failed) {
+                gate.desired.send_if_modified(|desired| {
+                    let is_news = *desired != ordered;
+                    *desired = ordered;
+                    is_news
+                });
+            }
         }
+    }
+
+    async fn try_to_keep(&self, kept: Kept) -> Result<(), String> {
+        let keeper = self.clone();
+        // The disk may be slow.
+        let written = tokio::task::spawn_blocking(move || keeper.keep(&kept)).await;
+        match written {
+            Ok(written) => written.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn tell(&self, error: Option<String>, problems: &watch::Sender<Problems>) {
+        problems.send_if_modified(|problems| {
+            if problems.keeping == error {
+                return false;
+            }
+            if let Some(error) = &error {
+                let dir = self.dir.display();
+                tracing::warn!(%dir, error, "cannot keep the desired state");
+            }
+            problems.keeping = error;
+            true
+        });
+    }
+}
+
+/// What is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    Known,
+    Statuses,
+    Ordered,
+    /// It is time to try again.
+    Nothing,
+}
+
+impl Watched<'_> {
+    /// Waits for something new, and no longer than [`RETRY`] where keeping it failed; `None` at the end of it all.
+    async fn news(&mut self, failed: bool) -> Option<News> {
+        let Self {
+            known,
+            statuses,
+            gate,
+        } = self;
+        let ordered = async {
+            match gate {
+                Some(gate) => gate.ordered.changed().await,
+                None => std::future::pending().await,
+            }
+        };
+        let retry = async {
+            match failed {
+                true => tokio::time::sleep(RETRY).await,
+                false => std::future::pending().await,
+            }
+        };
+        let (changed, news) = tokio::select! {
+            changed = known.changed() => (changed, News::Known),
+            changed = statuses.changed() => (changed, News::Statuses),
+            changed = ordered => (changed, News::Ordered),
+            () = retry => return Some(News::Nothing),
+        };
+        changed.ok().map(|()| news)
     }
 }
 

@@ -5,14 +5,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use iot_contracts::BucketMarker;
+use iot_contracts::{BucketMarker, DeploymentStatus, DesiredVersion, Phase};
 use tokio::sync::watch;
 
-use super::{FILE, KeepError, Keeper, UNFINISHED};
+use super::{FILE, Gate, KeepError, Keeper, Kept, UNFINISHED, Watched};
+use crate::assess::Ran;
+use crate::desired::DesiredState;
 use crate::followed::{Entry, Followed, SeenMarker};
 use crate::problems::Problems;
+use crate::reconcile::Statuses;
 
-fn memory(tag: &str) -> Followed {
+fn memory(tag: &str) -> Kept {
     let value = format!(
         r#"{{"type":"PodmanV0","data":{{"services":[{{"name":"a","image":"host/x:{tag}","env":{{"A":"s3cr3t"}}}}]}}}}"#
     );
@@ -33,7 +36,15 @@ fn memory(tag: &str) -> Followed {
         },
         revision: 1,
     };
-    Followed::default().listed(Some(&seen), &entries).unwrap().0
+    let version = DesiredVersion {
+        revision: 5,
+        digest: format!("sha256:{tag}"),
+        counter: None,
+    };
+    Kept {
+        memory: Followed::default().listed(Some(&seen), &entries).unwrap().0,
+        ran: [("web".parse().unwrap(), version)].into(),
+    }
 }
 
 fn keeper(dir: &Path) -> Keeper {
@@ -44,7 +55,7 @@ fn keeper(dir: &Path) -> Keeper {
 fn what_is_kept_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let keeper = keeper(dir.path());
-    assert_eq!(keeper.recall(), (Followed::default(), None));
+    assert_eq!(keeper.recall(), (Kept::default(), None));
     for tag in ["1", "2"] {
         // What a power cut left.
         fs::write(dir.path().join(UNFINISHED), "x").unwrap();
@@ -65,7 +76,7 @@ fn a_file_that_is_not_as_it_was_written_counts_as_none() {
     let whole = fs::read(&file).unwrap();
     let is_none = |what: &str| {
         let (memory, why) = keeper.recall();
-        assert_eq!(memory, Followed::default(), "{what}");
+        assert_eq!(memory, Kept::default(), "{what}");
         assert!(why.is_some(), "{what}");
     };
     for length in 0..whole.len() {
@@ -107,7 +118,65 @@ fn another_content_device_or_kind_of_file_counts_as_none_and_is_named() {
     fs::remove_file(&file).unwrap();
     fs::create_dir(&file).unwrap();
     assert!(matches!(keeper.read(&file), Err(KeepError::Read(_))));
-    assert_eq!(keeper.recall().0, Followed::default());
+    assert_eq!(keeper.recall().0, Kept::default());
+}
+
+#[test]
+fn what_an_earlier_version_kept_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path());
+    let json = r#"{"device_id":"pi-1","memory":{"bucket":{"id":"b1","revision":1},"keys":{"web":{"revision":5,
+        "good":{"services":[]},"error":null,"gone":false,"bucket":"b1","expired":false}}}}"#;
+    let digest = super::digest_of(json.as_bytes());
+    let text = format!("harmony-desired-state 1 {digest}\n{json}");
+    fs::write(dir.path().join(FILE), text).unwrap();
+    let (kept, why) = keeper.recall();
+    assert_eq!((kept.memory.revision(), why), (5, None));
+    assert!(kept.ran.is_empty());
+}
+
+/// The agent's parts that the keeper stands between.
+struct Parts {
+    known: watch::Sender<Followed>,
+    statuses: watch::Sender<Statuses>,
+    ordered: watch::Sender<DesiredState>,
+    desired: watch::Sender<DesiredState>,
+    problems: watch::Sender<Problems>,
+}
+
+impl Parts {
+    fn new() -> Self {
+        Self {
+            known: watch::Sender::new(Followed::default()),
+            statuses: watch::Sender::new(Statuses::new()),
+            ordered: watch::Sender::new(DesiredState::default()),
+            desired: watch::Sender::new(DesiredState::default()),
+            problems: watch::Sender::new(Problems::default()),
+        }
+    }
+
+    /// As the follower does it.
+    fn learn(&self, kept: &Kept) {
+        self.known.send_replace(kept.memory.clone());
+        self.ordered.send_replace(kept.memory.desired());
+    }
+
+    async fn with(&self, keeper: &Keeper, has_gate: bool, scenario: impl Future<Output = ()>) {
+        let gate = has_gate.then(|| Gate {
+            ordered: self.ordered.subscribe(),
+            desired: &self.desired,
+        });
+        let watched = Watched {
+            known: self.known.subscribe(),
+            statuses: self.statuses.subscribe(),
+            gate,
+        };
+        let scenario = tokio::time::timeout(Duration::from_secs(10), scenario);
+        tokio::select! {
+            () = keeper.run(watched, Ran::new(), &self.problems) => panic!("it ended"),
+            ended = scenario => ended.expect("it comes about"),
+        }
+    }
 }
 
 #[tokio::test]
@@ -115,24 +184,77 @@ async fn a_disk_that_takes_nothing_is_a_problem_until_it_does() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("state");
     let keeper = keeper(&missing);
-    let known = watch::Sender::new(Followed::default());
-    let problems = watch::Sender::new(Problems::default());
-    let mut told = problems.subscribe();
+    let parts = Parts::new();
+    let mut told = parts.problems.subscribe();
     let scenario = async {
-        known.send_replace(memory("1"));
+        parts.learn(&memory("1"));
         told.wait_for(|problems| problems.keeping.is_some())
             .await
             .unwrap();
         fs::create_dir(&missing).unwrap();
-        known.send_replace(memory("2"));
+        parts.learn(&memory("2"));
         told.wait_for(|problems| problems.keeping.is_none())
             .await
             .unwrap();
     };
-    let scenario = tokio::time::timeout(Duration::from_secs(10), scenario);
-    tokio::select! {
-        () = keeper.run(known.subscribe(), &problems) => panic!("it ended"),
-        ended = scenario => ended.expect("it is told and mended"),
-    }
-    assert_eq!(keeper.recall(), (memory("2"), None));
+    parts.with(&keeper, false, scenario).await;
+    assert_eq!(keeper.recall().0.memory, memory("2").memory);
+}
+
+#[tokio::test]
+async fn nothing_goes_through_the_gate_before_it_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = dir.path().join("state");
+    let keeper = keeper(&missing);
+    let parts = Parts::new();
+    let mut told = parts.problems.subscribe();
+    let mut desired = parts.desired.subscribe();
+    let scenario = async {
+        parts.learn(&memory("1"));
+        told.wait_for(|problems| problems.keeping.is_some())
+            .await
+            .unwrap();
+        assert!(!desired.has_changed().unwrap());
+        fs::create_dir(&missing).unwrap();
+        for tag in ["2", "3"] {
+            parts.learn(&memory(tag));
+            let is_it = |desired: &DesiredState| *desired == memory(tag).memory.desired();
+            desired.wait_for(is_it).await.unwrap();
+            assert_eq!(keeper.recall().0.memory, memory(tag).memory);
+        }
+        // What is in the file already goes through as well: a first listing that brings nothing new.
+        parts.ordered.send_replace(DesiredState::default());
+        let is_it = |desired: &DesiredState| *desired == DesiredState::default();
+        desired.wait_for(is_it).await.unwrap();
+    };
+    parts.with(&keeper, true, scenario).await;
+}
+
+#[tokio::test]
+async fn what_ran_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let keeper = keeper(dir.path());
+    let parts = Parts::new();
+    let (web, kept) = ("web".parse().unwrap(), memory("1"));
+    let status = DeploymentStatus {
+        phase: Phase::Running,
+        detail: None,
+        desired: None,
+        ran: kept.ran.get(&web).cloned(),
+        refused: None,
+        services: [].into(),
+    };
+    let scenario = async {
+        parts.statuses.send_replace([(web.clone(), status)].into());
+        while keeper.recall().0.ran != kept.ran {
+            // Nothing tells of what is on the disk.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        // What is known later does not take it away.
+        parts.learn(&kept);
+        while keeper.recall().0 != kept {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    parts.with(&keeper, false, scenario).await;
 }

@@ -35,6 +35,7 @@ mod heartbeat;
 mod history;
 mod keep;
 mod nats;
+mod order;
 mod plan;
 mod podman;
 mod problems;
@@ -42,6 +43,9 @@ mod reconcile;
 mod report;
 mod room;
 mod settle;
+#[cfg(test)]
+#[path = "signing_for_tests.rs"]
+mod signing;
 mod status;
 mod told;
 mod value;
@@ -131,7 +135,8 @@ fn run(config: config::Loaded, nothing: Option<NothingThere>) -> std::io::Result
             if keeper.is_none() {
                 tracing::info!("no STATE_DIRECTORY: the desired state is not kept on the device");
             }
-            let identity = status::Identity::of_this_device(config.device_id().clone())?;
+            let keys = order::Rules::of(config.config()).keys();
+            let identity = status::Identity::of_this_device(config.device_id().clone(), keys)?;
             tokio::select! {
                 ended = agent::run(&config, identity, &podman, keeper.as_ref(), nothing_since) => ended?,
                 () = received(&mut terminate, "SIGTERM") => {}

@@ -150,3 +150,7 @@ mod outage_tests;
 #[cfg(test)]
 #[path = "access_tests.rs"]
 mod access_tests;
+
+#[cfg(test)]
+#[path = "signed_server_tests.rs"]
+mod signed_server_tests;

@@ -67,6 +67,7 @@ fn observed(text: &str, state: ContainerState) -> ObservedContainer {
         image_digest: None,
         started_at: i64::from(state != Created),
         exited_at: 0,
+        health: None,
     }
 }
 

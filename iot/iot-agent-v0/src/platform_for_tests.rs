@@ -14,6 +14,7 @@ use crate::agent;
 use crate::config::Loaded;
 use crate::fake::FakePodman;
 use crate::keep::Keeper;
+use crate::order::Rules;
 use crate::status::Identity;
 
 /// How long any awaited event may take.
@@ -181,11 +182,20 @@ pub async fn with_keeper(
     state: Option<&Path>,
     scenario: impl Future<Output = ()>,
 ) {
-    let config = config(port);
-    let identity = Identity::of_this_device(config.device_id().clone()).unwrap();
+    with_config(&config(port), podman, state, scenario).await;
+}
+
+pub async fn with_config(
+    config: &Loaded,
+    podman: &FakePodman,
+    state: Option<&Path>,
+    scenario: impl Future<Output = ()>,
+) {
+    let keys = Rules::of(config.config()).keys();
+    let identity = Identity::of_this_device(config.device_id().clone(), keys).unwrap();
     let keeper = state.map(|dir| Keeper::new(dir.to_owned(), config.device_id()));
     tokio::select! {
-        ended = agent::run(&config, identity, podman, keeper.as_ref(), None) => panic!("the agent ended: {ended:?}"),
+        ended = agent::run(config, identity, podman, keeper.as_ref(), None) => panic!("the agent ended: {ended:?}"),
         () = scenario => {}
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use iot_contracts::{DeploymentName, RefusedEntry};
+
 /// The most problems that a report has.
 const MAX_PROBLEMS: usize = 8;
 /// The longest text of one, in characters.
@@ -16,13 +18,18 @@ pub struct Problems {
     pub recalling: Option<String>,
     /// Why it is not kept on the device.
     pub keeping: Option<String>,
+    /// What a device that obeys signed orders lacks for it.
+    pub signing: Option<String>,
     /// What is wrong with single keys.
     pub keys: BTreeMap<String, String>,
 }
 
 impl Problems {
-    /// As they are reported: the worst first, bounded in number and length.
-    pub fn told(&self) -> Vec<String> {
+    /// As they are reported, with the entries that are not obeyed: the worst first, bounded in number and length.
+    pub fn told<'a>(
+        &self,
+        refused: impl Iterator<Item = (&'a DeploymentName, &'a RefusedEntry)>,
+    ) -> Vec<String> {
         let following = self.following.iter();
         let following = following.map(|why| format!("desired state not followed: {why}"));
         let recalling = self.recalling.iter();
@@ -30,11 +37,17 @@ impl Problems {
             recalling.map(|why| format!("desired state kept on the device is ignored: {why}"));
         let keeping = self.keeping.iter();
         let keeping = keeping.map(|why| format!("desired state not kept on the device: {why}"));
+        let signing = self.signing.iter().cloned();
+        let refused = refused.map(|(name, RefusedEntry { revision, why })| {
+            format!("deployment '{name}', revision {revision} is refused: {why}")
+        });
         let keys = self.keys.iter();
         let keys = keys.map(|(key, why)| format!("key '{}': {why}", key.escape_debug()));
         let mut told: Vec<String> = following
             .chain(recalling)
             .chain(keeping)
+            .chain(signing)
+            .chain(refused)
             .chain(keys)
             .map(bounded)
             .collect();
@@ -59,21 +72,30 @@ fn bounded(text: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    use iot_contracts::{DeploymentName, Refusal, RefusedEntry};
+
     use super::Problems;
 
     #[test]
     fn they_are_few_and_short() {
         let mut problems = Problems::default();
-        assert!(problems.told().is_empty());
+        assert!(problems.told(std::iter::empty()).is_empty());
         problems.following = Some("a\u{1b}b".to_owned());
         problems.keys = (0..20)
             .map(|n| (format!("k{n:02}\n"), "x".repeat(500)))
             .collect();
-        let told = problems.told();
+        let web: DeploymentName = "web".parse().unwrap();
+        let refused = RefusedEntry {
+            revision: 7,
+            why: Refusal::Unsigned,
+        };
+        let told = problems.told([(&web, &refused)].into_iter());
         assert_eq!(told.len(), 8);
         assert_eq!(told[0], "desired state not followed: a?b");
-        assert!(told[1].starts_with("key 'k00\\n': xxx"), "{}", told[1]);
-        assert_eq!(told[1].chars().count(), 401);
-        assert_eq!(told[7], "14 more");
+        let expected = "deployment 'web', revision 7 is refused: it is not signed (expected an operator's signature)";
+        assert_eq!(told[1], expected);
+        assert!(told[2].starts_with("key 'k00\\n': xxx"), "{}", told[2]);
+        assert_eq!(told[2].chars().count(), 401);
+        assert_eq!(told[7], "15 more");
     }
 }

@@ -11,7 +11,7 @@ use iot_contracts::{DeploymentName, DeploymentStatus, ImageReference};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::assess::{assess, unknown};
+use crate::assess::{Ran, assess, unknown};
 use crate::container::{ContainerKey, ObservedContainer};
 use crate::desired::{DesiredState, Target};
 use crate::error::{chain, masked};
@@ -88,12 +88,14 @@ pub trait Executor {
     fn is_no_space(error: &Self::Error) -> bool;
 }
 
-/// Reconciles until `desired` has no sender any more. `nothing_since` is when it was last seen that no container of the
-/// agent's is there, if it was: until something is desired, the first look can wait as any other.
+/// Reconciles until `desired` has no sender any more. `ran` is what ran before the agent started. `nothing_since` is when
+/// it was last seen that no container of the agent's is there, if it was: until something is desired, the first look can
+/// wait as any other.
 pub async fn run<E: Executor>(
     executor: &E,
     mut desired: watch::Receiver<DesiredState>,
     statuses: &watch::Sender<Statuses>,
+    ran: Ran,
     nothing_since: Option<Instant>,
 ) {
     let target = desired.borrow_and_update().clone();
@@ -103,6 +105,7 @@ pub async fn run<E: Executor>(
         flights: Flights::new(executor),
         history: History::default(),
         target,
+        ran,
         nothing_since,
         blind: 0,
         told: Told::default(),
@@ -158,6 +161,7 @@ struct Reconciler<'a, E: Executor> {
     flights: Flights<'a, E>,
     history: History,
     target: DesiredState,
+    ran: Ran,
     nothing_since: Option<Instant>,
     /// How many looks in a row have found no Podman.
     blind: u32,
@@ -294,10 +298,9 @@ impl<E: Executor> Reconciler<'_, E> {
         {
             plan = crate::plan::plan(&self.target, world, &self.history, now);
         }
-        publish(
-            self.statuses,
-            assess(&self.target, &plan, world, &self.history),
-        );
+        let assessed = assess(&self.target, &plan, world, &self.history, &self.ran);
+        self.ran = ran(&assessed);
+        publish(self.statuses, assessed);
         if plan.is_empty() && self.target.names().next().is_none() {
             self.nothing_since = Some(now);
             return now + IDLE_INTERVAL;
@@ -360,7 +363,11 @@ impl<E: Executor> Reconciler<'_, E> {
             .chain(self.target.names())
             .cloned()
             .collect();
-        let failed = known.into_iter().map(|name| (name, unknown(error)));
+        let (target, ran) = (&self.target, &self.ran);
+        let failed = known.into_iter().map(|name| {
+            let status = unknown(target, &name, ran, error);
+            (name, status)
+        });
         publish(self.statuses, failed.collect());
         self.tell_blindness(Some(error));
         now + retry_after(self.blind).min(BLIND_INTERVAL)
@@ -408,6 +415,13 @@ fn secrets<'a>(target: &'a DesiredState, key: &ContainerKey) -> impl Iterator<It
     };
     let values = services.iter().flat_map(|service| service.env.values());
     values.map(iot_contracts::SecretString::expose)
+}
+
+/// What ran, by these statuses.
+pub fn ran(statuses: &Statuses) -> Ran {
+    let all = statuses.iter();
+    all.filter_map(|(name, status)| Some((name.clone(), status.ran.clone()?)))
+        .collect()
 }
 
 fn publish(statuses: &watch::Sender<Statuses>, new: Statuses) {

@@ -13,13 +13,14 @@ const SLACK: usize = 1024;
 pub const BUDGET: usize = KvBucket::AGENT_STATUS.max_value_bytes as usize - SLACK;
 
 /// How much is left of a report, from the mildest cut to the hardest.
-const CUTS: [Cut; 6] = [
-    Cut::new(400, Services::All),
-    Cut::new(400, Services::OfTroubled),
-    Cut::new(200, Services::None),
-    Cut::new(80, Services::None),
-    Cut::new(30, Services::None),
-    Cut::new(0, Services::None),
+const CUTS: [Cut; 7] = [
+    Cut::new(400, Services::All, true),
+    Cut::new(400, Services::OfTroubled, true),
+    Cut::new(200, Services::None, true),
+    Cut::new(80, Services::None, true),
+    Cut::new(80, Services::None, false),
+    Cut::new(30, Services::None, false),
+    Cut::new(0, Services::None, false),
 ];
 
 /// What a cut leaves.
@@ -27,13 +28,16 @@ const CUTS: [Cut; 6] = [
 struct Cut {
     detail_chars: usize,
     services: Services,
+    /// Whether it is told which values are meant.
+    versions: bool,
 }
 
 impl Cut {
-    const fn new(detail_chars: usize, services: Services) -> Self {
+    const fn new(detail_chars: usize, services: Services, versions: bool) -> Self {
         Self {
             detail_chars,
             services,
+            versions,
         }
     }
 
@@ -47,6 +51,11 @@ impl Cut {
             };
             if !keeps_services {
                 deployment.services = BTreeMap::new();
+            }
+            if !self.versions {
+                deployment.desired = None;
+                deployment.ran = None;
+                deployment.refused = None;
             }
             let detail = deployment.detail.take().filter(|_| self.detail_chars > 0);
             deployment.detail = detail.map(|detail| cut(&detail, self.detail_chars));
@@ -82,7 +91,8 @@ fn size(status: &AgentStatus) -> usize {
 #[cfg(test)]
 mod tests {
     use iot_contracts::{
-        AgentStatus, DeploymentName, DeploymentStatus, Phase, ServiceState, ServiceStatus,
+        AgentStatus, DeploymentName, DeploymentStatus, DesiredVersion, Phase, Refusal,
+        RefusedEntry, ServiceState, ServiceStatus,
     };
 
     use super::{BUDGET, fitted, size};
@@ -98,12 +108,25 @@ mod tests {
                 exit_code: None,
                 restarts: 3,
                 since_unix_s: Some(1_767_225_000),
+                health: None,
             };
             (format!("service-{n}").parse().unwrap(), service)
         };
         let deployment = |n: usize| {
             let name: DeploymentName = format!("{n:0>63}").parse().unwrap();
             let failed = n.is_multiple_of(2);
+            let version = DesiredVersion {
+                revision: u64::MAX,
+                digest: format!("sha256:{}", "0".repeat(64)),
+                counter: Some(u64::MAX),
+            };
+            let refused = RefusedEntry {
+                revision: u64::MAX,
+                why: Refusal::CounterNotAbove {
+                    counter: u64::MAX,
+                    highest: u64::MAX,
+                },
+            };
             let status = DeploymentStatus {
                 phase: if failed {
                     Phase::Failed
@@ -111,6 +134,9 @@ mod tests {
                     Phase::Running
                 },
                 detail: failed.then(|| detail.to_owned()),
+                desired: Some(version.clone()),
+                ran: Some(version),
+                refused: Some(refused),
                 services: (0..services).map(service).collect(),
             };
             (name, status)
@@ -122,6 +148,7 @@ mod tests {
             agent_version: "0.1.0".to_owned(),
             architecture: "aarch64".to_owned(),
             sequence: u64::MAX,
+            operator_keys: 16,
             deployments: (0..deployments).map(deployment).collect(),
             problems: Vec::new(),
             shortened: false,
@@ -161,14 +188,18 @@ mod tests {
                 |n: usize| fitted.deployments[&format!("{n:0>63}").parse().unwrap()].clone();
             let (failed, running) = (status(0), status(1));
             let detail = failed.detail.map_or(0, |detail| detail.chars().count());
-            (detail, failed.services.len(), running.services.len())
+            let services = (failed.services.len(), running.services.len());
+            let has_versions = running.ran.is_some() && running.refused.is_some();
+            assert_eq!(has_versions, running.desired.is_some());
+            (detail, services, has_versions)
         };
-        assert_eq!(cut_to(size(&whole)), (990, 2, 2));
-        assert_eq!(cut_to(size(&whole) - 1), (401, 2, 2));
-        assert_eq!(cut_to(5600), (401, 2, 0));
-        assert_eq!(cut_to(3000), (201, 0, 0));
-        assert_eq!(cut_to(2000), (81, 0, 0));
-        assert_eq!(cut_to(1450), (31, 0, 0));
-        assert_eq!(cut_to(0), (0, 0, 0));
+        assert_eq!(cut_to(size(&whole)), (990, (2, 2), true));
+        assert_eq!(cut_to(size(&whole) - 1), (401, (2, 2), true));
+        assert_eq!(cut_to(10_000), (401, (2, 0), true));
+        assert_eq!(cut_to(7000), (201, (0, 0), true));
+        assert_eq!(cut_to(6100), (81, (0, 0), true));
+        assert_eq!(cut_to(1600), (81, (0, 0), false));
+        assert_eq!(cut_to(1400), (31, (0, 0), false));
+        assert_eq!(cut_to(0), (0, (0, 0), false));
     }
 }

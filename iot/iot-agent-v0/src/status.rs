@@ -1,11 +1,13 @@
 //! Makes the device's reports and publishes them.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use iot_contracts::{AgentStatus, DeviceId};
+use iot_contracts::{AgentStatus, DeploymentName, DeviceId, OWN_BOOT_ID, RefusedEntry};
 use tokio::sync::watch;
 
 use crate::error::chain;
+use crate::followed::Followed;
 use crate::heartbeat::Heartbeats;
 use crate::nats::{Nats, NatsError};
 use crate::problems::Problems;
@@ -19,25 +21,32 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// The longest wait for another try when a report could not be published.
 const RETRY: Duration = Duration::from_secs(3);
 
+/// How long an id is.
+const UUID_CHARS: usize = 36;
+
 /// What stays the same in all reports of one agent.
 #[derive(Debug, Clone)]
 pub struct Identity {
     device_id: DeviceId,
     boot_id: String,
+    operator_keys: usize,
 }
 
 impl Identity {
-    /// This device, by the name `device_id`.
+    /// This device, by the name `device_id`, which obeys that many operator keys.
     ///
     /// # Errors
     ///
     /// The kernel does not tell its boot id.
-    pub fn of_this_device(device_id: DeviceId) -> std::io::Result<Self> {
-        let boot_id = std::fs::read_to_string(BOOT_ID)?.trim().to_owned();
-        Ok(Self { device_id, boot_id })
+    pub fn of_this_device(device_id: DeviceId, operator_keys: usize) -> std::io::Result<Self> {
+        Ok(Self {
+            device_id,
+            boot_id: boot_id(Path::new(OWN_BOOT_ID), Path::new(BOOT_ID))?,
+            operator_keys,
+        })
     }
 
-    fn report(&self, sequence: u64, deployments: Statuses, problems: &Problems) -> AgentStatus {
+    fn report(&self, sequence: u64, deployments: Statuses, problems: Vec<String>) -> AgentStatus {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -48,10 +57,53 @@ impl Identity {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
             sequence,
+            operator_keys: self.operator_keys,
             deployments,
-            problems: problems.told(),
+            problems,
             shortened: false,
         }
+    }
+}
+
+/// The boot's id: that of `own`, where a restored guest has one, else the `kernel`'s.
+fn boot_id(own: &Path, kernel: &Path) -> std::io::Result<String> {
+    let is_id = |text: &str| {
+        let is_digit = |c: char| c.is_ascii_hexdigit() || c == '-';
+        text.len() == UUID_CHARS && text.chars().all(is_digit)
+    };
+    let own = std::fs::read_to_string(own).unwrap_or_default();
+    match own.trim() {
+        own if is_id(own) => Ok(own.to_owned()),
+        _ => Ok(std::fs::read_to_string(kernel)?.trim().to_owned()),
+    }
+}
+
+/// What reports are made of.
+pub struct Watched {
+    /// How the deployments fare.
+    pub statuses: watch::Receiver<Statuses>,
+    /// What is wrong.
+    pub problems: watch::Receiver<Problems>,
+    /// What is known of the desired state, for what of it is not obeyed.
+    pub known: watch::Receiver<Followed>,
+}
+
+impl Watched {
+    fn problems(&mut self) -> Vec<String> {
+        let known = self.known.borrow();
+        self.problems.borrow_and_update().told(known.refused())
+    }
+
+    /// Waits until other entries than `refused` are not obeyed.
+    async fn other_refused(
+        known: &mut watch::Receiver<Followed>,
+        refused: &[(DeploymentName, RefusedEntry)],
+    ) -> Result<(), watch::error::RecvError> {
+        let is_other = |known: &Followed| {
+            let now = known.refused();
+            !now.eq(refused.iter().map(|(name, entry)| (name, entry)))
+        };
+        known.wait_for(is_other).await.map(drop)
     }
 }
 
@@ -64,8 +116,7 @@ impl Identity {
 pub async fn run(
     nats: &Nats,
     identity: &Identity,
-    mut statuses: watch::Receiver<Statuses>,
-    mut problems: watch::Receiver<Problems>,
+    mut watched: Watched,
     heartbeats: &Heartbeats,
 ) -> std::io::Result<()> {
     let mut connections = nats.connections();
@@ -73,9 +124,16 @@ pub async fn run(
     let mut told = Told::default();
     loop {
         connections.mark_unchanged();
-        let deployments = statuses.borrow_and_update().clone();
+        let deployments = watched.statuses.borrow_and_update().clone();
         sequence += 1;
-        let report = identity.report(sequence, deployments, &problems.borrow_and_update());
+        let report = identity.report(sequence, deployments, watched.problems());
+        let refused: Vec<_> = {
+            let known = watched.known.borrow();
+            let refused = known.refused();
+            refused
+                .map(|(name, entry)| (name.clone(), entry.clone()))
+                .collect()
+        };
         let retry = match nats.publish_status(&fitted(report, BUDGET)).await {
             Ok(()) => {
                 if told.is_news(None) {
@@ -95,10 +153,34 @@ pub async fn run(
         };
         tokio::select! {
             beat = heartbeats.next() => beat?,
-            changed = statuses.changed() => if changed.is_err() { return Ok(()) },
-            changed = problems.changed() => if changed.is_err() { return Ok(()) },
+            changed = watched.statuses.changed() => if changed.is_err() { return Ok(()) },
+            changed = watched.problems.changed() => if changed.is_err() { return Ok(()) },
+            changed = Watched::other_refused(&mut watched.known, &refused) => {
+                if changed.is_err() { return Ok(()) }
+            }
             changed = connections.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(retry) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::boot_id;
+
+    #[test]
+    fn a_restored_guest_has_a_boot_id_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (own, kernel) = (dir.path().join("own"), dir.path().join("kernel"));
+        let id = |n: char| format!("6f0c2ab5-13bd-4c36-8f0e-0a3f6f2b1a7{n}");
+        assert!(boot_id(&own, &kernel).is_err());
+        std::fs::write(&kernel, format!("{}\n", id('1'))).unwrap();
+        assert_eq!(boot_id(&own, &kernel).unwrap(), id('1'));
+        for odd in ["", "\n", "x", "6f0c2ab5\n6f0c2ab5", &"x".repeat(36)] {
+            std::fs::write(&own, odd).unwrap();
+            assert_eq!(boot_id(&own, &kernel).unwrap(), id('1'), "{odd:?}");
+        }
+        std::fs::write(&own, format!("{}\n", id('2'))).unwrap();
+        assert_eq!(boot_id(&own, &kernel).unwrap(), id('2'));
     }
 }

@@ -1,7 +1,8 @@
 //! Reads the value of a key. What is wrong with one is told by place and kind, and never by what is there: it may be a
 //! secret in the wrong place.
 
-use iot_contracts::{IotScore, KvBucket, PodmanV0};
+use iot_contracts::{IotScore, KvBucket, PodmanV0, SignedOrder, SignedValue};
+use serde::Deserialize;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
@@ -10,6 +11,44 @@ const FIELDS: [&str; 8] = [
     "type", "data", "services", "name", "image", "command", "env", "ports",
 ];
 
+/// What a value looks like.
+#[derive(Debug)]
+pub enum Kind {
+    /// It does not say that it is signed.
+    Plain,
+    /// It is signed; by whom, and for what, is not looked at.
+    Signed(Box<SignedOrder>),
+    /// It says that it is signed, and is not what a signed value is.
+    Broken,
+    /// It is no JSON, or too long to be looked at.
+    NoJson,
+}
+
+/// What `value` looks like.
+pub fn kind(value: &[u8]) -> Kind {
+    #[derive(Deserialize)]
+    struct Probe {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    if is_too_long(value) {
+        return Kind::NoJson;
+    }
+    match serde_json::from_slice::<Probe>(value) {
+        Ok(probe) if probe.kind == "Signed" => match serde_json::from_slice(value) {
+            Ok(SignedValue::Signed(order)) => Kind::Signed(Box::new(order)),
+            Err(_) => Kind::Broken,
+        },
+        Err(error) if error.classify() != Category::Data => Kind::NoJson,
+        _ => Kind::Plain,
+    }
+}
+
+fn is_too_long(value: &[u8]) -> bool {
+    let most = usize::try_from(KvBucket::DESIRED_STATE.max_value_bytes);
+    most.is_ok_and(|most| value.len() > most)
+}
+
 /// The score that a value is, or what is wrong with it.
 ///
 /// # Errors
@@ -17,22 +56,21 @@ const FIELDS: [&str; 8] = [
 /// Why it is none, in words that quote nothing of it.
 pub fn read(value: &[u8]) -> Result<PodmanV0, String> {
     let most = KvBucket::DESIRED_STATE.max_value_bytes;
-    if u32::try_from(value.len()).is_ok_and(|bytes| bytes > most) || value.len() > u32::MAX as usize
-    {
+    if is_too_long(value) {
         let bytes = value.len();
         return Err(format!("it has {bytes} bytes (expected at most {most})"));
     }
     let mut json = serde_json::Deserializer::from_slice(value);
     let score = serde_path_to_error::deserialize(&mut json);
     let IotScore::PodmanV0(score) = score.map_err(|error| {
-        let (path, kind) = (path(error.path()), kind(error.inner()));
+        let (path, kind) = (path(error.path()), kind_of(error.inner()));
         // An error of syntax has its line and column.
         if error.inner().classify() != Category::Data || path.is_empty() {
             return kind;
         }
         format!("{path}: {kind}")
     })?;
-    json.end().map_err(|error| kind(&error))?;
+    json.end().map_err(|error| kind_of(&error))?;
     Ok(score)
 }
 
@@ -55,7 +93,7 @@ fn path(path: &Path) -> String {
 }
 
 /// What kind of error it is. Errors of syntax have fixed texts; of the others only what was expected is passed on.
-fn kind(error: &serde_json::Error) -> String {
+fn kind_of(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let at = format!(" at line {} column {}", error.line(), error.column());
     if error.classify() != Category::Data {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ContractError;
 use crate::name::DeviceId;
 use crate::nats::NatsConfig;
+use crate::operator::OperatorConfig;
 
 /// The agent's configuration: a TOML file that the platform writes and the agent reads. An unknown
 /// field is an error everywhere, so that a misspelt one does not silently mean its default.
@@ -25,6 +26,7 @@ use crate::nats::NatsConfig;
 /// password = "…"
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct AgentConfig {
     /// Which device this is.
@@ -37,10 +39,16 @@ pub struct AgentConfig {
     /// How Podman is reached.
     #[serde(default, skip_serializing_if = "PodmanConfig::is_default")]
     pub podman: PodmanConfig,
+    /// Whose signatures a desired state needs; absent where everything in the bucket is obeyed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<OperatorConfig>,
 }
 
 /// A heartbeat interval of 1 to 3600 seconds; 10 by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("minimum" = 1)))]
+#[cfg_attr(test, schemars(extend("maximum" = 3600)))]
 #[serde(try_from = "i64", into = "u16")]
 pub struct HeartbeatSeconds(u16);
 
@@ -84,6 +92,7 @@ impl From<HeartbeatSeconds> for u16 {
 
 /// How Podman is reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PodmanConfig {
     /// The socket of Podman's REST API; absent for [`podman_socket`] of the agent's own user.

@@ -45,6 +45,7 @@ fn full() -> AgentConfig {
         podman: PodmanConfig {
             socket: Some(PathBuf::from("/run/podman/podman.sock")),
         },
+        operator: None,
     }
 }
 

@@ -97,4 +97,24 @@ pub enum ContractError {
         /// The name.
         name: crate::ServiceName,
     },
+    /// An operator's public key. The value is withheld: it may be the private half.
+    #[error(
+        "an operator key is not valid (expected the public key of an operator, 56 characters from 'O')"
+    )]
+    OperatorKey,
+    /// How many operator keys there are.
+    #[error(
+        "operator.keys has {keys} keys and operator.revoked has {revoked} (expected 1 to {max}, and at most {max})"
+    )]
+    OperatorKeys {
+        /// How many are obeyed.
+        keys: usize,
+        /// How many are not any more.
+        revoked: usize,
+        /// The most of each.
+        max: usize,
+    },
+    /// An operator's signature.
+    #[error("a signature is not valid (expected 64 bytes in Base64)")]
+    Signature,
 }

@@ -4,6 +4,7 @@
 //! |---|---|---|---|
 //! | [`AgentConfig`] | the platform, at provisioning | the agent, at start | TOML file |
 //! | [`IotScore`] | the platform | the agent | JSON value in the bucket [`DESIRED_STATE_BUCKET`] |
+//! | [`SignedValue`] | an operator, with a score in it | the agent | in its place, where keys are configured |
 //! | [`BucketMarker`] | the platform, when it makes that bucket | the agent | JSON value in the same bucket |
 //! | [`AgentStatus`] | the agent | the platform | JSON value in the bucket [`AGENT_STATUS_BUCKET`] |
 //!
@@ -21,8 +22,12 @@ mod name;
 mod nats;
 #[cfg(test)]
 mod nats_tests;
+mod operator;
+#[cfg(test)]
+mod schema_tests;
 mod score;
 mod secret;
+mod signed;
 mod status;
 
 pub use config::{AgentConfig, HeartbeatSeconds, PodmanConfig, podman_socket};
@@ -34,6 +39,11 @@ pub use kv::{
 pub use marker::{BucketMarker, DESIRED_STATE_MARKER_KEY, UNMARKED_BUCKET};
 pub use name::{BucketId, DeploymentName, DeviceId, ServiceName};
 pub use nats::{HostPort, NatsConfig, NatsCredentials, NatsTls, NatsUrl, NatsUrls};
+pub use operator::{OperatorConfig, OperatorKey};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;
-pub use status::{AgentStatus, DeploymentStatus, Phase, ServiceState, ServiceStatus};
+pub use signed::{Refusal, Signature, SignedOrder, SignedValue};
+pub use status::{
+    AgentStatus, DeploymentStatus, DesiredVersion, OWN_BOOT_ID, Phase, RefusedEntry, ServiceHealth,
+    ServiceState, ServiceStatus,
+};

@@ -26,6 +26,8 @@ macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        #[cfg_attr(test, schemars(extend("pattern" = "^[a-z0-9-]{1,63}$")))]
         #[serde(try_from = "String", into = "String")]
         pub struct $type(String);
 

@@ -15,6 +15,7 @@ const DEFAULT_PORT: u16 = 4222;
 
 /// How NATS is reached. It is checked when it is read, see [`NatsConfig::check`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "NatsConfigWire")]
 pub struct NatsConfig {
     /// The servers of one cluster; the agent connects to any of them, and to no other one.
@@ -31,6 +32,7 @@ pub struct NatsConfig {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct NatsConfigWire {
     urls: NatsUrls,
@@ -106,6 +108,7 @@ impl NatsConfig {
 
 /// What `tls://` is spoken with.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NatsTls {
     /// A file with the certificates of the authorities that servers are believed by (PEM), and by no other one; absent
@@ -122,6 +125,8 @@ pub struct NatsTls {
 
 /// One or more server URLs: all `nats://` or all `tls://`. A mix would be as safe as its worst.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("minItems" = 1)))]
 #[serde(try_from = "Vec<NatsUrl>", into = "Vec<NatsUrl>")]
 pub struct NatsUrls(Vec<NatsUrl>);
 
@@ -166,6 +171,8 @@ impl From<NatsUrls> for Vec<NatsUrl> {
 /// A NATS server: `nats://HOST[:PORT]`, or `tls://HOST[:PORT]` where TLS is required. Without a
 /// port it is 4222. An IPv6 address stands in brackets. Credentials in the URL are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("pattern" = "^(nats|tls)://[^/@\\s]+$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct NatsUrl(String);
 
@@ -260,6 +267,7 @@ fn host_and_port(authority: &str) -> Option<(&str, u16)> {
 
 /// A server by its name: `HOST[:PORT]`. Without a port it is 4222. An IPv6 address stands in brackets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct HostPort(String);
 
@@ -319,6 +327,7 @@ impl fmt::Display for NatsUrl {
 
 /// How the agent authenticates to NATS, by its field `type`. An unknown type is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum NatsCredentials {
     /// A user and a password.

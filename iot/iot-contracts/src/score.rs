@@ -17,6 +17,7 @@ const MAX_IMAGE_CHARS: usize = 512;
 /// The desired state of one deployment: `{"type": "PodmanV0", "data": {…}}`. The type names the
 /// interpreter and its version; an agent refuses a type that it does not know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", content = "data", deny_unknown_fields)]
 pub enum IotScore {
     /// Containers under the device's rootless Podman.
@@ -25,6 +26,7 @@ pub enum IotScore {
 
 /// Containers that run side by side. Without a service there is nothing to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "PodmanV0Wire")]
 pub struct PodmanV0 {
     services: Vec<PodmanService>,
@@ -55,6 +57,7 @@ impl PodmanV0 {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct PodmanV0Wire {
     services: Vec<PodmanService>,
@@ -71,6 +74,7 @@ impl TryFrom<PodmanV0Wire> for PodmanV0 {
 
 /// One container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PodmanService {
     /// Its name, unique within the deployment.
@@ -93,6 +97,8 @@ pub struct PodmanService {
 /// The reference of a container image: `registry/path[:tag][@digest]`, at most 512 characters.
 /// Which references exist is the registry's business; only the alphabet is checked here.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("pattern" = "^[A-Za-z0-9][A-Za-z0-9._/:@-]{0,511}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct ImageReference(String);
 
@@ -141,6 +147,8 @@ impl fmt::Display for ImageReference {
 
 /// The name of an environment variable.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("pattern" = "^[^=\u{0}]+$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct EnvName(String);
 
@@ -175,6 +183,8 @@ impl From<EnvName> for String {
 
 /// A TCP port of the device that leads to one of the container: `HOST:CONTAINER`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(extend("pattern" = "^[0-9]{1,5}:[0-9]{1,5}$")))]
 #[serde(try_from = "String", into = "String")]
 pub struct PortMapping {
     host: NonZeroU16,

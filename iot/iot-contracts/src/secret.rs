@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Secret text: [`Debug`] is redacted, there is no `Display`, and a value of another type is refused
 /// without being quoted. Serialising writes the text itself: the wire needs it.
 #[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SecretString(String);
 
 impl SecretString {

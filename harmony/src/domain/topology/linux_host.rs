@@ -126,7 +126,7 @@ pub struct HostUnit {
 pub struct LinuxFacts {
     /// `uname -m`.
     pub machine: String,
-    /// The kernel's boot id: another one after each boot.
+    /// The boot's id: another one after each boot, and in each guest that was restored from a checkpoint.
     pub boot_id: String,
     /// The default gateway's IPv4 address, when there is one.
     pub default_gateway: Option<std::net::Ipv4Addr>,

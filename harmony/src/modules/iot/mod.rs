@@ -8,6 +8,7 @@ pub mod device;
 pub mod fleet;
 #[cfg(feature = "kvm")]
 mod login;
+pub mod operator;
 pub mod platform;
 pub mod preflight;
 #[cfg(feature = "kvm")]

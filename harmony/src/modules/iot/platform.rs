@@ -2,6 +2,7 @@
 
 mod buckets;
 mod connection;
+mod orders;
 
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ use iot_contracts::{
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+pub use self::orders::{Fate, fate};
+use super::operator::OperatorError;
 use crate::domain::error::{ErrorKind, HintedError};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -24,6 +27,9 @@ pub enum PlatformError {
     /// The servers cannot be used as they are given.
     #[error(transparent)]
     Config(#[from] ContractError),
+    /// An operator cannot sign.
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
     /// No server answers.
     #[error("NATS does not answer at {urls}")]
     Connect {
@@ -62,6 +68,7 @@ impl HintedError for PlatformError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Config(_) => ErrorKind::InvalidRequest,
+            Self::Operator(error) => error.kind(),
             Self::Connect { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
             Self::Request { .. } => ErrorKind::Failed,
@@ -73,6 +80,7 @@ impl HintedError for PlatformError {
             Self::Config(ContractError::Plaintext { host, .. }) => Some(format!(
                 "let the server speak TLS, or allow plain text to it: --nats-allow-plaintext {host}"
             )),
+            Self::Operator(error) => error.hint(),
             Self::Connect { .. } => Some(
                 "start one with 'nats-server -js', or name yours with --nats-url and --nats-credentials"
                     .to_owned(),

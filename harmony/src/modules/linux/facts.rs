@@ -9,12 +9,15 @@ use super::shell::{Script, Shell};
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::linux_host::LinuxFacts;
 
-/// Prints machine, boot id and default routes, a line each; a host without routes may print no third line.
+/// Prints machine, boot id and default routes, a line each; a host without routes may print no third line. The boot id is
+/// the one in [`OWN_BOOT_ID`](iot_contracts::OWN_BOOT_ID) of a guest that was restored from a checkpoint, else the kernel's.
 const FACTS: Script = Script {
     name: "read-facts",
     text: "set -eu
 uname -m
-read -r boot_id </proc/sys/kernel/random/boot_id
+own=/run/harmony-boot-id
+if [ ! -r \"$own\" ]; then own=/proc/sys/kernel/random/boot_id; fi
+read -r boot_id <\"$own\"
 echo \"$boot_id\"
 ip -4 -j route show default
 ",
@@ -69,6 +72,12 @@ mod tests {
 
     use super::{default_gateway, parse};
     use crate::modules::linux::LinuxError;
+
+    #[test]
+    fn a_restored_guests_boot_id_is_where_the_agent_reads_it() {
+        let line = format!("\nown={}\n", iot_contracts::OWN_BOOT_ID);
+        assert!(super::FACTS.text.contains(&line), "{}", super::FACTS.text);
+    }
 
     #[test]
     fn facts_are_three_lines_the_last_of_which_may_be_missing() {

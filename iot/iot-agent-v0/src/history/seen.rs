@@ -107,6 +107,7 @@ mod tests {
             image_digest: None,
             started_at: 100,
             exited_at,
+            health: None,
         }
     }
 

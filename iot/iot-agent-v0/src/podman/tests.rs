@@ -11,7 +11,7 @@ use tokio::net::UnixListener;
 
 use super::{Podman, PodmanError};
 use crate::container::{
-    ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role, service_digest,
+    ContainerKey, ContainerSpec, ContainerState, Health, ObservedContainer, Role, service_digest,
 };
 use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
@@ -349,7 +349,7 @@ async fn observes_its_own_containers_only() {
         r#"[{{"Id":"1","State":"exited","ExitCode":3,"Labels":{{{labels},"harmony.digest":"d"}},"Pid":0,
               "Names":["harmony.web.front.previous"],"StartedAt":-62135596800}},
             {{"Id":"2","State":"running","ExitCode":0,"Labels":{{{labels}}},"StartedAt":1795950436,
-              "Names":["harmony.web.front"]}},
+              "Names":["harmony.web.front"],"Status":"unhealthy"}},
             {{"Id":"3","State":"running","ExitCode":0,"Labels":{{"harmony.managed-by":"iot-agent-v0"}}}},
             {{"Id":"4","State":"running","ExitCode":0,"Labels":null}},
             {{"Id":"5","State":"running","ExitCode":0,"Labels":{{"harmony.managed-by":"another","harmony.deployment":"web","harmony.service":"front"}}}}]"#
@@ -366,10 +366,12 @@ async fn observes_its_own_containers_only() {
         image_digest: None,
         started_at: 0,
         exited_at: 0,
+        health: None,
     };
     let exited = ContainerState::Exited { code: 3 };
     let running = ObservedContainer {
         started_at: 1_795_950_436,
+        health: Some(Health::Unhealthy),
         ..container("2", Role::Current, "", ContainerState::Running)
     };
     assert_eq!(
@@ -426,6 +428,7 @@ async fn a_container_is_told_with_its_image_and_times() {
         image_digest: Some("sha256:8ee2".to_owned()),
         started_at: 1_795_950_440,
         exited_at: 1_795_950_441,
+        health: None,
     };
     assert_eq!(looks[0].image_digest, None);
     assert_eq!(looks[1..], [expected.clone(), expected]);

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::container::{
+    ContainerKey, ContainerSpec, ContainerState, Health, ObservedContainer, Role,
+};
 use crate::room::Image;
 
 /// Whose container it is.
@@ -131,6 +133,9 @@ pub struct ListedContainer {
     /// Of its main process; 0 when it does not run.
     #[serde(default)]
     pid: u32,
+    /// What its health check says; empty, or absent, for one that has none.
+    #[serde(default)]
+    status: Option<String>,
 }
 
 /// What is listed of a container and matters to Podman's client only.
@@ -155,6 +160,7 @@ impl ListedContainer {
             image,
             image_id,
             pid,
+            status,
         } = self;
         let mut labels = labels.unwrap_or_default();
         if labels.get(LABEL_MANAGED_BY).map(String::as_str) != Some(MANAGED_BY) {
@@ -186,8 +192,18 @@ impl ListedContainer {
             image_digest: None,
             started_at: started_at.max(0),
             exited_at: exited_at.max(0),
+            health: status.as_deref().and_then(health),
         };
         Some((observed, More { image_id, pid }))
+    }
+}
+
+fn health(status: &str) -> Option<Health> {
+    match status {
+        "starting" => Some(Health::Starting),
+        "healthy" => Some(Health::Healthy),
+        "unhealthy" => Some(Health::Unhealthy),
+        _ => None,
     }
 }
 

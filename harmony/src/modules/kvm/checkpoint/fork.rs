@@ -53,8 +53,8 @@ impl KvmVirtualMachineHost {
     /// Makes the VM of a spec from a checkpoint with that spec's key. When it returns, the guest runs under its own
     /// name, addresses, host key and machine id, and its network is on its way up.
     ///
-    /// From inside, `product_uuid`, the serial number and the boot id are still the checkpoint's until the first
-    /// power cycle: the guest has read them already.
+    /// From inside, `product_uuid`, the serial number and the kernel's boot id are still the checkpoint's until the first
+    /// power cycle: the guest has read them already. Which boot this is says [`iot_contracts::OWN_BOOT_ID`].
     ///
     /// # Guarantees
     /// After a failure nothing of the VM is left.

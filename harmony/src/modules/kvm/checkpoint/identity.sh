@@ -20,6 +20,10 @@ END
 
 date -u -s "@$now" >/dev/null
 
+# The kernel's boot id is that of all forks. Whoever asks which boot this is reads this file first; it goes with the boot.
+read -r own_boot_id </proc/sys/kernel/random/uuid
+(umask 022 && echo "$own_boot_id" >/run/harmony-boot-id)
+
 # Most of this is done by the shell itself: the first run of a program costs an emulated guest much more than the next.
 read -r old </proc/sys/kernel/hostname
 echo "$hostname" >/proc/sys/kernel/hostname

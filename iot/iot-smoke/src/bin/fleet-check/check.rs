@@ -84,12 +84,12 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
     // With user networking every guest has this host's.
     let has_addresses = !matches!(args.network, VmNetwork::User { .. });
     let members = each(devices, |device| setting.meet(device)).await?;
-    all_distinct(&identities(&members), false, has_addresses)?;
+    all_distinct(&identities(&members), has_addresses)?;
     report.end("all distinct, from inside and in NATS");
     let members = each(members, |member| setting.give_container(member, args)).await?;
     report.end("each runs its own container");
     let members = each(members, |member| setting.cut_power(member)).await?;
-    all_distinct(&identities(&members), true, has_addresses)?;
+    all_distinct(&identities(&members), has_addresses)?;
     report.end("each is who it was after a power cut, with its container");
 
     registry.stop().await?;

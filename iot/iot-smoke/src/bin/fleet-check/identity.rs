@@ -15,7 +15,7 @@ ip -o -4 address show dev "$card" scope global | sed 's/.* inet \([^ ]*\).*/\1/'
 cut -d ' ' -f 2 /etc/ssh/ssh_host_ed25519_key.pub
 od -An -v -tx1 -N32 /dev/urandom | tr -d ' \n'
 echo
-cat /proc/sys/kernel/random/boot_id
+cat /run/harmony-boot-id 2>/dev/null || cat /proc/sys/kernel/random/boot_id
 "#;
 
 /// What a device is known by, and what it draws by lot.
@@ -70,20 +70,13 @@ impl Identity {
     }
 }
 
-/// Fails when two devices share anything that is one's own: the boot's id only `after_boot`, and their address where
-/// the network gives each one of its own.
-pub(crate) fn all_distinct(
-    identities: &[Identity],
-    after_boot: bool,
-    has_addresses: bool,
-) -> Result<(), Failure> {
+/// Fails when two devices share anything that is one's own: their address where the network gives each one of its own.
+pub(crate) fn all_distinct(identities: &[Identity], has_addresses: bool) -> Result<(), Failure> {
     let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for identity in identities {
         let random = [("randomness", identity.random.as_str())];
         let boot = [("boot id", identity.boot_id.as_str())];
         let lasting = identity.lasting();
-        // Forks share the boot that they go on from.
-        let boot = boot.into_iter().filter(|_| after_boot);
         let address = [("IPv4 address", identity.address.as_str())];
         let address = address.into_iter().filter(|_| has_addresses);
         let all = lasting.into_iter().chain(random).chain(boot).chain(address);
@@ -113,30 +106,30 @@ mod tests {
             address: "10.0.2.15/24".to_owned(),
             host_key: value("key"),
             random: value("random"),
-            boot_id: "boot".to_owned(),
+            boot_id: value("boot"),
         }
     }
 
     #[test]
     fn whatever_two_devices_share_is_found() {
         let [a, b] = [identity(1), identity(2)];
-        all_distinct(&[a.clone(), b.clone()], false, false).expect("two devices");
-        let change: [fn(&mut Identity); 5] = [
+        all_distinct(&[a.clone(), b.clone()], false).expect("two devices");
+        let change: [fn(&mut Identity); 6] = [
             |i| i.host_name = "edge-1".to_owned(),
             |i| i.machine_id = "id-1".to_owned(),
             |i| i.ethernet_address = "mac-1".to_owned(),
             |i| i.host_key = "key-1".to_owned(),
             |i| i.random = "random-1".to_owned(),
+            |i| i.boot_id = "boot-1".to_owned(),
         ];
         for change in change {
             let mut b = b.clone();
             change(&mut b);
-            all_distinct(&[a.clone(), b], false, false).expect_err("one identity");
+            all_distinct(&[a.clone(), b], false).expect_err("one identity");
         }
-        all_distinct(&[a.clone(), b.clone()], true, false).expect_err("one boot");
-        all_distinct(&[a.clone(), b], false, true).expect_err("one address");
+        all_distinct(&[a.clone(), b], true).expect_err("one address");
         let mut nobody = identity(3);
         nobody.host_key.clear();
-        all_distinct(&[a, nobody], false, false).expect_err("no key");
+        all_distinct(&[a, nobody], false).expect_err("no key");
     }
 }
