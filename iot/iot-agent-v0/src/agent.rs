@@ -43,6 +43,7 @@ pub async fn run<E: Executor>(
         let follower = Follower {
             nats: &nats,
             device_id,
+            key: config.key().map(|key| key.public()),
             known: &known,
             desired: &desired,
             problems: &problems,

@@ -12,11 +12,11 @@ use crate::bucket::{BucketError, failed};
 use crate::followed::Entry;
 
 /// How often the server says that there is nothing new.
-const HEARTBEAT: Duration = Duration::from_secs(4);
+pub const HEARTBEAT: Duration = Duration::from_secs(4);
 /// When it has not for so long, the second time was missed as well: nobody is there any more.
-const SILENCE: Duration = Duration::from_secs(9);
+pub const SILENCE: Duration = Duration::from_secs(9);
 /// How long a request for changes stands.
-const PULL: Duration = Duration::from_secs(30);
+pub const PULL: Duration = Duration::from_secs(30);
 /// How many entries the server may send before it is asked again; each may have 256 KiB.
 const BATCH: usize = 16;
 
@@ -162,17 +162,24 @@ impl Changes {
         let prefix = KvBucket::DESIRED_STATE.subject_prefix();
         let subject = message.message.subject.as_str();
         let key = subject.strip_prefix(&prefix).unwrap_or(subject).to_owned();
-        let is_expired = is_expiry(&message.message);
-        let is_there = !is_expired && !is_deletion(&message.message);
-        Ok(match desired_state_key_deployment(&self.device_id, &key) {
-            Ok(name) if is_expired => Change::Expired(name),
-            Ok(name) => Change::Entry(Entry {
+        Ok(Change::of(&self.device_id, key, revision, &message.message))
+    }
+}
+
+impl Change {
+    /// What that message, the newest of `key`, says.
+    pub fn of(device_id: &DeviceId, key: String, revision: u64, message: &Message) -> Self {
+        let is_expired = is_expiry(message);
+        let is_there = !is_expired && !is_deletion(message);
+        match desired_state_key_deployment(device_id, &key) {
+            Ok(name) if is_expired => Self::Expired(name),
+            Ok(name) => Self::Entry(Entry {
                 name,
                 revision,
-                value: is_there.then(|| message.message.payload.to_vec()),
+                value: is_there.then(|| message.payload.to_vec()),
             }),
-            Err(_) => Change::Odd { key, is_there },
-        })
+            Err(_) => Self::Odd { key, is_there },
+        }
     }
 }
 

@@ -35,6 +35,8 @@ mod heartbeat;
 mod history;
 mod keep;
 mod nats;
+mod nkey;
+mod notices;
 mod plan;
 mod podman;
 mod problems;
@@ -58,6 +60,7 @@ use crate::args::{Purpose, Request};
 use crate::beforehand::NothingThere;
 use crate::error::chain;
 use crate::keep::Keeper;
+use crate::nkey::DeviceKey;
 
 /// What `--version` prints.
 const VERSION: &str = concat!("iot-agent-v0 ", env!("CARGO_PKG_VERSION"), "\n");
@@ -71,6 +74,12 @@ const EXIT_CONFIG: u8 = 2;
 fn main() -> ExitCode {
     let (config, purpose) = match args::parse(std::env::args_os().skip(1)) {
         Ok(Request::Agent { config, purpose }) => (config, purpose),
+        Ok(Request::PublicKey(path)) => {
+            return match DeviceKey::ensure(&path) {
+                Ok(key) => print(&format!("{}\n", key.public())),
+                Err(error) => fail(&error, 1),
+            };
+        }
         Ok(Request::Help) => return print(args::HELP),
         Ok(Request::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_CONFIG),
@@ -92,6 +101,10 @@ fn main() -> ExitCode {
     if purpose == Purpose::Check {
         return ExitCode::SUCCESS;
     }
+    let config = match config.with_key() {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
     match run(config, nothing) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

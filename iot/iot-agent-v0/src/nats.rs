@@ -89,6 +89,11 @@ impl Nats {
         &self.context
     }
 
+    /// What the server that it is connected to calls its version.
+    pub fn server_version(&self) -> String {
+        self.client.server_info().version
+    }
+
     /// JetStream answered: the connection is one that is of use.
     pub fn answered(&self) {
         self.tries.reset();
@@ -150,3 +155,7 @@ mod outage_tests;
 #[cfg(test)]
 #[path = "access_tests.rs"]
 mod access_tests;
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod identity_tests;

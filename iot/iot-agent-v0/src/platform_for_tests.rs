@@ -52,7 +52,11 @@ impl Platform {
     }
 
     pub async fn as_user(port: u16, user: &str) -> Self {
-        let nats = Nats::connect(&config_of(port, user)).await;
+        Self::with(&config_of(port, user)).await
+    }
+
+    pub async fn with(config: &Loaded) -> Self {
+        let nats = Nats::connect(config).await;
         let opening = async {
             nats.connections()
                 .wait_for(|count| *count > 0)
@@ -181,11 +185,19 @@ pub async fn with_keeper(
     state: Option<&Path>,
     scenario: impl Future<Output = ()>,
 ) {
-    let config = config(port);
+    with_configured(&config(port), podman, state, scenario).await;
+}
+
+pub async fn with_configured(
+    config: &Loaded,
+    podman: &FakePodman,
+    state: Option<&Path>,
+    scenario: impl Future<Output = ()>,
+) {
     let identity = Identity::of_this_device(config.device_id().clone()).unwrap();
     let keeper = state.map(|dir| Keeper::new(dir.to_owned(), config.device_id()));
     tokio::select! {
-        ended = agent::run(&config, identity, podman, keeper.as_ref(), None) => panic!("the agent ended: {ended:?}"),
+        ended = agent::run(config, identity, podman, keeper.as_ref(), None) => panic!("the agent ended: {ended:?}"),
         () = scenario => {}
     }
 }

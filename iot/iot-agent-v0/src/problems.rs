@@ -16,6 +16,8 @@ pub struct Problems {
     pub recalling: Option<String>,
     /// Why it is not kept on the device.
     pub keeping: Option<String>,
+    /// What the server lacks.
+    pub server: Option<String>,
     /// What is wrong with single keys.
     pub keys: BTreeMap<String, String>,
 }
@@ -30,11 +32,13 @@ impl Problems {
             recalling.map(|why| format!("desired state kept on the device is ignored: {why}"));
         let keeping = self.keeping.iter();
         let keeping = keeping.map(|why| format!("desired state not kept on the device: {why}"));
+        let server = self.server.iter().cloned();
         let keys = self.keys.iter();
         let keys = keys.map(|(key, why)| format!("key '{}': {why}", key.escape_debug()));
         let mut told: Vec<String> = following
             .chain(recalling)
             .chain(keeping)
+            .chain(server)
             .chain(keys)
             .map(bounded)
             .collect();
