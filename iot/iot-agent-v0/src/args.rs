@@ -10,11 +10,15 @@ pub const HELP: &str = "\
 Runs the containers that this device's desired state in NATS asks for, and reports on them.
 
 Usage: iot-agent-v0 --config PATH [--check | [--launch] [--await-config]]
+       iot-agent-v0 --public-key PATH
 
   --config PATH   the configuration file (TOML)
   --check         check the configuration and exit: 0 when it is valid, 2 when not
   --await-config  wait while there is no such file; its directory has to exist
   --launch        run the update of the agent that was fetched and has proved itself, where there is one
+  --public-key PATH
+                  print the public half of the device's key in that file, which is made when there is none;
+                  run it as the agent's user
   -h, --help      print this
   -V, --version   print the version
 ";
@@ -31,6 +35,8 @@ pub enum Request {
         /// Whether an update of the agent runs in its place.
         launches: bool,
     },
+    /// Make the key in that file when there is none, and print its public half.
+    PublicKey(PathBuf),
     /// Print [`HELP`].
     Help,
     /// Print the version.
@@ -73,6 +79,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("config") => config = Some(PathBuf::from(parser.value()?)),
+            Arg::Long("public-key") => return Ok(Request::PublicKey(parser.value()?.into())),
             Arg::Long("check") => check = true,
             Arg::Long("await-config") => wait = true,
             Arg::Long("launch") => launches = true,
@@ -129,6 +136,7 @@ mod tests {
             ),
             ("--help", Request::Help),
             ("--config a -h", Request::Help),
+            ("--public-key a.nk", Request::PublicKey("a.nk".into())),
             ("-V", Request::Version),
             ("--version", Request::Version),
         ];

@@ -1,8 +1,9 @@
 //! The desired-state bucket as a device reads it: its marker, the device's keys as they are and as they change.
 //!
-//! Each request names the device in its subject, and no other device's keys can be asked for by it: a server can
-//! permit a device exactly these. Keys come with their revisions from one consumer, in order, so that a value is never
-//! older than the revision that it is applied under.
+//! There are two ways. A device with a key of its own asks for single keys by name, as [`Notices`](crate::notices::Notices)
+//! tell of them: nothing that it sends can ask for another's. Any other one makes a consumer of its own, by requests that
+//! name it, from which keys come with their values and revisions, in order. Either way a value is never older than the
+//! revision that it is applied under.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,13 +13,15 @@ use async_nats::jetstream::stream::DiscardPolicy;
 use async_nats::{Client, Message, Request, RequestError, RequestErrorKind, StatusCode};
 use futures::TryStreamExt;
 use iot_contracts::{
-    BucketMarker, DESIRED_STATE_MARKER_KEY, DeviceId, KvBucket, desired_state_watch,
+    BucketMarker, DESIRED_STATE_MARKER_KEY, DeviceId, KvBucket, desired_state_watch, entry_subject,
+    marker_subject,
 };
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::changes::{Changes, header, is_deletion, nanoseconds};
+use crate::changes::{Change, Changes, header, is_deletion, nanoseconds};
 use crate::followed::SeenMarker;
+use crate::notices::Asked;
 
 /// How long the server keeps a consumer that nobody asks.
 const ABANDONED: Duration = Duration::from_secs(300);
@@ -48,6 +51,14 @@ pub enum BucketError {
     /// The marker is none.
     #[error("the bucket's marker '{DESIRED_STATE_MARKER_KEY}' cannot be read (expected its id)")]
     Marker,
+    /// There is no consumer for the device.
+    #[error(
+        "there is no consumer for this device's key (the platform makes it when it enrols the device)"
+    )]
+    NoConsumer,
+    /// Nothing came for a while.
+    #[error("the changes ended: the server says nothing any more")]
+    Silence,
     /// The consumer was deleted.
     #[error("the changes ended: {0}")]
     Ended(String),
@@ -92,6 +103,26 @@ impl<'a> Bucket<'a> {
         }
     }
 
+    /// The connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The way to JetStream.
+    pub fn context(&self) -> &Context {
+        self.context
+    }
+
+    /// Whose keys these are.
+    pub fn device_id(&self) -> &DeviceId {
+        self.device_id
+    }
+
+    /// How long an answer may take.
+    pub fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// Ends the reading that this device began last, if the server still has it. The server answers this also where
     /// there is no bucket, which nobody does when its marker is asked for.
     ///
@@ -120,32 +151,57 @@ impl<'a> Bucket<'a> {
     ///
     /// [`BucketError`]: it is not there, or its marker is none.
     pub async fn marker(&self) -> Result<Option<SeenMarker>, BucketError> {
-        let bucket = KvBucket::DESIRED_STATE;
-        let (stream, prefix) = (bucket.stream_name(), bucket.subject_prefix());
-        let subject = format!("$JS.API.DIRECT.GET.{stream}.{prefix}{DESIRED_STATE_MARKER_KEY}");
-        let answer = match self.request(subject, "").await {
-            Ok(answer) => answer,
-            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
-                return Err(BucketError::Missing(bucket.name));
-            }
-            Err(error) => return Err(failed("read the bucket's marker")(error)),
+        let what = "read the bucket's marker";
+        let Some(answer) = self.newest(what, marker_subject()).await? else {
+            return Ok(None);
         };
-        match answer.status {
-            Some(StatusCode::NOT_FOUND) => return Ok(None),
-            None | Some(StatusCode::OK) => {}
-            Some(status) => {
-                let error = format!("{status} {}", answer.description.unwrap_or_default());
-                return Err(failed("read the bucket's marker")(error));
-            }
-        }
         if is_deletion(&answer) {
             return Ok(None);
         }
-        let revision = header(&answer, "Nats-Sequence").and_then(|text| text.parse().ok());
+        let revision = revision(&answer);
         let marker = serde_json::from_slice::<BucketMarker>(&answer.payload);
         match (marker, revision) {
             (Ok(marker), Some(revision)) => Ok(Some(SeenMarker { marker, revision })),
             _ => Err(BucketError::Marker),
+        }
+    }
+
+    /// The newest entry of one of the device's keys, if there is one where it is asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]: nobody answers.
+    pub async fn entry(&self, key: &str) -> Result<Option<Asked>, BucketError> {
+        let what = "read the desired state";
+        let Some(answer) = self.newest(what, entry_subject(key)).await? else {
+            return Ok(None);
+        };
+        let none = || failed(what)("an answer without a revision");
+        let revision = revision(&answer).ok_or_else(none)?;
+        let change = Change::of(self.device_id, key.to_owned(), revision, &answer);
+        Ok(Some(Asked { revision, change }))
+    }
+
+    /// The newest message of a subject, if there is one.
+    async fn newest(
+        &self,
+        what: &'static str,
+        subject: String,
+    ) -> Result<Option<Message>, BucketError> {
+        let answer = match self.request(subject, "").await {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => {
+                return Err(BucketError::Missing(KvBucket::DESIRED_STATE.name));
+            }
+            Err(error) => return Err(failed(what)(error)),
+        };
+        match answer.status {
+            Some(StatusCode::NOT_FOUND) => Ok(None),
+            None | Some(StatusCode::OK) => Ok(Some(answer)),
+            Some(status) => {
+                let error = format!("{status} {}", answer.description.unwrap_or_default());
+                Err(failed(what)(error))
+            }
         }
     }
 
@@ -226,6 +282,11 @@ impl<'a> Bucket<'a> {
         };
         serde_json::from_slice(&answer.payload).map_err(failed(what))
     }
+}
+
+/// The revision of an entry that was asked for.
+fn revision(answer: &Message) -> Option<u64> {
+    header(answer, "Nats-Sequence")?.parse().ok()
 }
 
 /// What of an answer of JetStream's matters here.

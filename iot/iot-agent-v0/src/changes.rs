@@ -15,11 +15,11 @@ use crate::followed::Entry;
 use crate::update::Wanted;
 
 /// How often the server says that there is nothing new.
-const HEARTBEAT: Duration = Duration::from_secs(4);
+pub const HEARTBEAT: Duration = Duration::from_secs(4);
 /// When it has not for so long, the second time was missed as well: nobody is there any more.
-const SILENCE: Duration = Duration::from_secs(9);
+pub const SILENCE: Duration = Duration::from_secs(9);
 /// How long a request for changes stands.
-const PULL: Duration = Duration::from_secs(30);
+pub const PULL: Duration = Duration::from_secs(30);
 /// How many entries the server may send before it is asked again; each may have 256 KiB.
 const BATCH: usize = 16;
 
@@ -167,22 +167,29 @@ impl Changes {
         let prefix = KvBucket::DESIRED_STATE.subject_prefix();
         let subject = message.message.subject.as_str();
         let key = subject.strip_prefix(&prefix).unwrap_or(subject).to_owned();
-        let is_expired = is_expiry(&message.message);
-        let is_there = !is_expired && !is_deletion(&message.message);
-        if key == agent_release_key(&self.device_id) {
-            let value = message.message.payload.to_vec();
+        Ok(Change::of(&self.device_id, key, revision, &message.message))
+    }
+}
+
+impl Change {
+    /// What that message, the newest of `key`, says.
+    pub fn of(device_id: &DeviceId, key: String, revision: u64, message: &Message) -> Self {
+        let is_expired = is_expiry(message);
+        let is_there = !is_expired && !is_deletion(message);
+        if key == agent_release_key(device_id) {
+            let value = message.payload.to_vec();
             let wanted = Wanted { revision, value };
-            return Ok(Change::Release(is_there.then_some(wanted)));
+            return Self::Release(is_there.then_some(wanted));
         }
-        Ok(match desired_state_key_deployment(&self.device_id, &key) {
-            Ok(name) if is_expired => Change::Expired(name),
-            Ok(name) => Change::Entry(Entry {
+        match desired_state_key_deployment(device_id, &key) {
+            Ok(name) if is_expired => Self::Expired(name),
+            Ok(name) => Self::Entry(Entry {
                 name,
                 revision,
-                value: is_there.then(|| message.message.payload.to_vec()),
+                value: is_there.then(|| message.payload.to_vec()),
             }),
-            Err(_) => Change::Odd { key, is_there },
-        })
+            Err(_) => Self::Odd { key, is_there },
+        }
     }
 }
 

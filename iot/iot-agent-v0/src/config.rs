@@ -1,12 +1,14 @@
 //! Reads the configuration file and what it points at.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use iot_contracts::{
     AgentConfig, DeviceId, NatsCredentials, PODMAN_SOCKET_VARIABLE, podman_socket,
 };
 
 use crate::creds::{self, CredsError};
+use crate::nkey::{DeviceKey, KeyError};
 
 /// A configuration that cannot be used. No variant carries the file's text: it has secrets in it.
 #[derive(Debug, thiserror::Error)]
@@ -35,11 +37,15 @@ pub enum ConfigError {
     /// The credentials file that it names is none.
     #[error(transparent)]
     Creds(#[from] CredsError),
+    /// The key that it names is none.
+    #[error(transparent)]
+    Key(#[from] KeyError),
 }
 
 /// A valid configuration. The credentials file that it names is one that can be used.
 pub struct Loaded {
     config: AgentConfig,
+    key: Option<Arc<DeviceKey>>,
 }
 
 impl Loaded {
@@ -53,6 +59,23 @@ impl Loaded {
         &self.config
     }
 
+    /// The device's key, where it has one of its own.
+    pub fn key(&self) -> Option<&Arc<DeviceKey>> {
+        self.key.as_ref()
+    }
+
+    /// With the key that the configuration names, which is made when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Key`]: there can be none.
+    pub fn with_key(mut self) -> Result<Self, ConfigError> {
+        if let Some(NatsCredentials::Nkey { seed_file, .. }) = &self.config.nats.credentials {
+            self.key = Some(Arc::new(DeviceKey::ensure(seed_file)?));
+        }
+        Ok(self)
+    }
+
     /// Where Podman listens.
     pub fn podman_socket(&self) -> PathBuf {
         let given = self.config.podman.socket.clone();
@@ -61,7 +84,7 @@ impl Loaded {
 
     #[cfg(test)]
     pub fn for_test(config: AgentConfig) -> Self {
-        Self { config }
+        Self { config, key: None }.with_key().unwrap()
     }
 }
 
@@ -72,17 +95,19 @@ pub fn default_podman_socket() -> PathBuf {
     units.map_or_else(own, PathBuf::from)
 }
 
-/// Reads and checks the configuration at `path`, and the credentials file that it names.
+/// Reads and checks the configuration at `path`, and the credentials file or the key that it names.
 ///
 /// # Errors
 ///
 /// [`ConfigError`]: a file cannot be read, or the configuration is not valid.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let config = parse(path, &read("configuration", path)?)?;
-    if let Some(NatsCredentials::CredsFile { path }) = &config.nats.credentials {
-        creds::auth(path, b"")?;
+    match &config.nats.credentials {
+        Some(NatsCredentials::CredsFile { path }) => drop(creds::auth(path, b"")?),
+        Some(NatsCredentials::Nkey { seed_file, .. }) => drop(DeviceKey::read(seed_file)?),
+        _ => {}
     }
-    Ok(Loaded { config })
+    Ok(Loaded { config, key: None })
 }
 
 /// Checks the text of the configuration at `path`.

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{AuthError, ConnectOptions, Event};
-use iot_contracts::{NatsConfig, NatsCredentials};
+use async_nats::{Auth, AuthError, ConnectOptions, Event};
+use iot_contracts::{NatsConfig, NatsCredentials, inbox_prefix};
 use tokio::sync::watch;
 
 use crate::backoff;
@@ -60,9 +60,14 @@ impl Tries {
 /// Options for a client that keeps trying for ever; `counter` grows with each connection.
 pub fn options(config: &Loaded, counter: watch::Sender<u64>, tries: Arc<Tries>) -> ConnectOptions {
     let log = Mutex::new(EventLog::default());
+    // Where devices are kept apart, nobody else knows the name of a device's inbox.
+    let inbox = match config.key() {
+        Some(key) => inbox_prefix(key.public().as_str()),
+        None => inbox_prefix(config.device_id().as_str()),
+    };
     secured(credentials(config), &config.config().nats)
         .name(format!("iot-agent-v0 {}", config.device_id()))
-        .custom_inbox_prefix(format!("_INBOX.{}", config.device_id()))
+        .custom_inbox_prefix(inbox)
         .retry_on_initial_connect()
         .max_reconnects(None)
         .connection_timeout(CONNECT)
@@ -110,6 +115,18 @@ fn credentials(config: &Loaded) -> ConnectOptions {
             let (path, told) = (path.clone(), Mutex::new(None));
             ConnectOptions::with_auth_callback(move |nonce| {
                 let auth = creds::auth(&path, &nonce);
+                tell_once(&told, auth.as_ref().err().map(|error| chain(error)));
+                std::future::ready(auth.map_err(AuthError::new))
+            })
+        }
+        Some(NatsCredentials::Nkey { jwt_file, .. }) => {
+            let (key, jwt_file) = (config.key().cloned(), jwt_file.clone());
+            let told = Mutex::new(None);
+            ConnectOptions::with_auth_callback(move |nonce| {
+                let auth = match &key {
+                    Some(key) => key.auth(jwt_file.as_deref(), &nonce),
+                    None => Ok(Auth::new()),
+                };
                 tell_once(&told, auth.as_ref().err().map(|error| chain(error)));
                 std::future::ready(auth.map_err(AuthError::new))
             })

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
-use iot_contracts::{DeploymentName, DeviceId, desired_state_key};
+use iot_contracts::{
+    DeploymentName, DeviceId, OLDEST_SEPARATING_SERVER, UserKey, desired_state_key,
+    separates_devices,
+};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::backoff;
 use crate::bucket::{Bucket, BucketError, Evidence};
-use crate::changes::Change;
+use crate::changes::{Change, Changes};
 use crate::desired::DesiredState;
 use crate::error::chain;
 use crate::followed::{Entry, Followed, Held};
 use crate::nats::Nats;
+use crate::notices::Notices;
 use crate::problems::Problems;
 use crate::update::Wanted;
 
@@ -53,6 +57,8 @@ pub struct Follower<'a> {
     pub nats: &'a Nats,
     /// Whose desired state it is.
     pub device_id: &'a DeviceId,
+    /// The device's key, where it has one of its own: then it reads with requests that name no other's keys.
+    pub key: Option<&'a UserKey>,
     /// What is known.
     pub known: &'a watch::Sender<Followed>,
     /// What the containers shall become by that.
@@ -61,6 +67,23 @@ pub struct Follower<'a> {
     pub problems: &'a watch::Sender<Problems>,
     /// What the agent's own program shall become.
     pub release: &'a watch::Sender<Option<Wanted>>,
+}
+
+/// What tells of the device's keys.
+enum Reading<'a> {
+    /// The consumer that the platform made.
+    Notices(Notices<'a>),
+    /// One of its own.
+    Changes(Changes),
+}
+
+impl Reading<'_> {
+    async fn next(&mut self) -> Result<Change, BucketError> {
+        match self {
+            Self::Notices(notices) => notices.next().await,
+            Self::Changes(changes) => changes.next().await,
+        }
+    }
 }
 
 impl Follower<'_> {
@@ -76,6 +99,7 @@ impl Follower<'_> {
                 }
                 continue;
             }
+            self.look_at_the_server();
             let mut listed = None;
             let followed = tokio::select! {
                 followed = self.follow(patience(failures), &mut listed, &mut unmarked) => followed,
@@ -103,6 +127,27 @@ impl Follower<'_> {
         }
     }
 
+    /// Says when the server does not keep a device's identity apart from others'.
+    fn look_at_the_server(&self) {
+        let Some(version) = self.key.map(|_| self.nats.server_version()) else {
+            return;
+        };
+        let old = (!separates_devices(&version)).then(|| {
+            let (major, minor, patch) = OLDEST_SEPARATING_SERVER;
+            format!(
+                "nats-server {version} does not keep devices apart (expected {major}.{minor}.{patch} or newer)"
+            )
+        });
+        self.problems.send_if_modified(|problems| {
+            let is_news = problems.server != old;
+            if let Some(old) = old.as_ref().filter(|_| is_news) {
+                tracing::warn!("{old}");
+            }
+            problems.server = old;
+            is_news
+        });
+    }
+
     /// Says why it is not followed, once for as long as it stays the same.
     fn tell(&self, error: String) {
         self.problems.send_if_modified(|problems| {
@@ -124,12 +169,14 @@ impl Follower<'_> {
     ) -> Result<(), FollowError> {
         let bucket = Bucket::new(self.nats.context(), self.device_id, patience);
         let known = self.known.borrow().clone();
-        bucket.end_last_reading().await?;
-        self.nats.answered();
+        if self.key.is_none() {
+            bucket.end_last_reading().await?;
+            self.nats.answered();
+        }
         let seen = bucket.marker().await?;
+        self.nats.answered();
         known.judge(seen.as_ref())?;
-        let mut changes = bucket.changes().await?;
-        let listing = changes.listing().await?;
+        let (mut changes, listing) = self.list(&bucket, &known).await?;
         if bucket.marker().await? != seen {
             return Err(FollowError::MadeAnew);
         }
@@ -174,6 +221,22 @@ impl Follower<'_> {
         Ok(())
     }
 
+    /// The newest entry of each of the device's keys.
+    async fn list<'b>(
+        &self,
+        bucket: &'b Bucket<'b>,
+        known: &Followed,
+    ) -> Result<(Reading<'b>, Vec<Change>), BucketError> {
+        if let Some(key) = self.key {
+            let mut notices = Notices::begin(bucket, key).await?;
+            let listing = notices.listing(known.there().cloned()).await?;
+            return Ok((Reading::Notices(notices), listing));
+        }
+        let mut changes = bucket.changes().await?;
+        let listing = changes.listing().await?;
+        Ok((Reading::Changes(changes), listing))
+    }
+
     /// Finds out what became of keys that were there and are not listed, without a mark of their deletion.
     async fn settle(
         &self,
@@ -197,6 +260,10 @@ impl Follower<'_> {
             }
         }
         if doubtful.is_empty() {
+            return Ok(());
+        }
+        if self.key.is_some() {
+            keep(&doubtful, "and this device may not ask why");
             return Ok(());
         }
         let evidence = match bucket.evidence().await {
@@ -224,6 +291,7 @@ impl Follower<'_> {
             let now = Problems {
                 keeping: problems.keeping.clone(),
                 signing: problems.signing.clone(),
+                server: problems.server.clone(),
                 ..new
             };
             let is_news = *problems != now;

@@ -294,6 +294,12 @@ impl Followed {
         bucket.is_none().then_some("was never seen in this bucket")
     }
 
+    /// The deployments that are there, as far as is known.
+    pub fn there(&self) -> impl Iterator<Item = &DeploymentName> {
+        let there = self.keys.iter().filter(|(_, known)| !known.gone);
+        there.map(|(name, _)| name)
+    }
+
     /// The newest revision that was followed in the bucket that is followed now.
     pub fn revision(&self) -> u64 {
         let id = self.bucket.as_ref().map(|bucket| &bucket.id);

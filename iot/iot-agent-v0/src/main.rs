@@ -40,6 +40,8 @@ mod heartbeat;
 mod history;
 mod keep;
 mod nats;
+mod nkey;
+mod notices;
 mod order;
 mod plan;
 mod podman;
@@ -70,6 +72,7 @@ use crate::args::{Purpose, Request};
 use crate::beforehand::NothingThere;
 use crate::error::chain;
 use crate::keep::Keeper;
+use crate::nkey::DeviceKey;
 use crate::update::{Launched, Updater};
 use crate::watchdog::{READY, ServiceManager};
 
@@ -89,6 +92,12 @@ fn main() -> ExitCode {
             purpose,
             launches,
         }) => (config, purpose, launches),
+        Ok(Request::PublicKey(path)) => {
+            return match DeviceKey::ensure(&path) {
+                Ok(key) => print(&format!("{}\n", key.public())),
+                Err(error) => fail(&error, 1),
+            };
+        }
         Ok(Request::Help) => return print(args::HELP),
         Ok(Request::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_CONFIG),
@@ -122,6 +131,10 @@ fn main() -> ExitCode {
     if purpose == Purpose::Check {
         return ExitCode::SUCCESS;
     }
+    let config = match config.with_key() {
+        Ok(config) => config,
+        Err(error) => return fail(&error, EXIT_CONFIG),
+    };
     match run(&config, program, nothing, &manager) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

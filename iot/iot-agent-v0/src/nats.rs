@@ -89,6 +89,11 @@ impl Nats {
         &self.context
     }
 
+    /// What the server that it is connected to calls its version.
+    pub fn server_version(&self) -> String {
+        self.client.server_info().version
+    }
+
     /// JetStream answered: the connection is one that is of use.
     pub fn answered(&self) {
         self.tries.reset();
@@ -154,3 +159,7 @@ mod access_tests;
 #[cfg(test)]
 #[path = "signed_server_tests.rs"]
 mod signed_server_tests;
+
+#[cfg(test)]
+#[path = "identity_tests.rs"]
+mod identity_tests;

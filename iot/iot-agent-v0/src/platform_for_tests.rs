@@ -55,7 +55,11 @@ impl Platform {
     }
 
     pub async fn as_user(port: u16, user: &str) -> Self {
-        let nats = Nats::connect(&config_of(port, user)).await;
+        Self::with(&config_of(port, user)).await
+    }
+
+    pub async fn with(config: &Loaded) -> Self {
+        let nats = Nats::connect(config).await;
         let opening = async {
             nats.connections()
                 .wait_for(|count| *count > 0)
@@ -184,10 +188,10 @@ pub async fn with_keeper(
     state: Option<&Path>,
     scenario: impl Future<Output = ()>,
 ) {
-    with_config(&config(port), podman, state, scenario).await;
+    with_configured(&config(port), podman, state, scenario).await;
 }
 
-pub async fn with_config(
+pub async fn with_configured(
     config: &Loaded,
     podman: &FakePodman,
     state: Option<&Path>,

@@ -20,6 +20,8 @@ pub struct Problems {
     pub keeping: Option<String>,
     /// What a device that obeys signed orders lacks for it.
     pub signing: Option<String>,
+    /// What the server lacks.
+    pub server: Option<String>,
     /// What is wrong with single keys.
     pub keys: BTreeMap<String, String>,
 }
@@ -41,6 +43,7 @@ impl Problems {
         let refused = refused.map(|(name, RefusedEntry { revision, why })| {
             format!("deployment '{name}', revision {revision} is refused: {why}")
         });
+        let server = self.server.iter().cloned();
         let keys = self.keys.iter();
         let keys = keys.map(|(key, why)| format!("key '{}': {why}", key.escape_debug()));
         let mut told: Vec<String> = following
@@ -48,6 +51,7 @@ impl Problems {
             .chain(keeping)
             .chain(signing)
             .chain(refused)
+            .chain(server)
             .chain(keys)
             .map(bounded)
             .collect();

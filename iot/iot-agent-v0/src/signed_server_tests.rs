@@ -2,7 +2,7 @@
 
 use iot_contracts::{AgentConfig, AgentStatus, DeploymentStatus, Phase, Refusal};
 
-use super::platform::{Platform, score, until, with_config};
+use super::platform::{Platform, score, until, with_configured};
 use super::server::{Server, free_port};
 use crate::config::Loaded;
 use crate::fake::FakePodman;
@@ -57,7 +57,7 @@ async fn a_device_obeys_its_operator_and_nobody_else() {
     let _server = Server::start(dir.path(), port);
     let podman = FakePodman::default();
     let config = config(port);
-    with_config(&config, &podman, Some(state.path()), async {
+    with_configured(&config, &podman, Some(state.path()), async {
         let platform = Platform::of(port).await;
         let report = platform.report("any", |_| true).await;
         assert_eq!(report.operator_keys, 1);
@@ -109,7 +109,7 @@ async fn what_was_accepted_before_a_power_cut_is_not_overtaken_by_what_is_older(
     let config = config(port);
     let keeper = Keeper::new(state.path().to_owned(), config.device_id());
     let platform = Platform::of(port).await;
-    with_config(&config, &podman, Some(state.path()), async {
+    with_configured(&config, &podman, Some(state.path()), async {
         platform.put("pi-1.web", &web(100, "100")).await;
         runs(&platform, 100).await;
         podman.hang("image host/x:101");
@@ -124,7 +124,7 @@ async fn what_was_accepted_before_a_power_cut_is_not_overtaken_by_what_is_older(
     podman.cut_power();
     podman.heal();
     platform.put("pi-1.web", &web(100, "100")).await;
-    with_config(&config, &podman, Some(state.path()), async {
+    with_configured(&config, &podman, Some(state.path()), async {
         let (counter, highest) = (100, 101);
         refused(&platform, Refusal::CounterNotAbove { counter, highest }).await;
         runs(&platform, 101).await;

@@ -93,6 +93,20 @@ fn credentials_by_type() {
                 path: PathBuf::from("/etc/x.creds"),
             },
         ),
+        (
+            "type = \"nkey\"\nseed_file = \"/var/lib/x/nats.nk\"",
+            NatsCredentials::Nkey {
+                seed_file: PathBuf::from("/var/lib/x/nats.nk"),
+                jwt_file: None,
+            },
+        ),
+        (
+            "type = \"nkey\"\nseed_file = \"/x.nk\"\njwt_file = \"/x.jwt\"",
+            NatsCredentials::Nkey {
+                seed_file: PathBuf::from("/x.nk"),
+                jwt_file: Some(PathBuf::from("/x.jwt")),
+            },
+        ),
     ];
     for (toml, expected) in cases {
         assert_eq!(toml::from_str::<NatsCredentials>(toml).unwrap(), expected);

@@ -61,6 +61,20 @@ pub enum ContractError {
     /// A certificate is of no use without its key.
     #[error("nats.tls has one of certificate and key (expected both or none)")]
     TlsKeyPair,
+    /// The public half of a key.
+    #[error("'{value}' is no user's public key (expected U and 55 of A-Z and 2-7)")]
+    UserKey {
+        /// What was given; of a private half only that it is one.
+        value: String,
+    },
+    /// Two users are known by one key.
+    #[error(
+        "the key {key} is more than one's (expected one for each device and each of the platform's users)"
+    )]
+    SharedKey {
+        /// The public half.
+        key: crate::UserKey,
+    },
     /// A key of the desired-state bucket which does not name a deployment of this device.
     #[error("key '{key}' is not a desired state of {device_id} (expected {device_id}.DEPLOYMENT)")]
     DesiredStateKey {

@@ -13,11 +13,13 @@
 //! crate does no I/O and knows neither NATS nor Podman; [`KvBucket`] carries the bucket settings
 //! on which both sides must agree as plain data.
 
+mod accounts;
 mod config;
 #[cfg(test)]
 mod config_tests;
 mod error;
 mod hex;
+mod identity;
 mod kv;
 mod marker;
 mod name;
@@ -34,11 +36,17 @@ mod signed;
 mod status;
 mod update;
 
+pub use accounts::ServerAccounts;
 pub use config::{
     AgentConfig, HeartbeatSeconds, PODMAN_SOCKET_VARIABLE, PodmanConfig, podman_socket,
 };
 pub use error::ContractError;
 pub use hex::Hex;
+pub use identity::{
+    DEVICES_ACCOUNT, DeviceConsumer, DevicePermissions, DeviceService, OLDEST_SEPARATING_SERVER,
+    PLATFORM_ACCOUNT, SYSTEM_ACCOUNT, UserKey, device_services, entry_subject, inbox_prefix,
+    marker_subject, next_subject, separates_devices, status_subject,
+};
 pub use kv::{
     AGENT_STATUS_BUCKET, DESIRED_STATE_BUCKET, KvBucket, desired_state_key,
     desired_state_key_deployment, desired_state_watch, status_key,

@@ -347,4 +347,15 @@ pub enum NatsCredentials {
         /// Where it is.
         path: PathBuf,
     },
+    /// A key of the device's own, which the agent makes when there is none. With it the device has an identity of its
+    /// own: it uses the subjects of [`DevicePermissions`](crate::DevicePermissions) and no other, and the consumer
+    /// that the platform made for it.
+    Nkey {
+        /// The file with the private half, which nobody but the agent reads. Its directory has to exist.
+        seed_file: PathBuf,
+        /// A file with the token (JWT) that an account's signing key made for the public half; absent for a server that
+        /// knows the public half itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        jwt_file: Option<PathBuf>,
+    },
 }

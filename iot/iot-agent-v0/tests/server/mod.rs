@@ -34,7 +34,9 @@ impl Server {
             .append(true)
             .open(dir.join("log"))
             .unwrap();
-        let mut command = Command::new("nats-server");
+        // Another version than the one that is installed.
+        let program = std::env::var_os("HARMONY_TEST_NATS_SERVER");
+        let mut command = Command::new(program.unwrap_or("nats-server".into()));
         command
             .arg("-c")
             .arg(file)

@@ -78,6 +78,23 @@ async fn credentials(credentials: Option<&NatsCredentials>) -> std::io::Result<C
         Some(NatsCredentials::CredsFile { path }) => {
             ConnectOptions::with_credentials_file(path).await?
         }
+        Some(NatsCredentials::Nkey {
+            seed_file,
+            jwt_file,
+        }) => {
+            let seed = tokio::fs::read_to_string(seed_file).await?;
+            let seed = seed.trim().to_owned();
+            let Some(jwt_file) = jwt_file else {
+                return Ok(ConnectOptions::with_nkey(seed));
+            };
+            let token = tokio::fs::read_to_string(jwt_file).await?;
+            let key = nkeys::KeyPair::from_seed(&seed).map_err(std::io::Error::other)?;
+            let key = std::sync::Arc::new(key);
+            ConnectOptions::with_jwt(token.trim().to_owned(), move |nonce| {
+                let key = std::sync::Arc::clone(&key);
+                async move { key.sign(&nonce).map_err(async_nats::AuthError::new) }
+            })
+        }
     })
 }
 

@@ -1,0 +1,199 @@
+//! The device's keys by what its consumer, which the platform made, tells of them.
+//!
+//! A notice has the key and the revision, and comes again and again for as long as the entry is there. What the entry is
+//! now is asked for by a request that names the key. So nothing is lost with a notice, and each value comes with its own
+//! revision, also when it is a newer one than the notice's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::{Message, StatusCode, Subscriber};
+use futures::stream::{self, StreamExt, TryStreamExt};
+use iot_contracts::{
+    DeploymentName, KvBucket, UserKey, agent_release_key, desired_state_key, next_subject,
+};
+use serde_json::json;
+
+use crate::bucket::{Bucket, BucketError, failed};
+use crate::changes::{Change, HEARTBEAT, PULL, SILENCE, nanoseconds};
+
+/// How many notices the server may send before it is asked again.
+const BATCH: usize = 256;
+/// How many times it is asked for those that are waiting. What comes after is told like a change.
+const ROUNDS: usize = 64;
+/// How many entries are asked for at a time.
+const AT_A_TIME: usize = 8;
+
+/// A key's newest entry as it was asked for.
+pub struct Asked {
+    /// Its revision.
+    pub revision: u64,
+    /// What it is.
+    pub change: Change,
+}
+
+/// What the device's consumer tells.
+pub struct Notices<'a> {
+    bucket: &'a Bucket<'a>,
+    subscriber: Subscriber,
+    inbox: String,
+    next: String,
+    /// How many notices the server may still send unasked.
+    asked: usize,
+    /// The revision up to which each key is known.
+    seen: BTreeMap<String, u64>,
+}
+
+/// What came from the consumer.
+enum Told {
+    /// A key has an entry of that revision.
+    Notice(String, u64),
+    /// It is there and has nothing.
+    Nothing,
+    /// It has nothing more for this request.
+    NoMore,
+}
+
+impl<'a> Notices<'a> {
+    /// Of the consumer that the platform made for the device with this key.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]: nothing can be asked.
+    pub async fn begin(bucket: &'a Bucket<'a>, key: &UserKey) -> Result<Self, BucketError> {
+        let inbox = bucket.client().new_inbox();
+        let subscriber = bucket.client().subscribe(inbox.clone()).await;
+        Ok(Self {
+            subscriber: subscriber.map_err(failed("read the desired state"))?,
+            bucket,
+            inbox,
+            next: next_subject(key.as_str()),
+            asked: 0,
+            seen: BTreeMap::new(),
+        })
+    }
+
+    /// The entries of the keys of `known`, the agent's release, and all that the consumer tells of now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Notices::next`].
+    pub async fn listing(
+        &mut self,
+        known: impl Iterator<Item = DeploymentName>,
+    ) -> Result<Vec<Change>, BucketError> {
+        let keys = known.map(|name| desired_state_key(self.bucket.device_id(), &name));
+        let mut keys: BTreeMap<String, u64> = keys.map(|key| (key, 0)).collect();
+        keys.insert(agent_release_key(self.bucket.device_id()), 0);
+        for _ in 0..ROUNDS {
+            self.ask(json!({ "batch": BATCH, "no_wait": true })).await?;
+            while self.asked > 0 {
+                match self.told(self.bucket.patience()).await {
+                    Ok(Told::Notice(key, revision)) => {
+                        let newest = keys.entry(key).or_default();
+                        *newest = revision.max(*newest);
+                    }
+                    Ok(Told::Nothing) => {}
+                    Ok(Told::NoMore) => break,
+                    // It answers at once, also when it has nothing.
+                    Err(BucketError::Silence) => return Err(BucketError::NoConsumer),
+                    Err(error) => return Err(error),
+                }
+            }
+            if self.asked > 0 {
+                break;
+            }
+        }
+        self.asked = 0;
+        let bucket = self.bucket;
+        let entries = stream::iter(keys).map(|(key, _)| async move {
+            let asked = bucket.entry(&key).await?;
+            Ok::<_, BucketError>(asked.map(|asked| (key, asked)))
+        });
+        let entries: Vec<_> = entries.buffered(AT_A_TIME).try_collect().await?;
+        let mut changes = Vec::new();
+        for (key, asked) in entries.into_iter().flatten() {
+            self.seen.insert(key, asked.revision);
+            changes.push(asked.change);
+        }
+        Ok(changes)
+    }
+
+    /// The next change. Can be dropped at any time; what is then in flight is told again.
+    ///
+    /// # Errors
+    ///
+    /// [`BucketError`]: the server does not go on.
+    pub async fn next(&mut self) -> Result<Change, BucketError> {
+        loop {
+            if self.asked == 0 {
+                let request = json!({ "batch": BATCH, "expires": nanoseconds(PULL),
+                    "idle_heartbeat": nanoseconds(HEARTBEAT) });
+                self.ask(request).await?;
+            }
+            let (key, revision) = match self.told(SILENCE).await? {
+                Told::Notice(key, revision) => (key, revision),
+                Told::Nothing => continue,
+                Told::NoMore => {
+                    self.asked = 0;
+                    continue;
+                }
+            };
+            if self.seen.get(&key).is_some_and(|seen| *seen >= revision) {
+                continue;
+            }
+            // What is gone by now, or not there yet where it was asked for, is told again while it is there.
+            if let Some(asked) = self.bucket.entry(&key).await? {
+                let before = self.seen.insert(key, asked.revision);
+                if before.is_none_or(|before| before < asked.revision) {
+                    return Ok(asked.change);
+                }
+            }
+        }
+    }
+
+    async fn ask(&mut self, request: serde_json::Value) -> Result<(), BucketError> {
+        let (subject, inbox) = (self.next.clone(), self.inbox.clone());
+        let asked = self.bucket.client();
+        let asked = asked.publish_with_reply(subject, inbox, request.to_string().into());
+        asked.await.map_err(failed("ask for changes"))?;
+        self.asked = BATCH;
+        Ok(())
+    }
+
+    async fn told(&mut self, patience: Duration) -> Result<Told, BucketError> {
+        let ended = |why: String| Err(BucketError::Ended(why));
+        let next = tokio::time::timeout(patience, self.subscriber.next()).await;
+        let Ok(message) = next else {
+            return Err(BucketError::Silence);
+        };
+        let Some(message) = message else {
+            return ended("the subscription is gone".to_owned());
+        };
+        match message.status {
+            None | Some(StatusCode::OK) => self.notice(message),
+            Some(StatusCode::IDLE_HEARTBEAT) => Ok(Told::Nothing),
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => Ok(Told::NoMore),
+            Some(StatusCode::NO_RESPONDERS) => Err(BucketError::NoConsumer),
+            Some(status) => {
+                let why = message.description.unwrap_or_default();
+                ended(format!("{status} {why}"))
+            }
+        }
+    }
+
+    fn notice(&mut self, message: Message) -> Result<Told, BucketError> {
+        let message = jetstream::Message {
+            message,
+            context: self.bucket.context().clone(),
+        };
+        let info = message.info().map_err(failed("read a change"))?;
+        let revision = info.stream_sequence;
+        self.asked = self.asked.saturating_sub(1);
+        let prefix = KvBucket::DESIRED_STATE.subject_prefix();
+        let subject = message.message.subject.as_str();
+        let key = subject.strip_prefix(&prefix).unwrap_or(subject);
+        Ok(Told::Notice(key.to_owned(), revision))
+    }
+}
