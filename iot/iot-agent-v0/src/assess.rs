@@ -81,7 +81,7 @@ fn services(
             since_unix_s: None,
         };
         let wanted = wanted.iter();
-        services.extend(wanted.map(|s| (s.name.clone(), absent(s.image.to_string()))));
+        services.extend(wanted.map(|s| (s.name().clone(), absent(s.image().to_string()))));
     }
     let of_deployment = world
         .containers

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iot_contracts::{DeploymentName, PodmanService, PodmanV0};
+use iot_contracts::DeploymentName;
+
+use crate::service::{Service, Services};
 
 /// The desired state. Nothing is removed but what was deleted: whatever else is not known here is held.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,7 +17,7 @@ pub struct DesiredState {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Deployment {
     /// The last value that could be read.
-    good: Option<PodmanV0>,
+    good: Option<Services>,
     /// Why the newest value could not.
     error: Option<String>,
 }
@@ -28,12 +30,12 @@ pub enum Target<'a> {
     /// Those that are there shall run; what they ought to be is not known.
     Hold,
     /// Exactly these.
-    Services(&'a [PodmanService]),
+    Services(&'a [Service]),
 }
 
 impl DesiredState {
     /// A key is there: its last value that could be read, and why the newest one could not.
-    pub fn set(&mut self, name: DeploymentName, good: Option<PodmanV0>, error: Option<String>) {
+    pub fn set(&mut self, name: DeploymentName, good: Option<Services>, error: Option<String>) {
         self.gone.remove(&name);
         self.deployments.insert(name, Deployment { good, error });
     }
@@ -48,8 +50,9 @@ impl DesiredState {
     pub fn target(&self, name: &DeploymentName) -> Target<'_> {
         match self.deployments.get(name) {
             Some(Deployment {
-                good: Some(score), ..
-            }) => Target::Services(score.services()),
+                good: Some(services),
+                ..
+            }) => Target::Services(services),
             None if self.gone.contains(name) => Target::Absent,
             Some(Deployment { good: None, .. }) | None => Target::Hold,
         }
@@ -73,7 +76,7 @@ impl DesiredState {
     pub fn put(&mut self, name: DeploymentName, value: &[u8]) {
         let before = self.deployments.remove(&name).unwrap_or_default();
         match crate::value::read(value) {
-            Ok(score) => self.set(name, Some(score), None),
+            Ok(score) => self.set(name, Some(score.services()), None),
             Err(error) => self.set(name, before.good, Some(error)),
         }
     }

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use iot_contracts::{BucketId, BucketMarker, DeploymentName, PodmanV0, UNMARKED_BUCKET};
+use iot_contracts::{BucketId, BucketMarker, DeploymentName, UNMARKED_BUCKET};
 use serde::{Deserialize, Serialize};
 
 use crate::desired::DesiredState;
+use crate::service::Score;
 use crate::value;
 
 /// How many keys that are gone are remembered. Their containers have long been removed.
@@ -95,7 +96,7 @@ struct Known {
     /// The revision that this is of.
     revision: u64,
     /// The last value that could be read.
-    good: Option<PodmanV0>,
+    good: Option<Score>,
     /// Why the newest one could not.
     error: Option<String>,
     /// Whether it was deleted, and its containers with it.
@@ -262,7 +263,10 @@ impl Followed {
         for (name, known) in &self.keys {
             match known {
                 Known { gone: true, .. } => desired.set_gone(name.clone()),
-                Known { good, error, .. } => desired.set(name.clone(), good.clone(), error.clone()),
+                Known { good, error, .. } => {
+                    let services = good.as_ref().map(Score::services);
+                    desired.set(name.clone(), services, error.clone());
+                }
             }
         }
         desired

@@ -41,6 +41,7 @@ mod problems;
 mod reconcile;
 mod report;
 mod room;
+mod service;
 mod settle;
 mod status;
 mod told;

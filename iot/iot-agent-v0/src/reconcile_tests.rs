@@ -2,8 +2,12 @@
 
 #[path = "chaos_tests.rs"]
 mod chaos;
+#[path = "health_tests.rs"]
+mod health;
 #[path = "pace_tests.rs"]
 mod pace;
+#[path = "restart_tests.rs"]
+mod restarts;
 #[path = "room_tests.rs"]
 mod room;
 #[path = "update_tests.rs"]

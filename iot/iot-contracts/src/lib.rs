@@ -21,6 +21,7 @@ mod name;
 mod nats;
 #[cfg(test)]
 mod nats_tests;
+mod podman_v1;
 mod score;
 mod secret;
 mod status;
@@ -32,8 +33,14 @@ pub use kv::{
     desired_state_key_deployment, desired_state_watch, status_key,
 };
 pub use marker::{BucketMarker, DESIRED_STATE_MARKER_KEY, UNMARKED_BUCKET};
-pub use name::{BucketId, DeploymentName, DeviceId, ServiceName};
+pub use name::{BucketId, DeploymentName, DeviceId, ServiceName, VolumeName};
 pub use nats::{HostPort, NatsConfig, NatsCredentials, NatsTls, NatsUrl, NatsUrls};
+pub use podman_v1::{
+    Capabilities, Capability, Content, CpuMillis, Device, FileMode, HealthCheck, HealthCommand,
+    HealthSeconds, LogMib, MemoryMib, Mount, MountPath, MountedFile, OnRemoval, Pids,
+    PodmanServiceV1, PodmanV1, ProcessUser, Protocol, PublishedPort, RegistryLogin, Restart,
+    Retries, StartPeriod, StopSeconds, Volume, VolumeMount,
+};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;
 pub use status::{AgentStatus, DeploymentStatus, Phase, ServiceState, ServiceStatus};
