@@ -29,7 +29,7 @@ virtualisation=(qemu-system-arm qemu-system-x86 qemu-utils
   libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-dev)
 # Guest firmware, networking, the image builder, NATS, a registry for the smoke's container, what judges units, compilers.
 others=(qemu-efi-aarch64 ovmf passt dnsmasq-base iproute2 nftables
-  mmdebstrap arch-test qemu-user-static uidmap e2fsprogs grub-common
+  mmdebstrap arch-test qemu-user-static uidmap e2fsprogs grub-common podman crun
   debian-archive-keyring nats-server openssl docker-registry
   systemd shellcheck build-essential pkg-config gcc-aarch64-linux-gnu libc6-dev-arm64-cross libxml2-utils ca-certificates)
 

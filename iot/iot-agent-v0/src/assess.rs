@@ -121,7 +121,7 @@ fn services(
             health: None,
         };
         let wanted = wanted.iter();
-        services.extend(wanted.map(|s| (s.name.clone(), absent(s.image.to_string()))));
+        services.extend(wanted.map(|s| (s.name().clone(), absent(s.image().to_string()))));
     }
     let of_deployment = world
         .containers

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use iot_contracts::{DeploymentName, PodmanService, ServiceName};
-use sha2::{Digest, Sha256};
+use iot_contracts::{DeploymentName, ServiceName};
+
+use crate::service::{Service, Terms};
 
 /// Which service of which deployment a container is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,8 +75,10 @@ pub struct ObservedContainer {
     pub key: ContainerKey,
     /// What it is for.
     pub role: Role,
-    /// The [`service_digest`] of what it was made from.
+    /// The digest of the [`Service`] that it was made from.
     pub digest: String,
+    /// What it is looked after by.
+    pub terms: Terms,
     /// What it does.
     pub state: ContainerState,
     /// What its health check says; `None` without one.
@@ -88,6 +91,18 @@ pub struct ObservedContainer {
     pub started_at: i64,
     /// When it last ended; 0 for never.
     pub exited_at: i64,
+}
+
+impl ObservedContainer {
+    /// Whether it has ended and is not started again.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, ContainerState::Exited { code } if !self.terms.restart.follows(code))
+    }
+
+    /// Whether it has ended as it should.
+    pub fn is_done(&self) -> bool {
+        self.has_ended() && self.state == ContainerState::Exited { code: 0 }
+    }
 }
 
 /// What a health check says.
@@ -131,25 +146,15 @@ impl ContainerState {
 pub struct ContainerSpec {
     /// What it is.
     pub key: ContainerKey,
-    /// The [`service_digest`] of `service`.
-    pub digest: String,
-    /// What it runs.
-    pub service: PodmanService,
+    /// What it is made from.
+    pub service: Service,
     /// The id of the container whose volumes it goes on with.
     pub volumes_from: Option<String>,
 }
 
-/// The digest by which a change of `service` is noticed: SHA-256 of its JSON, in hexadecimal.
-pub fn service_digest(service: &PodmanService) -> String {
-    // Strings, lists and maps with string keys always serialise.
-    let json = serde_json::to_vec(service).unwrap_or_default();
-    let digest = Sha256::digest(json);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{ContainerKey, Role, service_digest};
+    use super::{ContainerKey, Role};
 
     fn key(text: &str) -> ContainerKey {
         let (deployment, service) = text.split_once('.').unwrap();
@@ -157,30 +162,6 @@ mod tests {
             deployment: deployment.parse().unwrap(),
             service: service.parse().unwrap(),
         }
-    }
-
-    #[test]
-    fn the_digest_is_of_the_whole_service_and_stable() {
-        let digest = |json: &str| service_digest(&serde_json::from_str(json).unwrap());
-        let base = digest(r#"{"name":"a","image":"x"}"#);
-        // sha256 of {"name":"a","image":"x"}: a changed form would recreate every container.
-        assert_eq!(
-            base,
-            "e91210eac3f48b7f08471363df8c62940430bc67197425b51af035e699a56d0f"
-        );
-        for json in [
-            r#"{"name":"b","image":"x"}"#,
-            r#"{"name":"a","image":"y"}"#,
-            r#"{"name":"a","image":"x","command":["c"]}"#,
-            r#"{"name":"a","image":"x","env":{"A":"b"}}"#,
-            r#"{"name":"a","image":"x","ports":["1:1"]}"#,
-        ] {
-            assert_ne!(digest(json), base, "{json}");
-        }
-        assert_eq!(
-            digest(r#"{"image":"x","name":"a","command":[],"env":{}}"#),
-            base
-        );
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iot_contracts::{DeploymentName, DesiredVersion, PodmanService, PodmanV0, RefusedEntry};
+use iot_contracts::{DeploymentName, DesiredVersion, RefusedEntry};
+
+use crate::service::{Service, Services};
 
 /// The desired state. Nothing is removed but what was deleted: whatever else is not known here is held.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,7 +17,7 @@ pub struct DesiredState {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Wanted {
     /// The last value that could be read.
-    pub good: Option<PodmanV0>,
+    pub good: Option<Services>,
     /// Why the newest value could not.
     pub error: Option<String>,
     /// Which value is the newest one, of those that are obeyed.
@@ -32,7 +34,7 @@ pub enum Target<'a> {
     /// Those that are there shall run; what they ought to be is not known.
     Hold,
     /// Exactly these.
-    Services(&'a [PodmanService]),
+    Services(&'a [Service]),
 }
 
 impl DesiredState {
@@ -52,8 +54,9 @@ impl DesiredState {
     pub fn target(&self, name: &DeploymentName) -> Target<'_> {
         match self.deployments.get(name) {
             Some(Wanted {
-                good: Some(score), ..
-            }) => Target::Services(score.services()),
+                good: Some(services),
+                ..
+            }) => Target::Services(services),
             None if self.gone.contains(name) => Target::Absent,
             Some(Wanted { good: None, .. }) | None => Target::Hold,
         }
@@ -82,7 +85,7 @@ impl DesiredState {
     pub fn put(&mut self, name: DeploymentName, value: &[u8]) {
         let before = self.deployments.remove(&name).unwrap_or_default();
         let (good, error) = match crate::value::read(value) {
-            Ok(score) => (Some(score), None),
+            Ok(score) => (Some(score.services()), None),
             Err(error) => (before.good, Some(error)),
         };
         let wanted = Wanted {

@@ -51,6 +51,11 @@ struct State {
     taking: BTreeMap<String, Duration>,
     begun: Vec<String>,
     exits_at_once: bool,
+    /// What the checks of an image's containers say as soon as they run.
+    healths: BTreeMap<String, Health>,
+    /// With what the containers of an image end before anyone looks.
+    codes: BTreeMap<String, i32>,
+    logins: Vec<String>,
     /// Images whose programs are empty, and those that are so whenever they are pulled.
     damaged: BTreeSet<String>,
     always_damaged: BTreeSet<String>,
@@ -154,6 +159,36 @@ impl FakePodman {
         self.0.borrow_mut().exiting.insert(image.to_owned());
     }
 
+    /// What is started of this image ends with that code before anyone looks.
+    pub fn exits_with(&self, image: &str, code: i32) {
+        self.0.borrow_mut().codes.insert(image.to_owned(), code);
+    }
+
+    /// The checks of this image's containers say that, those of the ones that run as well.
+    pub fn set_health(&self, image: &str, health: Health) {
+        let mut state = self.0.borrow_mut();
+        for fake in state.containers.values_mut() {
+            if fake.image.as_str() == image && fake.observed.health.is_some() {
+                fake.observed.health = Some(health);
+            }
+        }
+        state.healths.insert(image.to_owned(), health);
+    }
+
+    /// Who logged in to pull which image.
+    pub fn logins(&self) -> Vec<String> {
+        self.0.borrow().logins.clone()
+    }
+
+    /// Every container stops, as after a power cut. Podman has forgotten then that those ran.
+    pub fn cut_power_from(&self, image: &str) {
+        for fake in self.0.borrow_mut().containers.values_mut() {
+            if fake.image.as_str() == image && fake.observed.state == ContainerState::Running {
+                fake.observed.state = ContainerState::Created;
+            }
+        }
+    }
+
     /// Every container stops, as after a power cut.
     pub fn cut_power(&self) {
         for fake in self.0.borrow_mut().containers.values_mut() {
@@ -179,15 +214,6 @@ impl FakePodman {
         for fake in self.0.borrow_mut().containers.values_mut() {
             if fake.observed.key.to_string() == key && fake.observed.role == Role::Current {
                 fake.observed.state = state;
-            }
-        }
-    }
-
-    /// What the health check of the container of `key` says.
-    pub fn set_health(&self, key: &str, health: Option<Health>) {
-        for fake in self.0.borrow_mut().containers.values_mut() {
-            if fake.observed.key.to_string() == key {
-                fake.observed.health = health;
             }
         }
     }
@@ -324,15 +350,16 @@ impl State {
             id: id.clone(),
             key: spec.key.clone(),
             role: Role::Current,
-            digest: spec.digest.clone(),
+            digest: spec.service.digest.clone(),
+            terms: spec.service.terms(),
+            health: None,
             state: ContainerState::Created,
-            image: spec.service.image.to_string(),
+            image: spec.service.image().to_string(),
             image_digest: None,
             started_at: 0,
             exited_at: 0,
-            health: None,
         };
-        let image = spec.service.image.clone();
+        let image = spec.service.image().clone();
         let fake = Fake {
             observed,
             image,
@@ -365,10 +392,14 @@ impl State {
             let image = fake.image.as_str();
             let exits = all_exit || self.exiting.contains(image) || self.damaged.contains(image);
             fake.observed.started_at = starts;
-            fake.observed.state = match exits {
-                true => ContainerState::Exited { code: 7 },
-                false => ContainerState::Running,
+            let code = exits.then_some(7).or(self.codes.get(image).copied());
+            fake.observed.state = match code {
+                Some(code) => ContainerState::Exited { code },
+                None => ContainerState::Running,
             };
+            let health = self.healths.get(image).copied();
+            let is_checked = fake.observed.terms.healthy_within().is_some();
+            fake.observed.health = is_checked.then_some(health.unwrap_or(Health::Starting));
         }
         Ok(())
     }

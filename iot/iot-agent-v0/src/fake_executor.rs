@@ -1,6 +1,6 @@
 //! What the scripted executor answers.
 
-use iot_contracts::ImageReference;
+use iot_contracts::{ImageReference, RegistryLogin};
 
 use super::{FakePodman, RESERVE, Scripted};
 use crate::container::ObservedContainer;
@@ -30,7 +30,15 @@ impl Executor for FakePodman {
         Ok(state.images.contains(image) && !state.unknown_by_name)
     }
 
-    async fn pull(&self, image: &ImageReference) -> Result<(), Scripted> {
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        login: Option<&RegistryLogin>,
+    ) -> Result<(), Scripted> {
+        if let Some(login) = login {
+            let login = format!("{image} {}", login.username);
+            self.0.borrow_mut().logins.push(login);
+        }
         self.act(format!("image {image}")).await?;
         let mut state = self.0.borrow_mut();
         let there = state.images.len() as u64;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::{AbortHandle, abortable};
 use futures::stream::FuturesUnordered;
-use iot_contracts::ImageReference;
+use iot_contracts::{ImageReference, RegistryLogin};
 use tokio::time::Instant;
 
 use crate::container::ContainerKey;
@@ -186,7 +186,7 @@ impl<'a, E: Executor> Flights<'a, E> {
     }
 
     /// Begins to pull `image`, unless it is being pulled or too much is.
-    pub fn pull(&mut self, image: &ImageReference, now: Instant) {
+    pub fn pull(&mut self, image: &ImageReference, login: Option<&RegistryLogin>, now: Instant) {
         let young = self.pulls.values().filter(|pull| now - pull.since < YOUNG);
         if self.pulls.contains_key(image)
             || self.pulls.len() >= MAX_PULLS
@@ -194,9 +194,9 @@ impl<'a, E: Executor> Flights<'a, E> {
         {
             return;
         }
-        let (executor, reference) = (self.executor, image.clone());
+        let (executor, reference, login) = (self.executor, image.clone(), login.cloned());
         let (pull, abort) = abortable(async move {
-            let result = executor.pull(&reference).await;
+            let result = executor.pull(&reference, login.as_ref()).await;
             Done::Pull {
                 no_space: result.as_ref().is_err_and(E::is_no_space),
                 result: result.map_err(|error| chain(&error)),
@@ -221,7 +221,8 @@ impl<'a, E: Executor> Flights<'a, E> {
         self.chains.retain(|key, chain| {
             let goal = goal(key);
             // That it shall run stays true when it becomes known what it shall be.
-            let keeps = chain.goal == goal || (chain.starts_only && goal != Goal::Absent);
+            let keeps =
+                chain.goal == goal || (chain.starts_only && !matches!(goal, Goal::Absent(_)));
             if !keeps {
                 tracing::info!(container = %key, "its steps are overtaken by a change");
                 chain.abort.abort();

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 
 use iot_contracts::{
-    BucketId, BucketMarker, DeploymentName, DesiredVersion, PodmanV0, Refusal, RefusedEntry,
-    UNMARKED_BUCKET,
+    BucketId, BucketMarker, DeploymentName, DesiredVersion, Refusal, RefusedEntry, UNMARKED_BUCKET,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::desired::{DesiredState, Wanted};
 use crate::order::{Order, Rules};
+use crate::service::Score;
 
 /// How many keys that are gone are remembered. Their containers have long been removed.
 const MAX_GONE: usize = 1000;
@@ -108,7 +108,7 @@ struct Known {
     /// The revision that this is of.
     revision: u64,
     /// The last value that could be read.
-    good: Option<PodmanV0>,
+    good: Option<Score>,
     /// Why the newest one could not.
     error: Option<String>,
     /// Whether it was deleted, and its containers with it.
@@ -425,7 +425,7 @@ impl Known {
 
     fn wanted(&self) -> Wanted {
         Wanted {
-            good: self.good.clone(),
+            good: self.good.as_ref().map(Score::services),
             error: self.error.clone(),
             version: self.version.clone(),
             refused: self.refused.clone(),

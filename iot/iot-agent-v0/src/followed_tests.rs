@@ -48,7 +48,7 @@ fn told(memory: &Followed, names: &[&str]) -> Vec<String> {
     let tell = |key: &&str| match desired.target(&name(key)) {
         Target::Absent => "-".to_owned(),
         Target::Hold => "hold".to_owned(),
-        Target::Services(services) => services[0].image.as_str().replace("host/x:", ""),
+        Target::Services(services) => services[0].image().as_str().replace("host/x:", ""),
     };
     names.iter().map(tell).collect()
 }

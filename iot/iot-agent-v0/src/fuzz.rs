@@ -5,12 +5,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use iot_contracts::{
-    AgentStatus, BucketMarker, DeviceId, IotScore, KvBucket, desired_state_key_deployment,
-};
+use iot_contracts::{AgentStatus, BucketMarker, DeviceId, KvBucket, desired_state_key_deployment};
 use tokio::time::Instant;
 
-use crate::container::{ContainerState, ObservedContainer, Role, service_digest};
+use crate::container::{ContainerState, ObservedContainer, Role};
 use crate::desired::DesiredState;
 use crate::followed::{Entry, Followed, SeenMarker};
 use crate::history::History;
@@ -57,7 +55,7 @@ fn desired_state(data: &[u8]) {
     for (revision, value) in [Some(first), second].into_iter().flatten().enumerate() {
         match value::read(value) {
             Ok(score) => {
-                let json = serde_json::to_vec(&IotScore::PodmanV0(score.clone())).unwrap();
+                let json = serde_json::to_vec(&score.0).unwrap();
                 // What is read is written in another form, which may be longer than the bucket takes.
                 if json.len() <= KvBucket::DESIRED_STATE.max_value_bytes as usize {
                     assert_eq!(value::read(&json), Ok(score));
@@ -96,10 +94,11 @@ fn plan_for(desired: &DesiredState, chance: usize) {
             role: roles[number % roles.len()],
             digest: match number % 3 {
                 0 => String::new(),
-                _ => service_digest(service),
+                _ => service.digest.clone(),
             },
+            terms: service.terms(),
             state: states[number % states.len()],
-            image: service.image.to_string(),
+            image: service.image().to_string(),
             image_digest: None,
             started_at: 1,
             exited_at: 2,

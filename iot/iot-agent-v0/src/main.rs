@@ -49,6 +49,7 @@ mod problems;
 mod reconcile;
 mod report;
 mod room;
+mod service;
 mod settle;
 #[cfg(test)]
 #[path = "signing_for_tests.rs"]

@@ -32,7 +32,7 @@ async fn follows_the_desired_state_and_reports() {
 
         platform.put("pi-1.web", r#"{"type":"PodmanV9"}"#).await;
         let detail = platform.phase("web", Phase::Failed).await.unwrap();
-        let expected = "type: unknown variant, expected `PodmanV0`";
+        let expected = "type: unknown variant, expected `PodmanV0` or `PodmanV1`";
         assert!(detail.ends_with(expected), "{detail}");
         assert_eq!(podman.running(), ["web.a"]);
 

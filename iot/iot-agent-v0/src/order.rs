@@ -2,12 +2,11 @@
 //!
 //! Where the configuration names no operator, whatever is in the bucket is obeyed, and a signature is not looked at.
 
-use iot_contracts::{
-    AgentConfig, DesiredVersion, DeviceId, OperatorConfig, PodmanV0, Refusal, SignedOrder,
-};
+use iot_contracts::{AgentConfig, DesiredVersion, DeviceId, OperatorConfig, Refusal, SignedOrder};
 use sha2::{Digest, Sha256};
 
 use crate::followed::Entry;
+use crate::service::Score;
 use crate::value::{self, Kind};
 
 /// Whose orders a device obeys.
@@ -27,7 +26,7 @@ pub struct Obeyed {
 #[derive(Debug)]
 pub enum Order {
     /// That this runs; or why that cannot be read.
-    Run(Result<PodmanV0, String>),
+    Run(Result<Score, String>),
     /// That nothing of it is there.
     Remove,
 }

@@ -7,13 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use iot_contracts::{ImageReference, Phase, PodmanService};
+use iot_contracts::{ImageReference, Phase, RegistryLogin};
 use tokio::time::Instant;
 
-use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role, service_digest};
+use crate::container::{ContainerKey, ContainerSpec, ObservedContainer, Role};
 use crate::desired::{DesiredState, Target};
 use crate::history::History;
 use crate::room::Space;
+use crate::service::Service;
 
 /// One step for one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,9 +73,20 @@ pub enum Action {
     Remove {
         /// Podman's id.
         id: String,
-        /// Whether anonymous volumes go that no other container has.
-        volumes: bool,
+        /// What becomes of its volumes.
+        volumes: Volumes,
     },
+}
+
+/// Which volumes go with a container. None goes that another container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Volumes {
+    /// None.
+    Kept,
+    /// The anonymous ones.
+    Anonymous,
+    /// Those, and the named ones that pass with the deployment.
+    Passing,
 }
 
 /// What the device has.
@@ -91,11 +103,11 @@ pub struct World {
 /// What a container's steps lead to. While it is the same they are not overtaken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Goal {
-    /// There shall be none.
-    Absent,
+    /// There shall be none, nor these volumes.
+    Absent(Volumes),
     /// What is there shall run.
     Hold,
-    /// One with this [`service_digest`] shall run.
+    /// One of the [`Service`] with this digest shall run.
     Service(String),
 }
 
@@ -108,6 +120,8 @@ pub struct Verdict {
     pub steps: Vec<Action>,
     /// The image that it waits for.
     pub image: Option<ImageReference>,
+    /// How that image's registry is logged in to.
+    pub login: Option<RegistryLogin>,
     /// With these steps this digest is given up, for this reason.
     pub gives_up: Option<(String, String)>,
     /// With these steps this image is removed to be fetched anew.
@@ -122,29 +136,26 @@ pub struct Verdict {
 pub type Plan = BTreeMap<ContainerKey, Verdict>;
 
 /// What shall become of the container of `key`, and the service that it shall be.
-pub fn goal<'a>(
-    desired: &'a DesiredState,
-    key: &ContainerKey,
-) -> (Goal, Option<&'a PodmanService>) {
+pub fn goal<'a>(desired: &'a DesiredState, key: &ContainerKey) -> (Goal, Option<&'a Service>) {
     match desired.target(&key.deployment) {
         Target::Hold => (Goal::Hold, None),
-        Target::Absent => (Goal::Absent, None),
-        Target::Services(services) => match services.iter().find(|s| s.name == key.service) {
-            Some(service) => (Goal::Service(service_digest(service)), Some(service)),
-            None => (Goal::Absent, None),
+        Target::Absent => (Goal::Absent(Volumes::Passing), None),
+        Target::Services(services) => match services.iter().find(|s| *s.name() == key.service) {
+            Some(service) => (Goal::Service(service.digest.clone()), Some(service)),
+            None => (Goal::Absent(Volumes::Anonymous), None),
         },
     }
 }
 
 /// All containers that are desired.
-pub fn desired_keys(desired: &DesiredState) -> BTreeMap<ContainerKey, &PodmanService> {
+pub fn desired_keys(desired: &DesiredState) -> BTreeMap<ContainerKey, &Service> {
     let mut keys = BTreeMap::new();
     for deployment in desired.names() {
         if let Target::Services(services) = desired.target(deployment) {
             keys.extend(services.iter().map(|service| {
                 let key = ContainerKey {
                     deployment: deployment.clone(),
-                    service: service.name.clone(),
+                    service: service.name().clone(),
                 };
                 (key, service)
             }));
@@ -158,16 +169,15 @@ pub fn images_in_question(
     desired: &DesiredState,
     containers: &[ObservedContainer],
 ) -> BTreeSet<ImageReference> {
-    let is_there = |key: &ContainerKey, service: &PodmanService| {
-        let digest = service_digest(service);
+    let is_there = |key: &ContainerKey, service: &Service| {
         containers
             .iter()
-            .any(|c| c.key == *key && c.role == Role::Current && c.digest == digest)
+            .any(|c| c.key == *key && c.role == Role::Current && c.digest == service.digest)
     };
     desired_keys(desired)
         .into_iter()
         .filter(|(key, service)| !is_there(key, service))
-        .map(|(_, service)| service.image.clone())
+        .map(|(_, service)| service.image().clone())
         .collect()
 }
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use iot_contracts::Phase;
 use tokio::time::Instant;
 
-use super::{Action, Goal, Plan, World, images_in_question, plan};
+use super::{Action, Goal, Plan, Volumes, World, images_in_question, plan};
 use crate::container::ContainerState::{Between, Created, Exited, Paused, Running};
-use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role, service_digest};
+use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
 use crate::desired::{DesiredState, Target};
 use crate::history::{History, STEADY};
 use crate::settle::TRIAL;
@@ -54,7 +54,9 @@ fn observed(text: &str, state: ContainerState) -> ObservedContainer {
     };
     ObservedContainer {
         id: text.replace(' ', "-"),
-        digest: service_digest(service),
+        digest: service.digest.clone(),
+        terms: service.terms(),
+        health: None,
         key,
         role: match role {
             "" => Role::Current,
@@ -67,7 +69,6 @@ fn observed(text: &str, state: ContainerState) -> ObservedContainer {
         image_digest: None,
         started_at: i64::from(state != Created),
         exited_at: 0,
-        health: None,
     }
 }
 
@@ -96,8 +97,8 @@ fn told(plan: Plan) -> Vec<String> {
         Action::Examine { id } => format!("examine {id}"),
         Action::RemoveImage { image } => format!("remove image {image}"),
         Action::Remove { id, .. } => format!("remove {id}"),
-        Action::Create(spec) => format!("create {} {:?}", spec.service.image, spec.volumes_from),
-        Action::Run(spec) => format!("run {} {:?}", spec.service.image, spec.volumes_from),
+        Action::Create(spec) => format!("create {} {:?}", spec.service.image(), spec.volumes_from),
+        Action::Run(spec) => format!("run {} {:?}", spec.service.image(), spec.volumes_from),
         Action::Start { id } => format!("start {id}"),
         Action::Stop { id } => format!("stop {id}"),
         Action::Unpause { id } => format!("unpause {id}"),
@@ -440,7 +441,7 @@ fn the_goal_is_the_service_and_not_the_deployment() {
     let goal = |services: &[&str]| super::goal(&desired(services), &key("web.a")).0;
     assert_eq!(goal(&["web.a=1"]), goal(&["web.a=1", "web.b=1"]));
     assert_ne!(goal(&["web.a=1"]), goal(&["web.a=2"]));
-    assert_eq!(goal(&["web.b=1"]), Goal::Absent);
+    assert_eq!(goal(&["web.b=1"]), Goal::Absent(Volumes::Anonymous));
     assert_eq!(
         super::goal(&DesiredState::default(), &key("web.a")).0,
         Goal::Hold

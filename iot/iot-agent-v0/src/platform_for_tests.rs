@@ -203,7 +203,7 @@ pub async fn with_configured(
     let manager = ServiceManager::default();
     let updater = Updater::of_this_process(None, None);
     let agent = agent::run(
-        &config,
+        config,
         identity,
         podman,
         keeper.as_ref(),

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use iot_contracts::{DeploymentName, DeploymentStatus, ImageReference};
+use iot_contracts::{DeploymentName, DeploymentStatus, ImageReference, RegistryLogin};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -71,8 +71,12 @@ pub trait Executor {
     /// Whether an image is on the device.
     async fn has_image(&self, image: &ImageReference) -> Result<bool, Self::Error>;
 
-    /// Fetches an image, and has it on the disk.
-    async fn pull(&self, image: &ImageReference) -> Result<(), Self::Error>;
+    /// Fetches an image, and has it on the disk. Its registry is logged in to where `login` says how.
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        login: Option<&RegistryLogin>,
+    ) -> Result<(), Self::Error>;
 
     /// Does one step; one that is done already succeeds.
     async fn execute(&self, step: &Step) -> Result<(), Self::Error>;
@@ -228,9 +232,9 @@ impl<E: Executor> Reconciler<'_, E> {
                         tracing::warn!(container = %key, error, "step failed");
                         self.history.failed(&key, error, now);
                         if let (_, Some(service)) = goal(&self.target, &key) {
-                            self.history.doubts(&service.image);
+                            self.history.doubts(service.image());
                             if damaged {
-                                self.history.damaged(&service.image, now);
+                                self.history.damaged(service.image(), now);
                             }
                         }
                     }
@@ -246,6 +250,7 @@ impl<E: Executor> Reconciler<'_, E> {
                     self.history.pulled(&image);
                 }
                 Err(error) => {
+                    let error = masked(&error, logins(&self.target));
                     tracing::warn!(%image, error, "image is not to be had");
                     if no_space {
                         self.keeper.wants_space();
@@ -420,17 +425,25 @@ async fn look<E: Executor>(executor: &E, target: DesiredState, pulls: bool) -> L
 
 fn desired_images(target: &DesiredState) -> BTreeSet<ImageReference> {
     let keys = desired_keys(target);
-    keys.values().map(|service| service.image.clone()).collect()
+    keys.values()
+        .map(|service| service.image().clone())
+        .collect()
 }
 
-/// The values of the environments of the deployment of `key`.
+/// All that the deployment of `key` has and nobody may see.
 fn secrets<'a>(target: &'a DesiredState, key: &ContainerKey) -> impl Iterator<Item = &'a str> {
     let services = match target.target(&key.deployment) {
         Target::Services(services) => services,
         Target::Absent | Target::Hold => &[],
     };
-    let values = services.iter().flat_map(|service| service.env.values());
-    values.map(iot_contracts::SecretString::expose)
+    services.iter().flat_map(|service| service.secrets())
+}
+
+/// The passwords of registries.
+fn logins(target: &DesiredState) -> Vec<&str> {
+    let services = desired_keys(target).into_values();
+    let logins = services.filter_map(|service| service.definition.registry_login.as_ref());
+    logins.map(|login| login.password.expose()).collect()
 }
 
 /// What ran, by these statuses.

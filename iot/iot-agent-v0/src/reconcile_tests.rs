@@ -4,8 +4,12 @@
 mod chaos;
 #[path = "hang_tests.rs"]
 mod hangs;
+#[path = "health_tests.rs"]
+mod health;
 #[path = "pace_tests.rs"]
 mod pace;
+#[path = "restart_tests.rs"]
+mod restarts;
 #[path = "room_tests.rs"]
 mod room;
 #[path = "update_tests.rs"]
@@ -13,12 +17,12 @@ mod updates;
 
 use std::time::Duration;
 
-use iot_contracts::{DesiredVersion, Phase, Refusal, RefusedEntry, ServiceHealth, ServiceState};
+use iot_contracts::{DesiredVersion, Phase, Refusal, RefusedEntry, ServiceState};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{BLIND_INTERVAL, BUSY_INTERVAL, IDLE_INTERVAL, LOOK_INTERVAL, Statuses, ran, run};
-use crate::container::{ContainerState, Health};
+use crate::container::ContainerState;
 use crate::desired::{DesiredState, Wanted};
 use crate::fake::FakePodman;
 use crate::history::{FIRST_RETRY, STEADY};
@@ -125,7 +129,11 @@ async fn a_report_says_of_which_value_it_speaks_and_which_one_ran() {
     let bench = Bench::new();
     let put = |revision, tag: &str, refused: Option<Refusal>| {
         let wanted = Wanted {
-            good: Some(crate::value::read(score(tag).as_bytes()).unwrap()),
+            good: Some(
+                crate::value::read(score(tag).as_bytes())
+                    .unwrap()
+                    .services(),
+            ),
             error: None,
             version: Some(DesiredVersion {
                 revision,
@@ -177,31 +185,6 @@ async fn a_report_says_of_which_value_it_speaks_and_which_one_ran() {
     put(4, "1", Some(Refusal::Unsigned));
     bench.pass().await;
     assert_eq!(told(), (Phase::Running, Some(4), Some(4), Some(9)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn health_is_told_of_what_runs() {
-    let bench = Bench::new();
-    bench.put("web", &score("1"));
-    bench.pass().await;
-    let health = || {
-        let statuses = bench.statuses.borrow();
-        statuses[&"web".parse().unwrap()].services[&"a".parse().unwrap()].health
-    };
-    assert_eq!(health(), None);
-    for (is, told) in [
-        (Health::Starting, ServiceHealth::Starting),
-        (Health::Healthy, ServiceHealth::Healthy),
-        (Health::Unhealthy, ServiceHealth::Unhealthy),
-    ] {
-        bench.podman.set_health("web.a", Some(is));
-        bench.pass().await;
-        assert_eq!(health(), Some(told));
-    }
-    bench.podman.fail("start host/x:1");
-    bench.podman.cut_power();
-    bench.pass().await;
-    assert_eq!(health(), None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,7 +74,7 @@ fn told(device: &Followed, deployment: &str) -> String {
     match device.desired().target(&name(deployment)) {
         Target::Absent => "-".to_owned(),
         Target::Hold => "hold".to_owned(),
-        Target::Services(services) => services[0].image.as_str().replace("host/x:", ""),
+        Target::Services(services) => services[0].image().as_str().replace("host/x:", ""),
     }
 }
 

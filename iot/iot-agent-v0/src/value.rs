@@ -1,14 +1,54 @@
 //! Reads the value of a key. What is wrong with one is told by place and kind, and never by what is there: it may be a
 //! secret in the wrong place.
 
-use iot_contracts::{IotScore, KvBucket, PodmanV0, SignedOrder, SignedValue};
+use iot_contracts::{KvBucket, SignedOrder, SignedValue};
 use serde::Deserialize;
 use serde_json::error::Category;
 use serde_path_to_error::{Path, Segment};
 
+use crate::service::Score;
+
 /// The names that a score may have, which a path may therefore show. All others are the value's own.
-const FIELDS: [&str; 8] = [
-    "type", "data", "services", "name", "image", "command", "env", "ports",
+const FIELDS: [&str; 38] = [
+    "type",
+    "data",
+    "services",
+    "name",
+    "image",
+    "command",
+    "env",
+    "ports",
+    // Of the second version.
+    "registry_login",
+    "username",
+    "password",
+    "volumes",
+    "on_removal",
+    "path",
+    "read_only",
+    "files",
+    "secrets",
+    "content",
+    "base64",
+    "mode",
+    "uid",
+    "gid",
+    "devices",
+    "user",
+    "capabilities",
+    "add",
+    "drop",
+    "memory_mib",
+    "cpu_millis",
+    "pids",
+    "log_max_mib",
+    "restart",
+    "stop_timeout_seconds",
+    "health",
+    "interval_seconds",
+    "timeout_seconds",
+    "retries",
+    "start_period_seconds",
 ];
 
 /// What a value looks like.
@@ -54,7 +94,7 @@ fn is_too_long(value: &[u8]) -> bool {
 /// # Errors
 ///
 /// Why it is none, in words that quote nothing of it.
-pub fn read(value: &[u8]) -> Result<PodmanV0, String> {
+pub fn read(value: &[u8]) -> Result<Score, String> {
     let most = KvBucket::DESIRED_STATE.max_value_bytes;
     if is_too_long(value) {
         let bytes = value.len();
@@ -62,7 +102,7 @@ pub fn read(value: &[u8]) -> Result<PodmanV0, String> {
     }
     let mut json = serde_json::Deserializer::from_slice(value);
     let score = serde_path_to_error::deserialize(&mut json);
-    let IotScore::PodmanV0(score) = score.map_err(|error| {
+    let score = score.map_err(|error| {
         let (path, kind) = (path(error.path()), kind_of(error.inner()));
         // An error of syntax has its line and column.
         if error.inner().classify() != Category::Data || path.is_empty() {
@@ -71,7 +111,7 @@ pub fn read(value: &[u8]) -> Result<PodmanV0, String> {
         format!("{path}: {kind}")
     })?;
     json.end().map_err(|error| kind_of(&error))?;
-    Ok(score)
+    Ok(Score(score))
 }
 
 fn path(path: &Path) -> String {
@@ -133,6 +173,10 @@ mod tests {
         format!(r#"{{"type":"PodmanV0","data":{{"services":[{service}]}}}}"#)
     }
 
+    fn with_v1(service: &str) -> String {
+        with(service).replace("PodmanV0", "PodmanV1")
+    }
+
     #[test]
     fn what_is_wrong_is_told_by_place_and_kind() {
         let cases = [
@@ -142,7 +186,7 @@ mod tests {
             ),
             (
                 r#"{"type":"PodmanV9"}"#.to_owned(),
-                "type: unknown variant, expected `PodmanV0`",
+                "type: unknown variant, expected `PodmanV0` or `PodmanV1`",
             ),
             (
                 with(r#"{"name":"a"}"#),
@@ -159,6 +203,28 @@ mod tests {
             (
                 with(r#"{"name":"a","image":"s3cr3t, expected x"}"#),
                 "data.services[0].image: not valid (expected 1 to 512 of a-z, A-Z, 0-9 and '._-/:@')",
+            ),
+            (
+                with_v1(r#"{"name":"a","image":"i","memory_mib":1}"#),
+                "data.services[0].memory_mib: not valid (expected 8 to 1048576)",
+            ),
+            (
+                with_v1(r#"{"name":"a","image":"i","secrets":[{"path":"/x","base64":"s3cr3t!"}]}"#),
+                "data.services[0].secrets[0]: not valid (expected text in 'content' or base64 in 'base64')",
+            ),
+            (
+                with_v1(
+                    r#"{"name":"a","image":"i","health":{"command":["c"],"retries":"s3cr3t"}}"#,
+                ),
+                "data.services[0].health.retries: invalid type, expected i64",
+            ),
+            (
+                with_v1(r#"{"name":"a","image":"i","restart":"s3cr3t"}"#),
+                "data.services[0].restart: unknown variant, expected one of `always`, `on-failure`, `never`",
+            ),
+            (
+                with_v1(r#"{"name":"a","image":"i","volumes":[{"name":"v","path":"/s3cr3t"}]}"#),
+                "data: not valid (expected each volume that is mounted in 'volumes' of the deployment)",
             ),
             (
                 format!("{} s3cr3t", with("")),
@@ -196,8 +262,40 @@ mod tests {
             r#"{"name":"a","image":"i (expected s3cr3t","env":{}}"#,
             r#"{"name":"a","image":"i"},{"name":"a","image":"s3cr3t"}"#,
         ];
+        let fields = [
+            r#""s3cr3t""#,
+            r#""/s3cr3t/..""#,
+            r#"["s3cr3t"]"#,
+            r#"{"s3cr3t":"s3cr3t"}"#,
+            r#"[{"s3cr3t":"s3cr3t"}]"#,
+            r#"[{"path":"/x","content":{"s3cr3t":1}}]"#,
+            r#"[{"path":"/x","base64":"s3cr3t!"}]"#,
+            r#"[{"path":"/x","content":"s3cr3t","mode":"s3cr3t"}]"#,
+            r#"[{"path":"/x","content":"s3cr3t"},{"path":"/x","content":"s3cr3t"}]"#,
+            r#"[{"name":"s3cr3t","path":"/s3cr3t"}]"#,
+            r#"{"username":"s3cr3t","password":4711,"x":"s3cr3t"}"#,
+            r#"{"username":["s3cr3t"],"password":"s3cr3t"}"#,
+            r#"{"add":["s3cr3t"]}"#,
+            r#"{"command":[],"interval_seconds":"s3cr3t"}"#,
+        ];
+        let names = [
+            "registry_login",
+            "ports",
+            "volumes",
+            "files",
+            "secrets",
+            "devices",
+            "read_only",
+            "capabilities",
+            "memory_mib",
+            "restart",
+            "health",
+        ];
+        let newer = names.into_iter().flat_map(|name| {
+            fields.map(|field| with_v1(&format!(r#"{{"name":"a","image":"i","{name}":{field}}}"#)))
+        });
         let values = anywhere.map(str::to_owned).into_iter();
-        for value in values.chain(services.map(with)) {
+        for value in values.chain(services.map(with)).chain(newer) {
             let error = read(value.as_bytes()).unwrap_err();
             assert!(!error.contains(secret), "{value}: {error}");
         }

@@ -155,4 +155,102 @@ pub enum ContractError {
     /// An operator's signature.
     #[error("a signature is not valid (expected 64 bytes in Base64)")]
     Signature,
+    /// A number of a service.
+    #[error("{what} is {value} (expected {min} to {max})")]
+    OutOfRange {
+        /// What the number is of.
+        what: &'static str,
+        /// What was given.
+        value: i64,
+        /// The least.
+        min: i64,
+        /// The most.
+        max: i64,
+    },
+    /// A published port of the second version.
+    #[error(
+        "port '{value}' is not valid (expected [ADDRESS:]HOST:CONTAINER[/udp], ports 1 to 65535)"
+    )]
+    PublishedPort {
+        /// What was given.
+        value: String,
+    },
+    /// Two services, or one, publish one port of the device.
+    #[error(
+        "port {port} is published more than once (expected each port of the device once per deployment)"
+    )]
+    PortTwice {
+        /// The second one.
+        port: crate::PublishedPort,
+    },
+    /// A path in a container.
+    #[error(
+        "path '{value}' is not valid (expected /…, at most {max_chars} characters, without '.', '..', ':' and ',')"
+    )]
+    MountPath {
+        /// What was given.
+        value: String,
+        /// The longest that is accepted, in characters.
+        max_chars: usize,
+    },
+    /// Two things are mounted at one place.
+    #[error("{path} is mounted more than once (expected each path once per service)")]
+    PathTwice {
+        /// Where.
+        path: crate::MountPath,
+    },
+    /// A service mounts a volume that its deployment does not have.
+    #[error(
+        "service '{service}' mounts volume '{name}' (expected each volume that is mounted in 'volumes' of the deployment)"
+    )]
+    UnknownVolume {
+        /// The volume.
+        name: crate::VolumeName,
+        /// The service.
+        service: crate::ServiceName,
+    },
+    /// What is in a file is there twice, not at all, or no base64; it may be a secret, and is withheld.
+    #[error(
+        "the content of a file is not valid (expected text in 'content' or base64 in 'base64')"
+    )]
+    FileContent,
+    /// A file is empty or too large.
+    #[error("a file has {bytes} bytes (expected 1 to {max_bytes})")]
+    FileSize {
+        /// How large it is.
+        bytes: usize,
+        /// How large it may be.
+        max_bytes: usize,
+    },
+    /// A file's mode.
+    #[error("file mode '{value}' is not valid (expected \"0000\" to \"0777\")")]
+    FileMode {
+        /// What was given.
+        value: String,
+    },
+    /// Who a program runs as.
+    #[error(
+        "user '{value}' is not valid (expected USER[:GROUP], names or numbers of at most {max_chars} characters)"
+    )]
+    ProcessUser {
+        /// What was given.
+        value: String,
+        /// The longest that is accepted, in characters.
+        max_chars: usize,
+    },
+    /// A device for a container.
+    #[error("device '{value}' is not valid (expected /dev/HOST[:/dev/CONTAINER][:rwm])")]
+    Device {
+        /// What was given.
+        value: String,
+    },
+    /// A capability that Linux does not have.
+    #[error("capability '{value}' is not known (expected one of capabilities(7), or ALL)")]
+    Capability {
+        /// What was given.
+        value: String,
+    },
+    /// A health check without a program.
+    #[error("the command of a health check is not valid (expected a program and its arguments)")]
+    HealthCommand,
 }

@@ -27,6 +27,7 @@ mod nats;
 #[cfg(test)]
 mod nats_tests;
 mod operator;
+mod podman_v1;
 mod release;
 #[cfg(test)]
 mod schema_tests;
@@ -52,9 +53,15 @@ pub use kv::{
     desired_state_key_deployment, desired_state_watch, status_key,
 };
 pub use marker::{BucketMarker, DESIRED_STATE_MARKER_KEY, UNMARKED_BUCKET};
-pub use name::{BucketId, DeploymentName, DeviceId, ServiceName};
+pub use name::{BucketId, DeploymentName, DeviceId, ServiceName, VolumeName};
 pub use nats::{HostPort, NatsConfig, NatsCredentials, NatsTls, NatsUrl, NatsUrls};
 pub use operator::{OperatorConfig, OperatorKey};
+pub use podman_v1::{
+    Capabilities, Capability, Content, CpuMillis, Device, FileMode, HealthCheck, HealthCommand,
+    HealthSeconds, LogMib, MemoryMib, Mount, MountPath, MountedFile, OnRemoval, Pids,
+    PodmanServiceV1, PodmanV1, ProcessUser, Protocol, PublishedPort, RegistryLogin, Restart,
+    Retries, StartPeriod, StopSeconds, Volume, VolumeMount,
+};
 pub use release::{AgentRelease, agent_release_key};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;

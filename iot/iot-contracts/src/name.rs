@@ -85,6 +85,11 @@ name!(
     ServiceName,
     "service name"
 );
+name!(
+    /// The name of a volume within a deployment; the same alphabet as [`DeviceId`].
+    VolumeName,
+    "volume name"
+);
 
 name!(
     /// The name of a desired-state bucket, see [`BucketMarker`](crate::BucketMarker); the same alphabet as

@@ -123,6 +123,50 @@ impl<T: DeserializeOwned> Judge<T> {
 }
 
 #[test]
+fn scores_of_the_second_version() {
+    let judge = Judge::<IotScore>::of("score");
+    let whole = r#"{"type":"PodmanV1","data":{"volumes":{"data":{"on_removal":"remove"}},"services":[{"name":"front",
+        "image":"host/a:b","registry_login":{"username":"u","password":"p"},"env":{"A":"b"},
+        "ports":["127.0.0.1:8080:80","53:53/udp"],"volumes":[{"name":"data","path":"/data","read_only":true}],
+        "files":[{"path":"/etc/a.conf","content":"x","mode":"0644"}],"secrets":[{"path":"/run/key","base64":"AAE="}],
+        "devices":["/dev/gpiochip0"],"user":"1000:1000","read_only":true,"capabilities":{"add":["NET_ADMIN"]},
+        "memory_mib":64,"cpu_millis":500,"pids":16,"log_max_mib":1,"restart":"on-failure","stop_timeout_seconds":5,
+        "health":{"command":["/check"],"interval_seconds":5}}]}}"#;
+    let service = "/data/services/0";
+    let at = |field: &str| format!("{service}/{field}");
+    let places: Vec<_> = [
+        "memory_mib",
+        "restart",
+        "ports",
+        "files",
+        "health",
+        "more",
+        "image",
+    ]
+    .iter()
+    .map(|field| at(field))
+    .collect();
+    judge.check(
+        whole,
+        &[
+            (&places[0], ""),
+            (&places[1], "\"never\""),
+            (&places[2], "[]"),
+        ],
+        &[
+            (&places[0], "7"),
+            (&places[0], "1048577"),
+            (&places[1], "\"sometimes\""),
+            (&places[2], "[\"80\"]"),
+            (&places[3], r#"[{"path":"etc","content":"x"}]"#),
+            (&places[4], r#"{"command":[]}"#),
+            (&places[5], "1"),
+            (&places[6], ""),
+        ],
+    );
+}
+
+#[test]
 fn scores() {
     let judge = Judge::<IotScore>::of("score");
     let whole = r#"{"type":"PodmanV0","data":{"services":[{"name":"front","image":"host:5000/a/b:c",

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ContractError;
 use crate::name::ServiceName;
+use crate::podman_v1::PodmanV1;
 use crate::secret::SecretString;
 
 /// The longest image reference, in characters.
@@ -22,6 +23,8 @@ const MAX_IMAGE_CHARS: usize = 512;
 pub enum IotScore {
     /// Containers under the device's rootless Podman.
     PodmanV0(PodmanV0),
+    /// The same, with volumes, files, limits and checks.
+    PodmanV1(PodmanV1),
 }
 
 /// Containers that run side by side. Without a service there is nothing to run.
@@ -200,6 +203,13 @@ impl PortMapping {
     /// The container's port.
     pub fn container(self) -> u16 {
         self.container.get()
+    }
+}
+
+impl PortMapping {
+    /// The device's and the container's port.
+    pub(crate) fn numbers(self) -> (NonZeroU16, NonZeroU16) {
+        (self.host, self.container)
     }
 }
 

@@ -10,7 +10,7 @@ use iot_contracts::ImageReference;
 use tokio::time::Instant;
 
 pub use self::seen::Seen;
-use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
+use crate::container::{ContainerKey, ContainerState, Health, ObservedContainer, Role};
 
 /// How long a container has to run to be taken for one that stays up.
 pub const STEADY: Duration = Duration::from_secs(10);
@@ -128,12 +128,14 @@ impl History {
                 .and_modify(|seen| seen.update(container, now))
                 .or_insert_with(|| Seen::new(container, started, now))
                 .is_steady(now);
-            if is_current && steady && self.given_up(&container.key, &container.digest).is_some() {
+            let stays = steady || container.is_done();
+            if is_current && stays && self.given_up(&container.key, &container.digest).is_some() {
                 self.given_up.remove(&container.key);
             }
             // What an earlier agent gave up.
             if container.role == Role::Failed && !self.given_up.contains_key(&container.key) {
                 let text = match container.state {
+                    _ if container.health == Some(Health::Unhealthy) => "unhealthy".to_owned(),
                     ContainerState::Exited { code } => format!("exited with code {code}"),
                     _ => "did not start".to_owned(),
                 };

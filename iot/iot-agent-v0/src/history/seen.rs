@@ -3,12 +3,13 @@
 use tokio::time::Instant;
 
 use super::STEADY;
-use crate::container::{ContainerState, ObservedContainer};
+use crate::container::{ContainerState, Health, ObservedContainer};
 
 /// What was seen of one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     state: ContainerState,
+    health: Option<Health>,
     started_at: i64,
     /// When it was seen for the first time.
     pub first: Instant,
@@ -22,6 +23,10 @@ pub struct Seen {
     pub last_exit: Option<(i32, Instant)>,
     /// How often it was started again.
     pub restarts: u32,
+    /// Since when its health check has said what it says.
+    pub health_since: Instant,
+    /// In how many runs in a row it was unhealthy.
+    pub unhealthy_runs: u32,
 }
 
 impl Seen {
@@ -31,6 +36,7 @@ impl Seen {
         let ended = matches!(container.state, ContainerState::Exited { .. });
         Self {
             state: container.state,
+            health: container.health,
             started_at: container.started_at,
             first: now,
             since: now,
@@ -41,16 +47,27 @@ impl Seen {
                 _ => None,
             },
             restarts: 0,
+            health_since: now,
+            unhealthy_runs: u32::from(container.health == Some(Health::Unhealthy)),
         }
     }
 
     pub(super) fn update(&mut self, container: &ObservedContainer, now: Instant) {
         let was = self.state;
         let ran_anew = container.started_at != self.started_at;
+        let was_well = self.is_well();
+        if self.health != container.health || ran_anew {
+            self.health = container.health;
+            self.health_since = now;
+            if self.health == Some(Health::Unhealthy) {
+                self.unhealthy_runs = self.unhealthy_runs.saturating_add(1);
+            }
+        }
         if was == container.state && !ran_anew {
             if self.is_steady(now) {
                 self.proven = true;
                 self.short_runs = 0;
+                self.unhealthy_runs = 0;
             }
             return;
         }
@@ -58,8 +75,10 @@ impl Seen {
         let ran = container.exited_at - container.started_at;
         let ended_early =
             container.started_at > 0 && (0..STEADY.as_secs().cast_signed()).contains(&ran);
-        let was_steady =
-            was == ContainerState::Running && now - self.since >= STEADY && !ended_early;
+        let was_steady = was == ContainerState::Running
+            && now - self.since >= STEADY
+            && !ended_early
+            && was_well;
         self.proven |= was_steady;
         if let ContainerState::Exited { code } = container.state {
             self.last_exit = Some((code, now));
@@ -77,9 +96,13 @@ impl Seen {
         self.since = now;
     }
 
-    /// Whether it has run for [`STEADY`].
+    /// Whether it has run for [`STEADY`], and is healthy where that is asked for.
     pub fn is_steady(&self, now: Instant) -> bool {
-        self.state == ContainerState::Running && now - self.since >= STEADY
+        self.state == ContainerState::Running && now - self.since >= STEADY && self.is_well()
+    }
+
+    fn is_well(&self) -> bool {
+        self.health.is_none_or(|health| health == Health::Healthy)
     }
 }
 
@@ -91,6 +114,7 @@ mod tests {
     use crate::container::ContainerState::{Exited, Running};
     use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
     use crate::history::History;
+    use crate::service::Terms;
 
     /// A container that started at second 100.
     fn container(state: ContainerState, exited_at: i64) -> ObservedContainer {
@@ -102,12 +126,13 @@ mod tests {
             },
             role: Role::Current,
             digest: "d".to_owned(),
+            terms: Terms::default(),
             state,
+            health: None,
             image: String::new(),
             image_digest: None,
             started_at: 100,
             exited_at,
-            health: None,
         }
     }
 

@@ -1,17 +1,18 @@
 //! What is done with containers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use hyper::StatusCode;
 
+use super::create::{CreateContainer, CreateVolume, Inherited, STOP_SLACK, WRITABLE, volume_name};
 use super::error::{PodmanError, is_about_damage};
 use super::http::{Call, Reply};
 use super::{Podman, REQUEST_LIMIT, wire, write_out};
 use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::error::chain;
-
-/// How long a container has to stop by itself before it is killed, in seconds.
-const STOP_GRACE_SECONDS: u32 = 10;
+use crate::plan::Volumes;
+use crate::service::Terms;
 
 impl Podman {
     /// The containers with the agent's labels.
@@ -26,11 +27,14 @@ impl Podman {
         let listed: Option<Vec<wire::ListedContainer>> = reply.json()?;
         let listed = listed.unwrap_or_default().into_iter();
         let (mut containers, mut pids) = (Vec::new(), BTreeSet::new());
-        let mut images = BTreeSet::new();
+        let (mut images, mut terms) = (BTreeSet::new(), BTreeMap::new());
         for (mut container, more) in listed.filter_map(wire::ListedContainer::observed) {
             container.image_digest = self.digest(&more.image_id).await;
             if container.state == ContainerState::Running {
                 pids.insert(more.pid);
+            }
+            if container.terms != Terms::default() {
+                terms.insert(container.id.clone(), container.terms.clone());
             }
             images.insert(more.image_id);
             containers.push(container);
@@ -38,17 +42,73 @@ impl Podman {
         self.digests
             .borrow_mut()
             .retain(|image, _| images.contains(image));
+        self.terms.replace(terms);
         self.ends.watch(&pids);
         Ok(containers)
     }
 
+    fn terms(&self, id: &str) -> Terms {
+        self.terms.borrow().get(id).cloned().unwrap_or_default()
+    }
+
     /// Makes the container; gives its id.
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String, PodmanError> {
+        let files = spec.service.terms().files;
+        let created = match self.store_files(spec).await {
+            Ok(()) => self.create_with_files(spec).await,
+            Err(error) => Err(error),
+        };
+        // The container has its own.
+        self.discard_files(&spec.key, files).await;
+        created
+    }
+
+    /// The volumes that the container goes on with. The named ones are those of its score; where there are none, and
+    /// were none, it is all.
+    pub(super) async fn inherited(&self, spec: &ContainerSpec) -> Result<Inherited, PodmanError> {
+        let Some(id) = spec.volumes_from.clone() else {
+            return Ok(Inherited::Nothing);
+        };
+        if !spec.service.terms().has_volumes() && !self.terms(&id).has_volumes() {
+            return Ok(Inherited::All(id));
+        }
+        let inspect = Call::get(format!("inspect the container before that of {}", spec.key))
+            .path(&["containers", &id, "json"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(inspect).await?.expect(&[StatusCode::OK])?;
+        let inspected: wire::InspectedContainer = reply.json()?;
+        let mounts = inspected.mounts.unwrap_or_default().into_iter();
+        // An anonymous volume's name is a number.
+        let anonymous = mounts.filter(|mount| {
+            mount.kind == "volume" && mount.name.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        let definition = &spec.service.definition;
+        let is_free = |mount: &wire::InspectedMount| {
+            let path = mount.destination.as_str();
+            let in_memory = definition.read_only && WRITABLE.contains(&path);
+            !in_memory
+                && !definition
+                    .mounts()
+                    .any(|other| other.path().as_str() == path)
+        };
+        let volume = |mount: wire::InspectedMount| CreateVolume {
+            name: mount.name,
+            dest: mount.destination,
+            options: ["rprivate", "rw", "nodev", "exec"]
+                .map(str::to_owned)
+                .into(),
+        };
+        let inherited = anonymous.filter(is_free).map(volume).collect();
+        Ok(Inherited::Some(inherited))
+    }
+
+    async fn create_with_files(&self, spec: &ContainerSpec) -> Result<String, PodmanError> {
+        let body = CreateContainer::new(spec, self.inherited(spec).await?);
         let name = spec.key.container_name(Role::Current);
         let create = || {
             let call = Call::post(format!("create container {name}"))
                 .path(&["containers", "create"])
-                .json(&wire::CreateContainer::from(spec))?
+                .json(&body)?
                 .limit(REQUEST_LIMIT);
             Ok::<_, PodmanError>(call)
         };
@@ -148,10 +208,11 @@ impl Podman {
     }
 
     pub(super) async fn stop(&self, id: &str, key: &ContainerKey) -> Result<(), PodmanError> {
+        let seconds = self.terms(id).stop_seconds;
         let stop = Call::post(format!("stop container of {key}"))
             .path(&["containers", id, "stop"])
-            .query("timeout", &STOP_GRACE_SECONDS.to_string())
-            .limit(REQUEST_LIMIT);
+            .query("timeout", &seconds.to_string())
+            .limit(Duration::from_secs(seconds.into()) + STOP_SLACK);
         let done = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
         self.api.send(stop).await?.expect(&done).map(drop)
     }
@@ -182,14 +243,16 @@ impl Podman {
         &self,
         id: &str,
         key: &ContainerKey,
-        volumes: bool,
+        volumes: Volumes,
     ) -> Result<(), PodmanError> {
+        let terms = self.terms(id);
+        let seconds = terms.stop_seconds;
         let remove = Call::delete(format!("remove container of {key}"))
             .path(&["containers", id])
             .query("force", "true")
-            .query("volumes", &volumes.to_string())
-            .query("timeout", &STOP_GRACE_SECONDS.to_string())
-            .limit(REQUEST_LIMIT);
+            .query("volumes", &(volumes != Volumes::Kept).to_string())
+            .query("timeout", &seconds.to_string())
+            .limit(Duration::from_secs(seconds.into()) + STOP_SLACK);
         let reply = self.api.send(remove).await?;
         // Somebody else's removal is as good.
         let done = [
@@ -197,6 +260,33 @@ impl Podman {
             StatusCode::NO_CONTENT,
             StatusCode::NOT_FOUND,
         ];
-        reply.expect(&done).map(drop)
+        reply.expect(&done)?;
+        if volumes == Volumes::Passing {
+            // A creation that was cut off may have left some.
+            self.discard_files(key, terms.files).await;
+            for volume in &terms.passing_volumes {
+                self.remove_volume(&volume_name(&key.deployment, volume))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a volume, unless another container has it.
+    async fn remove_volume(&self, name: &str) -> Result<(), PodmanError> {
+        let remove = Call::delete(format!("remove volume {name}"))
+            .path(&["volumes", name])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(remove).await?;
+        let done = [
+            StatusCode::NO_CONTENT,
+            StatusCode::NOT_FOUND,
+            StatusCode::CONFLICT,
+        ];
+        let reply = reply.expect(&done)?;
+        if reply.status == StatusCode::NO_CONTENT {
+            tracing::info!(name, "removed the volume, as its score says");
+        }
+        Ok(())
     }
 }

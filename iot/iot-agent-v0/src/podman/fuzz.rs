@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use super::http::{Api, Call};
 use super::{Podman, REQUEST_LIMIT, wire};
 use crate::container::ContainerKey;
-use crate::plan::{Action, Step};
+use crate::plan::{Action, Step, Volumes};
 use crate::reconcile::Executor;
 
 /// A socket that is made once for all answers of a thread.
@@ -106,7 +106,7 @@ async fn ask(what: u8, socket: std::path::PathBuf) {
         6 => {
             let action = Action::Remove {
                 id: id(),
-                volumes: true,
+                volumes: Volumes::Passing,
             };
             drop(podman.execute(&step(action)).await);
         }

@@ -3,13 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use data_encoding::BASE64URL;
 use form_urlencoded::{Serializer, byte_serialize};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use iot_contracts::RegistryLogin;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
@@ -20,6 +22,9 @@ use super::{PodmanError, wire};
 /// The API version that is asked for; newer Podmans serve it too.
 const API: &str = "/v4.0.0/libpod";
 
+/// The header with how an image's registry is logged in to.
+const REGISTRY_LOGIN: &str = "x-registry-auth";
+
 /// The largest answer that is read, in bytes: far above a device's container list or a pull's log.
 const MAX_BODY_BYTES: usize = 16 * 1024 * 1024;
 
@@ -29,7 +34,8 @@ pub struct Call {
     method: Method,
     path: String,
     query: Serializer<'static, String>,
-    body: Option<Vec<u8>>,
+    body: Option<(&'static str, Vec<u8>)>,
+    login: Option<HeaderValue>,
     limit: Duration,
 }
 
@@ -56,6 +62,7 @@ impl Call {
             path: API.to_owned(),
             query: Serializer::new(String::new()),
             body: None,
+            login: None,
             limit: Duration::ZERO,
         }
     }
@@ -87,7 +94,28 @@ impl Call {
             what: self.what.clone(),
             source,
         })?;
-        self.body = Some(body);
+        self.body = Some(("application/json", body));
+        Ok(self)
+    }
+
+    /// Sends these bytes.
+    pub fn bytes(mut self, bytes: Vec<u8>) -> Self {
+        self.body = Some(("application/octet-stream", bytes));
+        self
+    }
+
+    /// Has Podman log in to the image's registry.
+    pub fn login(mut self, login: &RegistryLogin) -> Result<Self, PodmanError> {
+        let login = serde_json::to_vec(login).map_err(|source| PodmanError::Decode {
+            what: self.what.clone(),
+            source,
+        })?;
+        // Of base64 every text is a value.
+        let header = HeaderValue::try_from(BASE64URL.encode(&login));
+        self.login = header.ok().map(|mut value| {
+            value.set_sensitive(true);
+            value
+        });
         Ok(self)
     }
 }
@@ -186,6 +214,7 @@ fn request(call: Call) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         path,
         mut query,
         body,
+        login,
         limit: _,
     } = call;
     let query = query.finish();
@@ -198,8 +227,11 @@ fn request(call: Call) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
         .method(method)
         .uri(uri)
         .header(HOST, "podman");
-    if body.is_some() {
-        request = request.header(CONTENT_TYPE, "application/json");
+    if let Some(login) = login {
+        request = request.header(REGISTRY_LOGIN, login);
     }
-    request.body(Full::from(body.unwrap_or_default()))
+    let Some((kind, body)) = body else {
+        return request.body(Full::default());
+    };
+    request.header(CONTENT_TYPE, kind).body(Full::from(body))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hyper::StatusCode;
-use iot_contracts::ImageReference;
+use iot_contracts::{ImageReference, RegistryLogin};
 use rustix::fs::{StatVfs, statvfs};
 use rustix::io::Errno;
 
@@ -105,12 +105,20 @@ impl Podman {
         })
     }
 
-    pub(super) async fn pull_image(&self, image: &ImageReference) -> Result<(), PodmanError> {
+    pub(super) async fn pull_image(
+        &self,
+        image: &ImageReference,
+        login: Option<&RegistryLogin>,
+    ) -> Result<(), PodmanError> {
         tracing::info!(%image, "pulling");
         let pull = Call::post(format!("pull image '{image}'"))
             .path(&["images", "pull"])
             .query("reference", image.as_str())
             .limit(PULL_LIMIT);
+        let pull = match login {
+            Some(login) => pull.login(login)?,
+            None => pull,
+        };
         let reply = self.api.send(pull).await?.expect(&[StatusCode::OK])?;
         // The status is sent before the pull begins; whether it went well is in the last line.
         if let Some(message) = wire::pull_error(&reply.body) {

@@ -1,11 +1,13 @@
 //! Podman, through its REST API (libpod, version 4) on a Unix socket. The agent needs no `podman` program
 //! and no privilege: what it asks for is done by the service behind the socket.
 //!
-//! The agent's containers bear four labels; nothing without them is ever listed, let alone touched.
+//! The agent's containers bear labels of their own; nothing without them is ever listed, let alone touched.
 
 mod containers;
+mod create;
 mod ends;
 mod error;
+mod files;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod http;
@@ -20,7 +22,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use iot_contracts::ImageReference;
+use iot_contracts::{ImageReference, RegistryLogin};
 
 use self::ends::Ends;
 pub use self::error::PodmanError;
@@ -29,6 +31,7 @@ use crate::container::ObservedContainer;
 use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
 use crate::room::{Image, Space};
+use crate::service::Terms;
 
 /// How long a request may take that only reads or starts.
 const REQUEST_LIMIT: Duration = Duration::from_secs(60);
@@ -40,6 +43,8 @@ pub struct Podman {
     digests: RefCell<BTreeMap<String, String>>,
     /// The directory of Podman's storage, once it was asked for.
     storage: RefCell<Option<PathBuf>>,
+    /// What each container is looked after by that was there at the last look, by its id; without those of defaults.
+    terms: RefCell<BTreeMap<String, Terms>>,
     ends: Ends,
 }
 
@@ -50,6 +55,7 @@ impl Podman {
             api: Api::new(socket),
             digests: RefCell::default(),
             storage: RefCell::default(),
+            terms: RefCell::default(),
             ends: Ends::default(),
         }
     }
@@ -79,8 +85,12 @@ impl Executor for Podman {
         self.image_exists(image).await
     }
 
-    async fn pull(&self, image: &ImageReference) -> Result<(), PodmanError> {
-        self.pull_image(image).await
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        login: Option<&RegistryLogin>,
+    ) -> Result<(), PodmanError> {
+        self.pull_image(image, login).await
     }
 
     async fn execute(&self, step: &Step) -> Result<(), PodmanError> {

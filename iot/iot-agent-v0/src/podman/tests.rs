@@ -2,6 +2,10 @@
 
 #[path = "image_tests.rs"]
 mod images;
+#[path = "real_tests.rs"]
+mod real;
+#[path = "v1_tests.rs"]
+mod v1;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,11 +14,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixListener;
 
 use super::{Podman, PodmanError};
-use crate::container::{
-    ContainerKey, ContainerSpec, ContainerState, Health, ObservedContainer, Role, service_digest,
-};
-use crate::plan::{Action, Step};
+use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
+use crate::plan::{Action, Step, Volumes};
 use crate::reconcile::Executor;
+use crate::service::Terms;
 
 /// How long an exchange may take that needs no time at all.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -84,23 +87,25 @@ async fn step(action: Action, answers: &[(u16, &str)]) -> (Result<(), PodmanErro
 }
 
 async fn pull(answers: &[(u16, &str)]) -> (Result<(), PodmanError>, Vec<String>) {
-    let image = spec().service.image;
-    exchange(async |podman| podman.pull(&image).await, answers).await
+    let image = spec().service.image().clone();
+    exchange(async |podman| podman.pull(&image, None).await, answers).await
 }
 
 fn spec() -> ContainerSpec {
-    let service = serde_json::from_str(
-        r#"{"name":"front","image":"host:5000/web:1","command":["serve"],
-            "env":{"A":"b c"},"ports":["8080:80"]}"#,
-    )
-    .unwrap();
+    let score = r#"{"type":"PodmanV0","data":{"services":[{"name":"front","image":"host:5000/web:1",
+        "command":["serve"],"env":{"A":"b c"},"ports":["8080:80"]}]}}"#;
+    spec_of(score)
+}
+
+/// The container of the first service of a score.
+fn spec_of(score: &str) -> ContainerSpec {
+    let services = crate::value::read(score.as_bytes()).unwrap().services();
     ContainerSpec {
         key: ContainerKey {
             deployment: "web".parse().unwrap(),
             service: "front".parse().unwrap(),
         },
-        digest: service_digest(&service),
-        service,
+        service: services[0].clone(),
         volumes_from: None,
     }
 }
@@ -122,7 +127,7 @@ async fn creates_and_starts() {
         [
             format!(
                 "POST /v4.0.0/libpod/containers/create HTTP/1.1 {}",
-                body.replace("DIGEST", &spec().digest)
+                body.replace("DIGEST", &spec().service.digest)
             ),
             "POST /v4.0.0/libpod/containers/abc/start HTTP/1.1".to_owned(),
         ]
@@ -281,15 +286,20 @@ async fn unpauses_and_accepts_that_it_is_not_paused() {
 
 #[tokio::test]
 async fn removes_gracefully_and_accepts_that_it_is_gone() {
-    for (answer, volumes) in [((200, "[]"), true), ((204, ""), false), ((404, "{}"), true)] {
+    for (answer, volumes) in [
+        ((200, "[]"), Volumes::Anonymous),
+        ((204, ""), Volumes::Kept),
+        ((404, "{}"), Volumes::Passing),
+    ] {
         let remove = Action::Remove {
             id: "abc".to_owned(),
             volumes,
         };
         let (result, requests) = step(remove, &[answer]).await;
         result.unwrap();
+        let anonymous = volumes != Volumes::Kept;
         let request = format!(
-            "DELETE /v4.0.0/libpod/containers/abc?force=true&volumes={volumes}&timeout=10 HTTP/1.1"
+            "DELETE /v4.0.0/libpod/containers/abc?force=true&volumes={anonymous}&timeout=10 HTTP/1.1"
         );
         assert_eq!(requests, [request]);
     }
@@ -297,7 +307,7 @@ async fn removes_gracefully_and_accepts_that_it_is_gone() {
 
 #[tokio::test]
 async fn looks_for_images_and_pulls_them() {
-    let image = spec().service.image;
+    let image = spec().service.image().clone();
     for (answer, is_there) in [
         ((204, ""), true),
         ((404, "{}"), false),
@@ -361,17 +371,18 @@ async fn observes_its_own_containers_only() {
         key: spec().key,
         role,
         digest: digest.to_owned(),
+        terms: Terms::default(),
+        health: None,
         state,
         image: String::new(),
         image_digest: None,
         started_at: 0,
         exited_at: 0,
-        health: None,
     };
     let exited = ContainerState::Exited { code: 3 };
+    // An image's own check is not heeded.
     let running = ObservedContainer {
         started_at: 1_795_950_436,
-        health: Some(Health::Unhealthy),
         ..container("2", Role::Current, "", ContainerState::Running)
     };
     assert_eq!(
@@ -423,12 +434,13 @@ async fn a_container_is_told_with_its_image_and_times() {
         key: spec().key,
         role: Role::Current,
         digest: "d1".to_owned(),
+        terms: Terms::default(),
+        health: None,
         state: ContainerState::Exited { code: 7 },
         image: "localhost/x:1".to_owned(),
         image_digest: Some("sha256:8ee2".to_owned()),
         started_at: 1_795_950_440,
         exited_at: 1_795_950_441,
-        health: None,
     };
     assert_eq!(looks[0].image_digest, None);
     assert_eq!(looks[1..], [expected.clone(), expected]);

@@ -3,94 +3,24 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::container::{
-    ContainerKey, ContainerSpec, ContainerState, Health, ObservedContainer, Role,
-};
+use crate::container::{ContainerKey, ContainerState, Health, ObservedContainer, Role};
 use crate::room::Image;
+use crate::service::Terms;
 
 /// Whose container it is.
-const LABEL_MANAGED_BY: &str = "harmony.managed-by";
+pub const LABEL_MANAGED_BY: &str = "harmony.managed-by";
 /// The value of [`LABEL_MANAGED_BY`] on this agent's containers.
-const MANAGED_BY: &str = "iot-agent-v0";
-const LABEL_DEPLOYMENT: &str = "harmony.deployment";
-const LABEL_SERVICE: &str = "harmony.service";
+pub const MANAGED_BY: &str = "iot-agent-v0";
+/// The deployment that it is of.
+pub const LABEL_DEPLOYMENT: &str = "harmony.deployment";
+/// The service of that.
+pub const LABEL_SERVICE: &str = "harmony.service";
 /// The digest of what the container was made from.
-const LABEL_DIGEST: &str = "harmony.digest";
-
-/// The most that is kept of a container's output, in bytes: without a bound it fills the disk.
-const MAX_LOG_BYTES: u64 = 10 * 1024 * 1024;
-
-/// The body of `containers/create`.
-#[derive(Debug, Serialize)]
-pub struct CreateContainer<'a> {
-    name: String,
-    image: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    command: &'a [String],
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    env: BTreeMap<&'a str, &'a str>,
-    labels: BTreeMap<&'static str, &'a str>,
-    log_configuration: LogConfiguration,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    portmappings: Vec<CreatePort>,
-    /// The new container has all volumes of these.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    volumes_from: Option<[&'a str; 1]>,
-}
-
-/// How a container's output is kept, by whatever Podman is set up with.
-#[derive(Debug, Serialize)]
-struct LogConfiguration {
-    /// The most that is kept, in bytes.
-    size: u64,
-}
-
-#[derive(Debug, Serialize)]
-struct CreatePort {
-    host_port: u16,
-    container_port: u16,
-    protocol: &'static str,
-}
-
-impl<'a> From<&'a ContainerSpec> for CreateContainer<'a> {
-    fn from(spec: &'a ContainerSpec) -> Self {
-        let ContainerSpec {
-            key,
-            digest,
-            service,
-            volumes_from,
-        } = spec;
-        let env = service
-            .env
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.expose()));
-        let ports = service.ports.iter().map(|port| CreatePort {
-            host_port: port.host(),
-            container_port: port.container(),
-            protocol: "tcp",
-        });
-        Self {
-            name: key.container_name(Role::Current),
-            image: service.image.as_str(),
-            command: &service.command,
-            env: env.collect(),
-            labels: [
-                (LABEL_MANAGED_BY, MANAGED_BY),
-                (LABEL_DEPLOYMENT, key.deployment.as_str()),
-                (LABEL_SERVICE, key.service.as_str()),
-                (LABEL_DIGEST, digest),
-            ]
-            .into(),
-            log_configuration: LogConfiguration {
-                size: MAX_LOG_BYTES,
-            },
-            portmappings: ports.collect(),
-            volumes_from: volumes_from.as_deref().map(|id| [id]),
-        }
-    }
-}
+pub const LABEL_DIGEST: &str = "harmony.digest";
+/// [`Terms`] in JSON, where they are not the defaults.
+pub const LABEL_TERMS: &str = "harmony.terms";
 
 /// The answer of `containers/create`.
 #[derive(Debug, Deserialize)]
@@ -181,29 +111,42 @@ impl ListedContainer {
             deployment,
             service,
         };
+        let terms = labels
+            .get(LABEL_TERMS)
+            .map(|terms| serde_json::from_str(terms));
+        let terms: Terms = terms
+            .transpose()
+            .unwrap_or_else(|error| {
+                tracing::warn!(id, %error, "a container's terms cannot be read; the defaults hold");
+                None
+            })
+            .unwrap_or_default();
         let name = names.and_then(|names| names.into_iter().next());
         let observed = ObservedContainer {
             id,
             role: Role::of(&key, &name.unwrap_or_default()),
             key,
             digest: labels.remove(LABEL_DIGEST).unwrap_or_default(),
+            health: terms
+                .healthy_within()
+                .map(|_| health(status.as_deref().unwrap_or_default())),
+            terms,
             state: container_state(&state, exit_code),
             image,
             image_digest: None,
             started_at: started_at.max(0),
             exited_at: exited_at.max(0),
-            health: status.as_deref().and_then(health),
         };
         Some((observed, More { image_id, pid }))
     }
 }
 
-fn health(status: &str) -> Option<Health> {
+/// Some versions say more around it.
+fn health(status: &str) -> Health {
     match status {
-        "starting" => Some(Health::Starting),
-        "healthy" => Some(Health::Healthy),
-        "unhealthy" => Some(Health::Unhealthy),
-        _ => None,
+        status if status.contains("unhealthy") => Health::Unhealthy,
+        status if status.contains("healthy") => Health::Healthy,
+        _ => Health::Starting,
     }
 }
 
@@ -215,6 +158,29 @@ fn container_state(state: &str, code: i32) -> ContainerState {
         "paused" => ContainerState::Paused,
         _ => ContainerState::Between,
     }
+}
+
+/// The answer of `containers/ID/json`, as far as it matters.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InspectedContainer {
+    /// What is mounted in it.
+    #[serde(default)]
+    pub mounts: Option<Vec<InspectedMount>>,
+}
+
+/// Something that is mounted in a container.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct InspectedMount {
+    /// `volume` is a volume.
+    #[serde(rename = "Type")]
+    pub kind: String,
+    /// The volume's name.
+    #[serde(default)]
+    pub name: String,
+    /// Where.
+    pub destination: String,
 }
 
 /// The answer of `images/NAME/json`, as far as it matters.

@@ -1,6 +1,6 @@
 //! Keeps the reserve.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use iot_contracts::ImageReference;
@@ -70,12 +70,18 @@ impl Keeper {
                 news = true;
             }
         }
-        let waiting = plan.values().filter_map(|verdict| verdict.image.as_ref());
-        let due = |image: &&ImageReference| {
+        let due = |image: &ImageReference| {
             let failure = history.pull_failure(image);
             failure.is_none_or(|failure| failure.retry_at <= now)
         };
-        let waiting: BTreeSet<_> = waiting.filter(due).collect();
+        // Whoever knows how to log in pulls for the others as well.
+        let mut waiting = BTreeMap::new();
+        for verdict in plan.values() {
+            if let Some(image) = verdict.image.as_ref().filter(|image| due(image)) {
+                let login: &mut Option<_> = waiting.entry(image).or_default();
+                *login = login.or(verdict.login.as_ref());
+            }
+        }
         let short = space.filter(|space| space.is_short() && !waiting.is_empty());
         let interval = match short.is_some() || self.wanted {
             true => SWEPT,
@@ -84,9 +90,9 @@ impl Keeper {
         if now - self.swept >= interval {
             flights.sweep(desired.clone(), self.unused.clone());
         }
-        for image in waiting {
+        for (image, login) in waiting {
             match short {
-                None => flights.pull(image, now),
+                None => flights.pull(image, login, now),
                 Some(_) if flights.sweeps() => {}
                 Some(space) => {
                     tracing::warn!(%image, %space, "not pulled");

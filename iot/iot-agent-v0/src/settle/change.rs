@@ -1,12 +1,13 @@
 //! One container in place of another.
 
-use iot_contracts::{ImageReference, Phase, PodmanService};
+use iot_contracts::Phase;
 use tokio::time::Instant;
 
 use super::{BETWEEN, Case, STUCK, back, earlier, quieten, remove, unpause};
 use crate::container::{ContainerSpec, ContainerState, ObservedContainer, Role};
 use crate::history::{Failure, MAX_SECOND_TRIES};
-use crate::plan::{Action, Goal, Verdict};
+use crate::plan::{Action, Verdict, Volumes};
+use crate::service::Service;
 
 impl Case<'_> {
     /// Podman may rest between two states when it was killed, and no start leads out of there.
@@ -25,7 +26,7 @@ impl Case<'_> {
         // One that has proven itself is made anew, unless the one before stands in the way of that.
         let gives_way = !self.is_proven(current) || self.fails();
         let to_come_back = previous.filter(|c| gives_way && c.state != ContainerState::Between);
-        let (Some(service), Goal::Service(digest)) = (self.service, &self.goal) else {
+        let Some(service) = self.service else {
             return match to_come_back {
                 Some(previous) => self.give_up(current, previous),
                 None => self.verdict(Vec::new(), finding),
@@ -34,7 +35,7 @@ impl Case<'_> {
         if let Some(previous) = to_come_back {
             return self.give_up(current, previous);
         }
-        self.verdict(self.anew(current, previous, service, digest), finding)
+        self.verdict(self.anew(current, previous, service), finding)
     }
 
     /// Asks Podman to stop what it was stopping.
@@ -69,29 +70,28 @@ impl Case<'_> {
         &self,
         current: &ObservedContainer,
         previous: Option<&ObservedContainer>,
-        service: &PodmanService,
-        digest: &str,
+        service: &Service,
     ) -> Vec<Action> {
         let aside = Action::Rename {
             id: current.id.clone(),
             role: Role::Previous,
         };
-        let create = Action::Create(self.spec(service, digest, Some(current)));
-        let gone = previous.map(|previous| remove(previous, true));
-        let steps = [aside, create, remove(current, true)];
+        let create = Action::Create(self.spec(service, Some(current)));
+        let gone = previous.map(|previous| remove(previous, Volumes::Anonymous));
+        let steps = [aside, create, remove(current, Volumes::Anonymous)];
         gone.into_iter().chain(steps).collect()
     }
 
     /// Whether the image is damaged, as far as it was seen.
     pub(super) fn is_damaged(&self) -> bool {
         self.service
-            .is_some_and(|service| self.history.is_damaged(&service.image))
+            .is_some_and(|service| self.history.is_damaged(service.image()))
     }
 
     /// Whether it is, and may be fetched anew.
     pub(super) fn is_to_be_mended(&self) -> bool {
         self.service
-            .is_some_and(|service| self.history.is_to_be_mended(&service.image))
+            .is_some_and(|service| self.history.is_to_be_mended(service.image()))
     }
 
     /// The image goes, and what was made of it, so that it is fetched anew. What ran before runs meanwhile.
@@ -103,12 +103,16 @@ impl Case<'_> {
         let mut steps: Vec<_> = self
             .failed
             .into_iter()
-            .map(|failed| remove(failed, true))
+            .map(|failed| remove(failed, Volumes::Anonymous))
             .collect();
         // Without one before, nobody else has its volumes.
-        steps.extend(current.map(|current| remove(current, previous.is_some())));
+        let volumes = match previous {
+            Some(_) => Volumes::Anonymous,
+            None => Volumes::Kept,
+        };
+        steps.extend(current.map(|current| remove(current, volumes)));
         steps.extend(previous.into_iter().flat_map(back));
-        let image = self.service.map(|service| service.image.clone());
+        let image = self.service.map(|service| service.image().clone());
         steps.extend(image.clone().map(|image| Action::RemoveImage { image }));
         let finding = (Phase::Failed, "its image is damaged, and is fetched anew");
         let mut verdict = self.verdict(steps, Some((finding.0, finding.1.to_owned())));
@@ -129,13 +133,15 @@ impl Case<'_> {
             }
             (None, ContainerState::Exited { code }) => format!("exited with code {code}"),
             (None, ContainerState::Between) => "rests between two states".to_owned(),
-            (None, _) => "did not start".to_owned(),
+            (None, _) => Self::health_text(current).unwrap_or("did not start".to_owned()),
         };
         let mut steps = Vec::new();
         if current.state == ContainerState::Between {
-            steps.push(remove(current, true));
+            steps.push(remove(current, Volumes::Anonymous));
         } else {
-            steps.extend(self.failed.map(|failed| remove(failed, true)));
+            steps.extend(self.failed.map(|failed| remove(failed, Volumes::Anonymous)));
+            // It holds the ports that the one before needs.
+            steps.extend(quieten(current));
             steps.push(Action::Rename {
                 id: current.id.clone(),
                 role: Role::Failed,
@@ -160,7 +166,9 @@ impl Case<'_> {
     ) -> Verdict {
         if let Some(previous) = previous.filter(|previous| previous.digest == digest) {
             // Back to what ran before, while the new one is not yet proven.
-            let steps = [remove(current, true)].into_iter().chain(back(previous));
+            let steps = [remove(current, Volumes::Anonymous)]
+                .into_iter()
+                .chain(back(previous));
             let finding = (Phase::Pending, "the one before comes back".to_owned());
             return self.verdict(steps.collect(), Some(finding));
         }
@@ -170,7 +178,7 @@ impl Case<'_> {
         let (Some(service), Some(true)) = (self.service, self.image()) else {
             let finding = self.waits("the one before it is kept");
             let mut verdict = self.up(current, finding);
-            verdict.image = self.wanted_image();
+            self.want_image(&mut verdict);
             return verdict;
         };
         if current.state == ContainerState::Between {
@@ -180,7 +188,7 @@ impl Case<'_> {
             }
             let to_come_back = previous.is_some_and(|c| c.state != ContainerState::Between);
             if self.now >= since + STUCK && !to_come_back {
-                let steps = self.anew(current, previous, service, digest);
+                let steps = self.anew(current, previous, service);
                 let finding = (Phase::Pending, "is being replaced".to_owned());
                 return self.verdict(steps, Some(finding));
             }
@@ -188,21 +196,21 @@ impl Case<'_> {
         let proven = previous.is_none() || self.is_proven(current);
         let mut steps: Vec<_> = self
             .failed
-            .map(|failed| remove(failed, true))
+            .map(|failed| remove(failed, Volumes::Anonymous))
             .into_iter()
             .collect();
         let before = if proven {
-            steps.extend(previous.map(|previous| remove(previous, true)));
+            steps.extend(previous.map(|previous| remove(previous, Volumes::Anonymous)));
             steps.extend(unpause(current));
             steps.push(Action::SetAside {
                 id: current.id.clone(),
             });
             Some(current)
         } else {
-            steps.push(remove(current, true));
+            steps.push(remove(current, Volumes::Anonymous));
             previous
         };
-        steps.push(Action::Run(self.spec(service, digest, before)));
+        steps.push(Action::Run(self.spec(service, before)));
         self.verdict(
             steps,
             Some((Phase::Pending, "is being replaced".to_owned())),
@@ -228,9 +236,14 @@ impl Case<'_> {
     /// A container that is to be replaced runs until then.
     fn up(&self, current: &ObservedContainer, finding: (Phase, String)) -> Verdict {
         let mut verdict = match current.state {
-            ContainerState::Created | ContainerState::Exited { .. } => self.start(current),
+            ContainerState::Created | ContainerState::Exited { .. } if !current.has_ended() => {
+                self.start(current)
+            }
             ContainerState::Between => self.unstick(current),
-            ContainerState::Running | ContainerState::Paused => self.verdict(Vec::new(), None),
+            ContainerState::Running => self
+                .not_healthy(current, None)
+                .unwrap_or_else(|| self.verdict(Vec::new(), None)),
+            _ => self.verdict(Vec::new(), None),
         };
         verdict.finding = Some(finding);
         verdict
@@ -254,8 +267,8 @@ impl Case<'_> {
         }
         match (self.service, self.image()) {
             (Some(service), Some(true)) => {
-                let failed = self.failed.map(|failed| remove(failed, true));
-                let run = Action::Run(self.spec(service, digest, Some(previous)));
+                let failed = self.failed.map(|failed| remove(failed, Volumes::Anonymous));
+                let run = Action::Run(self.spec(service, Some(previous)));
                 let quiet = quieten(previous).into_iter();
                 let steps = failed.into_iter().chain(quiet).chain([run]).collect();
                 self.verdict(
@@ -265,7 +278,7 @@ impl Case<'_> {
             }
             (_, Some(false)) => {
                 let mut verdict = self.bring_back(previous);
-                verdict.image = self.wanted_image();
+                self.want_image(&mut verdict);
                 verdict
             }
             _ => self.verdict(Vec::new(), Some(self.waits("the one before it is down"))),
@@ -278,34 +291,36 @@ impl Case<'_> {
     }
 
     /// There is no container.
-    pub(super) fn make(&self, digest: &str) -> Verdict {
+    pub(super) fn make(&self) -> Verdict {
         let (Some(service), Some(true)) = (self.service, self.image()) else {
             let mut verdict = self.verdict(Vec::new(), Some(self.waits("")));
-            verdict.image = self.wanted_image();
+            self.want_image(&mut verdict);
             return verdict;
         };
         if self.is_to_be_mended() {
             return self.mend(None, None);
         }
-        let failed = self.failed.map(|failed| remove(failed, true));
-        let run = Action::Run(self.spec(service, digest, None));
+        let failed = self.failed.map(|failed| remove(failed, Volumes::Anonymous));
+        let run = Action::Run(self.spec(service, None));
         let steps = failed.into_iter().chain([run]).collect();
         self.verdict(steps, Some((Phase::Pending, "is being made".to_owned())))
     }
 
     /// Whether the image is there; `None` when nobody asked.
     fn image(&self) -> Option<bool> {
-        let image = &self.service?.image;
+        let image = self.service?.image();
         let found = self.world.images.get(image).copied();
         found.map(|found| found || self.history.is_fetched(image))
     }
 
-    fn wanted_image(&self) -> Option<ImageReference> {
-        (self.image() == Some(false)).then(|| self.service.map(|service| service.image.clone()))?
+    fn want_image(&self, verdict: &mut Verdict) {
+        let service = self.service.filter(|_| self.image() == Some(false));
+        verdict.image = service.map(|service| service.image().clone());
+        verdict.login = service.and_then(|service| service.definition.registry_login.clone());
     }
 
     fn waits(&self, meanwhile: &str) -> (Phase, String) {
-        let image = self.service.map(|service| &service.image);
+        let image = self.service.map(Service::image);
         let failure = image.and_then(|image| self.history.pull_failure(image));
         let (phase, text) = match (failure, image) {
             (Some(failure), _) => (Phase::Failed, failure.text.clone()),
@@ -318,15 +333,9 @@ impl Case<'_> {
         }
     }
 
-    fn spec(
-        &self,
-        service: &PodmanService,
-        digest: &str,
-        volumes_from: Option<&ObservedContainer>,
-    ) -> ContainerSpec {
+    fn spec(&self, service: &Service, volumes_from: Option<&ObservedContainer>) -> ContainerSpec {
         ContainerSpec {
             key: self.key.clone(),
-            digest: digest.to_owned(),
             service: service.clone(),
             volumes_from: volumes_from.map(|container| container.id.clone()),
         }

@@ -1,15 +1,18 @@
 //! The verdict on one container.
 
 mod change;
+mod ended;
+mod health;
 
 use std::time::Duration;
 
-use iot_contracts::{Phase, PodmanService};
+use iot_contracts::Phase;
 use tokio::time::Instant;
 
 use crate::container::{ContainerKey, ContainerState, ObservedContainer, Role};
 use crate::history::{History, STEADY, Seen, retry_after};
-use crate::plan::{Action, Goal, Verdict, World};
+use crate::plan::{Action, Goal, Verdict, Volumes, World};
+use crate::service::Service;
 
 /// How long a new container has for coming up before the one that ran before comes back.
 pub const TRIAL: Duration = Duration::from_secs(60);
@@ -38,7 +41,7 @@ const TOLD: Duration = Duration::from_secs(300);
 pub struct Case<'a> {
     key: &'a ContainerKey,
     goal: Goal,
-    service: Option<&'a PodmanService>,
+    service: Option<&'a Service>,
     world: &'a World,
     history: &'a History,
     now: Instant,
@@ -54,7 +57,7 @@ impl<'a> Case<'a> {
     pub fn new(
         key: &'a ContainerKey,
         goal: Goal,
-        service: Option<&'a PodmanService>,
+        service: Option<&'a Service>,
         world: &'a World,
         history: &'a History,
         now: Instant,
@@ -96,7 +99,7 @@ impl<'a> Case<'a> {
     /// The verdict.
     pub fn settle(self) -> Verdict {
         let mut verdict = match &self.goal {
-            Goal::Absent => self.absent(),
+            Goal::Absent(volumes) => self.absent(*volumes),
             Goal::Hold => self.hold(),
             Goal::Service(digest) => self.service(digest),
         };
@@ -110,6 +113,7 @@ impl<'a> Case<'a> {
             goal: self.goal.clone(),
             steps,
             image: None,
+            login: None,
             gives_up: None,
             mends: None,
             look_at: None,
@@ -122,7 +126,7 @@ impl<'a> Case<'a> {
         if matches!(self.goal, Goal::Service(_)) {
             verdict
                 .steps
-                .extend(self.strays.iter().map(|c| remove(c, true)));
+                .extend(self.strays.iter().map(|c| remove(c, Volumes::Anonymous)));
         }
     }
 
@@ -148,10 +152,10 @@ impl<'a> Case<'a> {
         }
     }
 
-    fn absent(&self) -> Verdict {
+    fn absent(&self, volumes: Volumes) -> Verdict {
         let all = [self.current, self.previous, self.failed];
         let all = all.into_iter().flatten().chain(self.strays.iter().copied());
-        let steps = all.map(|container| remove(container, true)).collect();
+        let steps = all.map(|container| remove(container, volumes)).collect();
         self.verdict(steps, Some((Phase::Pending, "is being removed".to_owned())))
     }
 
@@ -172,13 +176,12 @@ impl<'a> Case<'a> {
             (Some(current), previous) if current.digest == digest => self.keep(current, previous),
             (Some(current), previous) => self.replace(current, previous, digest),
             (None, Some(previous)) => self.go_on(previous, digest),
-            (None, None) => self.make(digest),
+            (None, None) => self.make(),
         }
     }
 
     /// The current container is the one that shall be.
     fn keep(&self, current: &ObservedContainer, previous: Option<&ObservedContainer>) -> Verdict {
-        let seen = self.history.seen(&current.id);
         if current.state.is_down() && self.is_to_be_mended() {
             return self.mend(Some(current), previous);
         }
@@ -188,9 +191,12 @@ impl<'a> Case<'a> {
                 self.verdict(Vec::new(), Some((Phase::Failed, "paused".to_owned())))
             }
             ContainerState::Between => self.between(current, previous),
+            ContainerState::Exited { code } if current.has_ended() => {
+                self.ended(current, previous, code)
+            }
             ContainerState::Created | ContainerState::Exited { .. } => match previous {
                 Some(previous)
-                    if self.is_over(seen) && previous.state != ContainerState::Between =>
+                    if self.is_over(current) && previous.state != ContainerState::Between =>
                 {
                     self.give_up(current, previous)
                 }
@@ -208,14 +214,15 @@ impl<'a> Case<'a> {
 
     /// Whether a new container's time for coming up is over. One that has proven itself is not new any more, also where
     /// the one before it is still there.
-    fn is_over(&self, seen: Option<&Seen>) -> bool {
+    fn is_over(&self, current: &ObservedContainer) -> bool {
+        let seen = self.history.seen(&current.id);
         if seen.is_some_and(|seen| seen.proven) {
             return false;
         }
         self.is_damaged()
             || self.fails()
             || seen.is_some_and(|seen| {
-                seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= TRIAL
+                seen.short_runs >= MAX_SHORT_RUNS || self.now - seen.first >= Self::trial(current)
             })
     }
 
@@ -235,6 +242,9 @@ impl<'a> Case<'a> {
         current: &ObservedContainer,
         previous: Option<&ObservedContainer>,
     ) -> Verdict {
+        if let Some(verdict) = self.not_healthy(current, previous) {
+            return verdict;
+        }
         let seen = self.history.seen(&current.id);
         let steady = seen.is_some_and(|seen| seen.is_steady(self.now));
         let since = seen.map_or(self.now, |seen| seen.since);
@@ -242,11 +252,9 @@ impl<'a> Case<'a> {
             true => since + GLANCE,
             false => since + STEADY,
         };
-        let relics: Vec<_> = previous.into_iter().chain(self.failed).collect();
         let known = matches!(self.goal, Goal::Service(_));
         if steady {
-            let steps = relics.iter().filter(|_| known).map(|c| remove(c, true));
-            return self.verdict(steps.collect(), self.had_exited(seen));
+            return self.verdict(self.clear_away(previous), self.had_exited(seen));
         }
         let mut verdict = match seen {
             Some(Seen {
@@ -265,6 +273,16 @@ impl<'a> Case<'a> {
         };
         verdict.look_at = Some(look_at);
         verdict
+    }
+
+    /// The steps that remove what is kept beside one that has proven itself, once it is known what shall run.
+    fn clear_away(&self, previous: Option<&ObservedContainer>) -> Vec<Action> {
+        let known = matches!(self.goal, Goal::Service(_));
+        let relics = previous.into_iter().chain(self.failed);
+        let relics = relics.filter(|_| known);
+        relics
+            .map(|relic| remove(relic, Volumes::Anonymous))
+            .collect()
     }
 
     fn had_exited(&self, seen: Option<&Seen>) -> Option<(Phase, String)> {
@@ -310,7 +328,7 @@ impl<'a> Case<'a> {
     }
 }
 
-fn remove(container: &ObservedContainer, volumes: bool) -> Action {
+fn remove(container: &ObservedContainer, volumes: Volumes) -> Action {
     Action::Remove {
         id: container.id.clone(),
         volumes,
