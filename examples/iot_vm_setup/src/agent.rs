@@ -63,6 +63,7 @@ pub(crate) fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, Ex
         heartbeat_seconds: Default::default(),
         nats,
         podman: Default::default(),
+        update: None,
     })
 }
 

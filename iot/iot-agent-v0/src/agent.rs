@@ -11,10 +11,13 @@ use crate::keep::Keeper;
 use crate::nats::Nats;
 use crate::problems::Problems;
 use crate::reconcile::{self, Executor, Statuses};
-use crate::status::{self, Identity};
+use crate::status::{self, Identity, Reported};
+use crate::update::Updater;
+use crate::watchdog::ServiceManager;
 
-/// Runs for ever. Dropping it leaves the containers as they are. `keeper` is where the desired state is kept, if it
-/// is; `nothing_since` is for [`reconcile::run`].
+/// Runs until `updater` has placed another program, which takes this one's place. Dropping it leaves the containers as they are. `keeper` is where the desired state is kept, if it
+/// is; `nothing_since` is for [`reconcile::run`]; `manager` hears that the containers are looked after, and of the first
+/// report.
 ///
 /// # Errors
 ///
@@ -25,6 +28,8 @@ pub async fn run<E: Executor>(
     executor: &E,
     keeper: Option<&Keeper>,
     nothing_since: Option<Instant>,
+    manager: &ServiceManager,
+    updater: &Updater,
 ) -> std::io::Result<()> {
     let (memory, ignored) = keeper.map(Keeper::recall).unwrap_or_default();
     let known = watch::Sender::new(memory);
@@ -35,6 +40,10 @@ pub async fn run<E: Executor>(
         ..Problems::default()
     });
     let statuses = watch::Sender::new(Statuses::new());
+    let (release, update) = (
+        watch::Sender::new(None),
+        watch::Sender::new(updater.status()),
+    );
     let device_id: &DeviceId = config.device_id();
     tracing::info!(%device_id, version = env!("CARGO_PKG_VERSION"), "agent starts");
     let heartbeats = Heartbeats::every(config.config().heartbeat_seconds.duration())?;
@@ -46,12 +55,17 @@ pub async fn run<E: Executor>(
             known: &known,
             desired: &desired,
             problems: &problems,
+            release: &release,
         };
-        let (reported, wrong) = (statuses.subscribe(), problems.subscribe());
+        let reported = Reported {
+            statuses: statuses.subscribe(),
+            problems: problems.subscribe(),
+            update: update.subscribe(),
+        };
         // The first report goes out before anything is asked of the platform.
         tokio::select! {
             biased;
-            ended = status::run(&nats, &identity, reported, wrong, &heartbeats) => ended,
+            ended = status::run(&nats, &identity, reported, &heartbeats, manager) => ended,
             () = follower.run() => Ok(()),
         }
     };
@@ -61,10 +75,15 @@ pub async fn run<E: Executor>(
             None => std::future::pending().await,
         }
     };
+    let watchdog = manager.watchdog();
     // What runs is looked after from the first moment on, also while NATS cannot be reached.
     tokio::select! {
         ended = platform => ended,
         () = keeping => Ok(()),
-        () = reconcile::run(executor, desired.subscribe(), &statuses, nothing_since) => Ok(()),
+        () = updater.run(release.subscribe(), &update) => {
+            tracing::info!("ends for its update, which the launcher tries");
+            Ok(())
+        }
+        () = reconcile::run(executor, desired.subscribe(), &statuses, nothing_since, &watchdog) => Ok(()),
     }
 }

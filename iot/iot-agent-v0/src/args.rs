@@ -9,11 +9,12 @@ use lexopt::{Arg, Parser};
 pub const HELP: &str = "\
 Runs the containers that this device's desired state in NATS asks for, and reports on them.
 
-Usage: iot-agent-v0 --config PATH [--check | --await-config]
+Usage: iot-agent-v0 --config PATH [--check | [--launch] [--await-config]]
 
   --config PATH   the configuration file (TOML)
   --check         check the configuration and exit: 0 when it is valid, 2 when not
   --await-config  wait while there is no such file; its directory has to exist
+  --launch        run the update of the agent that was fetched and has proved itself, where there is one
   -h, --help      print this
   -V, --version   print the version
 ";
@@ -27,6 +28,8 @@ pub enum Request {
         config: PathBuf,
         /// What is done with it.
         purpose: Purpose,
+        /// Whether an update of the agent runs in its place.
+        launches: bool,
     },
     /// Print [`HELP`].
     Help,
@@ -51,9 +54,9 @@ pub enum UsageError {
     /// There is no configuration.
     #[error("--config is missing (expected --config PATH)")]
     NoConfig,
-    /// What is only checked has to be there.
-    #[error("--check and --await-config exclude each other (expected one of them at most)")]
-    CheckAndAwait,
+    /// What is only checked has to be there, and is not run.
+    #[error("--check excludes --await-config and --launch (expected it alone)")]
+    CheckAndRun,
     /// An argument is unknown, or its value is missing or not wanted.
     #[error("the command line is not understood (--help prints what is)")]
     Argument(#[from] lexopt::Error),
@@ -66,12 +69,13 @@ pub enum UsageError {
 /// [`UsageError`]: they are not understood.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
     let mut parser = Parser::from_args(arguments);
-    let (mut config, mut check, mut wait) = (None, false, false);
+    let (mut config, mut check, mut wait, mut launches) = (None, false, false, false);
     while let Some(argument) = parser.next()? {
         match argument {
             Arg::Long("config") => config = Some(PathBuf::from(parser.value()?)),
             Arg::Long("check") => check = true,
             Arg::Long("await-config") => wait = true,
+            Arg::Long("launch") => launches = true,
             Arg::Long("help") | Arg::Short('h') => return Ok(Request::Help),
             Arg::Long("version") | Arg::Short('V') => return Ok(Request::Version),
             unknown => return Err(unknown.unexpected().into()),
@@ -81,10 +85,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
     let purpose = match (check, wait) {
         (false, false) => Purpose::Run,
         (false, true) => Purpose::AwaitAndRun,
-        (true, false) => Purpose::Check,
-        (true, true) => return Err(UsageError::CheckAndAwait),
+        (true, false) if !launches => Purpose::Check,
+        (true, _) => return Err(UsageError::CheckAndRun),
     };
-    Ok(Request::Agent { config, purpose })
+    Ok(Request::Agent {
+        config,
+        purpose,
+        launches,
+    })
 }
 
 #[cfg(test)]
@@ -101,6 +109,7 @@ mod tests {
         let agent = |config: &str, purpose| Request::Agent {
             config: config.into(),
             purpose,
+            launches: false,
         };
         let cases = [
             ("--config a.toml", agent("a.toml", Purpose::Run)),
@@ -109,6 +118,14 @@ mod tests {
             (
                 "--await-config --config a",
                 agent("a", Purpose::AwaitAndRun),
+            ),
+            (
+                "--launch --config a --await-config",
+                Request::Agent {
+                    config: "a".into(),
+                    purpose: Purpose::AwaitAndRun,
+                    launches: true,
+                },
             ),
             ("--help", Request::Help),
             ("--config a -h", Request::Help),
@@ -128,8 +145,10 @@ mod tests {
             assert!(matches!(error, UsageError::NoConfig), "{line}");
             assert_eq!(chain(&error), no_config);
         }
-        let error = parsed("--config a --await-config --check").unwrap_err();
-        assert!(matches!(error, UsageError::CheckAndAwait), "{error:?}");
+        for other in ["--await-config", "--launch"] {
+            let error = parsed(&format!("--config a {other} --check")).unwrap_err();
+            assert!(matches!(error, UsageError::CheckAndRun), "{error:?}");
+        }
         let cases = [
             ("--config", "missing argument for option '--config'"),
             ("--config a b", "unexpected argument \"b\""),

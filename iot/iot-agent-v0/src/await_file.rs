@@ -4,8 +4,11 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 use tracing::info;
+
+use crate::watchdog::{GOES_ON, ServiceManager};
 
 /// A file that cannot be waited for.
 #[derive(Debug, thiserror::Error)]
@@ -31,12 +34,12 @@ pub enum AwaitError {
     },
 }
 
-/// Returns when there is a file, which was written completely or moved there.
+/// Returns when there is a file, which was written completely or moved there. Says meanwhile that it goes on.
 ///
 /// # Errors
 ///
 /// [`AwaitError`]: its directory is not there, cannot be watched, or was removed.
-pub fn await_file(file: &Path) -> Result<(), AwaitError> {
+pub fn await_file(file: &Path, manager: &ServiceManager) -> Result<(), AwaitError> {
     let directory = match file.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
@@ -55,12 +58,22 @@ pub fn await_file(file: &Path) -> Result<(), AwaitError> {
     inotify::add_watch(&inotify, directory, events).map_err(|e| failed(e.into()))?;
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut reader = inotify::Reader::new(&inotify, &mut buffer);
+    let patience = manager.every().and_then(|every| every.try_into().ok());
     // Watched first and looked for second: what appears in between is an event.
     let mut told = false;
     while !file.try_exists().map_err(failed)? {
         if !told {
             info!(file = %file.display(), "waiting for the configuration");
             told = true;
+        }
+        if reader.is_buffer_empty() {
+            manager.tell(GOES_ON);
+            let mut fds = [PollFd::new(&inotify, PollFlags::IN)];
+            match poll(&mut fds, patience.as_ref()) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => continue,
+                Ok(_) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
         }
         let event = match reader.next() {
             Ok(event) => event.events(),
@@ -83,19 +96,21 @@ pub fn await_file(file: &Path) -> Result<(), AwaitError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::net::UnixDatagram;
     use std::path::PathBuf;
     use std::sync::mpsc;
     use std::thread;
     use std::time::Duration;
 
     use super::{AwaitError, await_file};
+    use crate::watchdog::{GOES_ON, ServiceManager};
 
     /// Far more than an event takes.
     const BOUND: Duration = Duration::from_secs(30);
 
     fn waiter(file: PathBuf) -> mpsc::Receiver<Result<(), AwaitError>> {
         let (done, waiting) = mpsc::channel();
-        thread::spawn(move || done.send(await_file(&file)));
+        thread::spawn(move || done.send(await_file(&file, &ServiceManager::default())));
         waiting
     }
 
@@ -104,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("config");
         fs::write(&file, "x").expect("written");
-        await_file(&file).expect("there");
+        await_file(&file, &ServiceManager::default()).expect("there");
     }
 
     #[test]
@@ -121,10 +136,29 @@ mod tests {
     }
 
     #[test]
+    fn it_says_that_it_goes_on_while_it_waits() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (file, socket) = (dir.path().join("config"), dir.path().join("notify"));
+        let told = UnixDatagram::bind(&socket).expect("a socket");
+        told.set_read_timeout(Some(BOUND)).expect("set");
+        let manager = ServiceManager::at(Some(socket.into()), Some(Duration::from_millis(30)));
+        let awaited = file.clone();
+        let waiting = thread::spawn(move || await_file(&awaited, &manager));
+        let mut buffer = [0; 64];
+        for _ in 0..3 {
+            let length = told.recv(&mut buffer).expect("a word");
+            assert_eq!(&buffer[..length], GOES_ON.as_bytes());
+        }
+        fs::write(&file, "x").expect("written");
+        waiting.join().expect("no panic").expect("there");
+    }
+
+    #[test]
     fn without_a_directory_nothing_will_come() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let inner = dir.path().join("inner");
-        let error = await_file(&inner.join("config")).expect_err("no directory");
+        let error = await_file(&inner.join("config"), &ServiceManager::default())
+            .expect_err("no directory");
         assert!(matches!(error, AwaitError::Watch { .. }), "{error:?}");
         fs::create_dir(&inner).expect("made");
         let waiting = waiter(inner.join("config"));

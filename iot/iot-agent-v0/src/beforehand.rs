@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use crate::await_file::{AwaitError, await_file};
 use crate::podman::Podman;
 use crate::reconcile::Executor;
+use crate::watchdog::ServiceManager;
 
 /// A Podman that had no container of the agent's.
 pub struct NothingThere {
@@ -16,21 +17,24 @@ pub struct NothingThere {
     pub since: Instant,
 }
 
-/// Returns when there is a configuration. Looks at its user's own Podman meanwhile: on a device that is saved and taken
+/// Returns when there is a configuration. Looks at the device's Podman meanwhile: on a device that is saved and taken
 /// up again many times, nobody has to ask it again before there is something to run.
 ///
 /// # Errors
 ///
 /// As [`await_file`].
-pub fn await_configuration(config: &Path) -> Result<Option<NothingThere>, AwaitError> {
+pub fn await_configuration(
+    config: &Path,
+    manager: &ServiceManager,
+) -> Result<Option<NothingThere>, AwaitError> {
     let is_there = config.try_exists().unwrap_or(false);
     let nothing = if is_there { None } else { look() };
-    await_file(config)?;
+    await_file(config, manager)?;
     Ok(nothing)
 }
 
 fn look() -> Option<NothingThere> {
-    let socket = iot_contracts::podman_socket(rustix::process::getuid().as_raw());
+    let socket = crate::config::default_podman_socket();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

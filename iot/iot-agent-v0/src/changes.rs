@@ -5,11 +5,14 @@ use std::time::Duration;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures::StreamExt;
-use iot_contracts::{DeploymentName, DeviceId, KvBucket, desired_state_key_deployment};
+use iot_contracts::{
+    DeploymentName, DeviceId, KvBucket, agent_release_key, desired_state_key_deployment,
+};
 use serde_json::json;
 
 use crate::bucket::{BucketError, failed};
 use crate::followed::Entry;
+use crate::update::Wanted;
 
 /// How often the server says that there is nothing new.
 const HEARTBEAT: Duration = Duration::from_secs(4);
@@ -27,6 +30,8 @@ pub enum Change {
     Entry(Entry),
     /// A deployment's entry went by itself, which nobody ordered.
     Expired(DeploymentName),
+    /// The key of the agent's release: what it wants, if it is there.
+    Release(Option<Wanted>),
     /// One that is no deployment's; whether it is there.
     Odd {
         /// The key.
@@ -164,6 +169,11 @@ impl Changes {
         let key = subject.strip_prefix(&prefix).unwrap_or(subject).to_owned();
         let is_expired = is_expiry(&message.message);
         let is_there = !is_expired && !is_deletion(&message.message);
+        if key == agent_release_key(&self.device_id) {
+            let value = message.message.payload.to_vec();
+            let wanted = Wanted { revision, value };
+            return Ok(Change::Release(is_there.then_some(wanted)));
+        }
         Ok(match desired_state_key_deployment(&self.device_id, &key) {
             Ok(name) if is_expired => Change::Expired(name),
             Ok(name) => Change::Entry(Entry {

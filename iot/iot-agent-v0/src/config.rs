@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use iot_contracts::{AgentConfig, DeviceId, NatsCredentials, podman_socket};
+use iot_contracts::{
+    AgentConfig, DeviceId, NatsCredentials, PODMAN_SOCKET_VARIABLE, podman_socket,
+};
 
 use crate::creds::{self, CredsError};
 
@@ -53,14 +55,21 @@ impl Loaded {
 
     /// Where Podman listens.
     pub fn podman_socket(&self) -> PathBuf {
-        let default = || podman_socket(rustix::process::getuid().as_raw());
-        self.config.podman.socket.clone().unwrap_or_else(default)
+        let given = self.config.podman.socket.clone();
+        given.unwrap_or_else(default_podman_socket)
     }
 
     #[cfg(test)]
     pub fn for_test(config: AgentConfig) -> Self {
         Self { config }
     }
+}
+
+/// Where Podman listens when no configuration says so.
+pub fn default_podman_socket() -> PathBuf {
+    let own = || podman_socket(rustix::process::getuid().as_raw());
+    let units = std::env::var_os(PODMAN_SOCKET_VARIABLE);
+    units.map_or_else(own, PathBuf::from)
 }
 
 /// Reads and checks the configuration at `path`, and the credentials file that it names.

@@ -14,6 +14,7 @@ use crate::error::chain;
 use crate::followed::{Entry, Followed, Held};
 use crate::nats::Nats;
 use crate::problems::Problems;
+use crate::update::Wanted;
 
 /// The wait after a first failure.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -58,6 +59,8 @@ pub struct Follower<'a> {
     pub desired: &'a watch::Sender<DesiredState>,
     /// What is wrong.
     pub problems: &'a watch::Sender<Problems>,
+    /// What the agent's own program shall become.
+    pub release: &'a watch::Sender<Option<Wanted>>,
 }
 
 impl Follower<'_> {
@@ -132,7 +135,15 @@ impl Follower<'_> {
         }
         let mut problems = Problems::default();
         let (mut entries, mut expired) = (Vec::new(), Vec::new());
+        let mut release = None;
         for change in listing {
+            let change = match change {
+                Change::Release(wanted) => {
+                    release = wanted;
+                    continue;
+                }
+                change => change,
+            };
             if let Change::Expired(name) = &change {
                 expired.push(name.clone());
             }
@@ -149,6 +160,7 @@ impl Follower<'_> {
         let (count, revision) = (entries.len(), memory.revision());
         tracing::info!(count, revision, "desired state listed");
         self.take_over(memory, problems);
+        self.wants(release);
         *listed = Some(Instant::now());
         *unmarked = if seen.is_none() { *unmarked + 1 } else { 0 };
         let relist = match unmarked {
@@ -220,7 +232,23 @@ impl Follower<'_> {
         self.learn(|known| *known = memory);
     }
 
+    /// Another program of the agent's is wanted, or none.
+    fn wants(&self, release: Option<Wanted>) {
+        self.release.send_if_modified(|wanted| {
+            let is_news = *wanted != release;
+            *wanted = release;
+            is_news
+        });
+    }
+
     fn change(&self, change: Change) -> Result<(), FollowError> {
+        let change = match change {
+            Change::Release(release) => {
+                self.wants(release);
+                return Ok(());
+            }
+            change => change,
+        };
         if let Change::Expired(name) = &change {
             self.learn(|known| known.expired(name));
         }
@@ -300,6 +328,8 @@ fn sort(change: Change, device_id: &DeviceId, problems: &mut Problems) -> Option
             problems.keys.insert(key, why.to_owned());
             None
         }
+        // It is another matter.
+        Change::Release(_) => None,
         Change::Odd { key, is_there } => {
             if is_there {
                 let why = "it names no deployment (expected DEVICE.DEPLOYMENT of a-z, 0-9 and '-')";

@@ -67,6 +67,14 @@ struct Content<'a> {
     memory: std::borrow::Cow<'a, Followed>,
 }
 
+/// The directory that systemd gives the unit for its state, if it does.
+pub fn state_directory() -> Option<PathBuf> {
+    let dirs = std::env::var_os("STATE_DIRECTORY")?;
+    // systemd separates several ones by colons; the unit asks for one.
+    let dir = std::env::split_paths(&dirs).next()?;
+    dir.is_absolute().then_some(dir)
+}
+
 /// Where the desired state is kept.
 #[derive(Debug, Clone)]
 pub struct Keeper {
@@ -77,10 +85,7 @@ pub struct Keeper {
 impl Keeper {
     /// In the directory that systemd gives the unit for its state, if it does.
     pub fn of_this_unit(device_id: &DeviceId) -> Option<Self> {
-        let dirs = std::env::var_os("STATE_DIRECTORY")?;
-        // systemd separates several ones by colons; the unit asks for one.
-        let dir = std::env::split_paths(&dirs).next()?;
-        dir.is_absolute().then(|| Self::new(dir, device_id))
+        state_directory().map(|dir| Self::new(dir, device_id))
     }
 
     /// In `dir`.

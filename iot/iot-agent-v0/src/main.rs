@@ -44,11 +44,14 @@ mod room;
 mod settle;
 mod status;
 mod told;
+mod update;
 mod value;
+mod watchdog;
 
 use std::io::Write;
 use std::process::ExitCode;
 
+use iot_contracts::AgentProgram;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -58,6 +61,8 @@ use crate::args::{Purpose, Request};
 use crate::beforehand::NothingThere;
 use crate::error::chain;
 use crate::keep::Keeper;
+use crate::update::{Launched, Updater};
+use crate::watchdog::{READY, ServiceManager};
 
 /// What `--version` prints.
 const VERSION: &str = concat!("iot-agent-v0 ", env!("CARGO_PKG_VERSION"), "\n");
@@ -69,8 +74,12 @@ const DEFAULT_FILTER: &str = "info,async_nats=warn";
 const EXIT_CONFIG: u8 = 2;
 
 fn main() -> ExitCode {
-    let (config, purpose) = match args::parse(std::env::args_os().skip(1)) {
-        Ok(Request::Agent { config, purpose }) => (config, purpose),
+    let (config, purpose, launches) = match args::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Agent {
+            config,
+            purpose,
+            launches,
+        }) => (config, purpose, launches),
         Ok(Request::Help) => return print(args::HELP),
         Ok(Request::Version) => return print(VERSION),
         Err(error) => return fail(&error, EXIT_CONFIG),
@@ -78,9 +87,21 @@ fn main() -> ExitCode {
     if purpose != Purpose::Check {
         log_to_stderr();
     }
+    let manager = match purpose {
+        Purpose::Check => ServiceManager::default(),
+        Purpose::Run | Purpose::AwaitAndRun => ServiceManager::of_this_process(),
+    };
+    manager.tell(READY);
+    let mut program = update::program_of_this_process();
+    if launches {
+        program = Some(AgentProgram::Installed);
+        if update::launch(&config, &manager) == Launched::Stopped {
+            return ExitCode::SUCCESS;
+        }
+    }
     let mut nothing = None;
     if purpose == Purpose::AwaitAndRun {
-        nothing = match beforehand::await_configuration(&config) {
+        nothing = match beforehand::await_configuration(&config, &manager) {
             Ok(nothing) => nothing,
             Err(error) => return fail(&error, EXIT_CONFIG),
         };
@@ -92,7 +113,7 @@ fn main() -> ExitCode {
     if purpose == Purpose::Check {
         return ExitCode::SUCCESS;
     }
-    match run(config, nothing) {
+    match run(&config, program, nothing, &manager) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
     }
@@ -117,7 +138,12 @@ fn log_to_stderr() {
 }
 
 /// Runs until SIGTERM or SIGINT; containers are left running.
-fn run(config: config::Loaded, nothing: Option<NothingThere>) -> std::io::Result<()> {
+fn run(
+    config: &config::Loaded,
+    program: Option<AgentProgram>,
+    nothing: Option<NothingThere>,
+    manager: &ServiceManager,
+) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?
@@ -132,8 +158,18 @@ fn run(config: config::Loaded, nothing: Option<NothingThere>) -> std::io::Result
                 tracing::info!("no STATE_DIRECTORY: the desired state is not kept on the device");
             }
             let identity = status::Identity::of_this_device(config.device_id().clone())?;
+            let updater = Updater::of_this_process(program, config.config().update.as_ref());
+            let agent = agent::run(
+                config,
+                identity,
+                &podman,
+                keeper.as_ref(),
+                nothing_since,
+                manager,
+                &updater,
+            );
             tokio::select! {
-                ended = agent::run(&config, identity, &podman, keeper.as_ref(), nothing_since) => ended?,
+                ended = agent => ended?,
                 () = received(&mut terminate, "SIGTERM") => {}
                 () = received(&mut interrupt, "SIGINT") => {}
             }

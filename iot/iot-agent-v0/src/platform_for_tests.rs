@@ -15,6 +15,8 @@ use crate::config::Loaded;
 use crate::fake::FakePodman;
 use crate::keep::Keeper;
 use crate::status::Identity;
+use crate::update::Updater;
+use crate::watchdog::ServiceManager;
 
 /// How long any awaited event may take.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -184,8 +186,19 @@ pub async fn with_keeper(
     let config = config(port);
     let identity = Identity::of_this_device(config.device_id().clone()).unwrap();
     let keeper = state.map(|dir| Keeper::new(dir.to_owned(), config.device_id()));
+    let manager = ServiceManager::default();
+    let updater = Updater::of_this_process(None, None);
+    let agent = agent::run(
+        &config,
+        identity,
+        podman,
+        keeper.as_ref(),
+        None,
+        &manager,
+        &updater,
+    );
     tokio::select! {
-        ended = agent::run(&config, identity, podman, keeper.as_ref(), None) => panic!("the agent ended: {ended:?}"),
+        ended = agent => panic!("the agent ended: {ended:?}"),
         () = scenario => {}
     }
 }

@@ -21,6 +21,7 @@ use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, pla
 use crate::room::keeper::Keeper;
 use crate::room::{Image, Space};
 use crate::told::Told;
+use crate::watchdog::Watchdog;
 
 /// The longest time between two looks while there is something to be kept running: what has vanished, or has ended
 /// unnoticed, is back after it.
@@ -48,6 +49,10 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(300);
 /// The longest time between two looks while Podman cannot be seen. Asking costs a connection to a socket, and
 /// at boot the user's Podman comes up a while after the agent.
 const BLIND_INTERVAL: Duration = Duration::from_secs(8);
+
+/// How long a look may take until the loop counts as hanging. Each answer of Podman's may take a minute, and there is one
+/// for each image.
+const LONGEST_LOOK: Duration = Duration::from_secs(3600);
 
 /// How each deployment fares.
 pub type Statuses = BTreeMap<DeploymentName, DeploymentStatus>;
@@ -89,12 +94,14 @@ pub trait Executor {
 }
 
 /// Reconciles until `desired` has no sender any more. `nothing_since` is when it was last seen that no container of the
-/// agent's is there, if it was: until something is desired, the first look can wait as any other.
+/// agent's is there, if it was: until something is desired, the first look can wait as any other. `watchdog` hears that
+/// this goes on.
 pub async fn run<E: Executor>(
     executor: &E,
     mut desired: watch::Receiver<DesiredState>,
     statuses: &watch::Sender<Statuses>,
     nothing_since: Option<Instant>,
+    watchdog: &Watchdog<'_>,
 ) {
     let target = desired.borrow_and_update().clone();
     let mut reconciler = Reconciler {
@@ -107,6 +114,7 @@ pub async fn run<E: Executor>(
         blind: 0,
         told: Told::default(),
         keeper: Keeper::new(Instant::now()),
+        watchdog,
     };
     let mut due = reconciler.next_look(Instant::now());
     let mut ended = None;
@@ -123,6 +131,10 @@ pub async fn run<E: Executor>(
                 let now = Instant::now();
                 ended = Some(now + ENDED_FOR);
                 due = due.min(now + ENDED_PAUSE);
+                None
+            }
+            () = watchdog.due() => {
+                watchdog.goes_on();
                 None
             }
             () = tokio::time::sleep_until(due) => None,
@@ -163,6 +175,7 @@ struct Reconciler<'a, E: Executor> {
     blind: u32,
     told: Told,
     keeper: Keeper,
+    watchdog: &'a Watchdog<'a>,
 }
 
 impl<E: Executor> Reconciler<'_, E> {
@@ -252,6 +265,7 @@ impl<E: Executor> Reconciler<'_, E> {
         self.nothing_since = None;
         let looking = look(self.executor, self.target.clone(), self.flights.pulls());
         tokio::pin!(looking);
+        let since = Instant::now();
         let seen = loop {
             tokio::select! {
                 biased;
@@ -265,6 +279,9 @@ impl<E: Executor> Reconciler<'_, E> {
                     again = true;
                 }
                 seen = &mut looking => break seen,
+                () = self.watchdog.due(), if since.elapsed() < LONGEST_LOOK => {
+                    self.watchdog.goes_on();
+                }
             }
         };
         // What was begun before the look may have been seen half done.

@@ -2,6 +2,8 @@
 
 #[path = "chaos_tests.rs"]
 mod chaos;
+#[path = "hang_tests.rs"]
+mod hangs;
 #[path = "pace_tests.rs"]
 mod pace;
 #[path = "room_tests.rs"]
@@ -20,6 +22,7 @@ use crate::container::ContainerState;
 use crate::desired::DesiredState;
 use crate::fake::FakePodman;
 use crate::history::{FIRST_RETRY, STEADY};
+use crate::watchdog::ServiceManager;
 
 fn score(tag: &str) -> String {
     format!(
@@ -63,7 +66,15 @@ impl Bench {
 
     async fn run_knowing(&self, nothing_since: Option<Instant>, time: Duration) {
         let desired = self.desired.subscribe();
-        let run = run(&self.podman, desired, &self.statuses, nothing_since);
+        let manager = ServiceManager::default();
+        let watchdog = manager.watchdog();
+        let run = run(
+            &self.podman,
+            desired,
+            &self.statuses,
+            nothing_since,
+            &watchdog,
+        );
         let ended = tokio::time::timeout(time, run).await;
         assert!(ended.is_err(), "the loop ended by itself");
     }

@@ -125,6 +125,7 @@ mod tests {
             deployments: (0..deployments).map(deployment).collect(),
             problems: Vec::new(),
             shortened: false,
+            update: None,
         }
     }
 

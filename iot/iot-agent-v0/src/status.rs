@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use iot_contracts::{AgentStatus, DeviceId};
+use iot_contracts::{AgentStatus, DeviceId, UpdateStatus};
 use tokio::sync::watch;
 
 use crate::error::chain;
@@ -12,6 +12,7 @@ use crate::problems::Problems;
 use crate::reconcile::Statuses;
 use crate::report::{BUDGET, fitted};
 use crate::told::Told;
+use crate::watchdog::{REPORTED, ServiceManager};
 
 /// Where the kernel tells its boot id.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -37,7 +38,7 @@ impl Identity {
         Ok(Self { device_id, boot_id })
     }
 
-    fn report(&self, sequence: u64, deployments: Statuses, problems: &Problems) -> AgentStatus {
+    fn report(&self, sequence: u64, reported: &mut Reported) -> AgentStatus {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -48,15 +49,27 @@ impl Identity {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             architecture: std::env::consts::ARCH.to_owned(),
             sequence,
-            deployments,
-            problems: problems.told(),
+            deployments: reported.statuses.borrow_and_update().clone(),
+            problems: reported.problems.borrow_and_update().told(),
             shortened: false,
+            update: Some(reported.update.borrow_and_update().clone()),
         }
     }
 }
 
+/// What is reported.
+pub struct Reported {
+    /// How each deployment fares.
+    pub statuses: watch::Receiver<Statuses>,
+    /// What is wrong.
+    pub problems: watch::Receiver<Problems>,
+    /// How the agent's own program fares.
+    pub update: watch::Receiver<UpdateStatus>,
+}
+
 /// Publishes at once, at each change, at each new connection and at each heartbeat. A report which cannot be
-/// published is not kept: the next one says it all. Ends when the others have.
+/// published is not kept: the next one says it all. `manager` hears of the first that was stored. Ends when the others
+/// have.
 ///
 /// # Errors
 ///
@@ -64,20 +77,23 @@ impl Identity {
 pub async fn run(
     nats: &Nats,
     identity: &Identity,
-    mut statuses: watch::Receiver<Statuses>,
-    mut problems: watch::Receiver<Problems>,
+    mut reported: Reported,
     heartbeats: &Heartbeats,
+    manager: &ServiceManager,
 ) -> std::io::Result<()> {
     let mut connections = nats.connections();
     let mut sequence = 0;
     let mut told = Told::default();
+    let mut has_reported = false;
     loop {
         connections.mark_unchanged();
-        let deployments = statuses.borrow_and_update().clone();
         sequence += 1;
-        let report = identity.report(sequence, deployments, &problems.borrow_and_update());
+        let report = identity.report(sequence, &mut reported);
         let retry = match nats.publish_status(&fitted(report, BUDGET)).await {
             Ok(()) => {
+                if !has_reported {
+                    has_reported = manager.tell(REPORTED);
+                }
                 if told.is_news(None) {
                     tracing::info!("status published again");
                 }
@@ -95,8 +111,9 @@ pub async fn run(
         };
         tokio::select! {
             beat = heartbeats.next() => beat?,
-            changed = statuses.changed() => if changed.is_err() { return Ok(()) },
-            changed = problems.changed() => if changed.is_err() { return Ok(()) },
+            changed = reported.statuses.changed() => if changed.is_err() { return Ok(()) },
+            changed = reported.update.changed() => if changed.is_err() { return Ok(()) },
+            changed = reported.problems.changed() => if changed.is_err() { return Ok(()) },
             changed = connections.changed() => if changed.is_err() { return Ok(()) },
             () = tokio::time::sleep(retry) => {}
         }

@@ -6,7 +6,7 @@
 mod server;
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -51,6 +51,9 @@ impl Agent {
         let own = || env!("CARGO_BIN_EXE_iot-agent-v0").into();
         let mut command = Command::new(std::env::var_os(BINARY).unwrap_or_else(own));
         command.arg("--config").arg(path).stderr(Stdio::null());
+        // As by its unit: it says every 40 s that it goes on.
+        command.env("NOTIFY_SOCKET", dir.join("notify"));
+        command.env("WATCHDOG_USEC", "120000000");
         Self(command.spawn().unwrap())
     }
 
@@ -147,6 +150,7 @@ async fn an_idle_agent_is_small_and_sleeps() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("podman.sock");
     serve_empty_podman(&socket);
+    let manager = UnixDatagram::bind(dir.path().join("notify")).unwrap();
     let port = free_port();
     let _server = Server::start(dir.path(), port);
     let agent = Agent::start(dir.path(), port, &socket);
@@ -162,6 +166,9 @@ async fn an_idle_agent_is_small_and_sleeps() {
         per_second <= MAX_WAKE_UPS_PER_SECOND,
         "{waits} wake-ups in {seconds:.1} s (expected at most {MAX_WAKE_UPS_PER_SECOND} a second)"
     );
+    let mut word = [0; 64];
+    let length = manager.recv(&mut word).unwrap();
+    assert_eq!(&word[..length], b"READY=1");
     let resident = agent.resident_kib();
     let most = match std::env::var_os(BINARY) {
         Some(_) => MAX_RESIDENT_KIB,

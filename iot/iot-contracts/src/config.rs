@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ContractError;
 use crate::name::DeviceId;
 use crate::nats::NatsConfig;
+use crate::update::UpdateConfig;
 
 /// The agent's configuration: a TOML file that the platform writes and the agent reads. An unknown
 /// field is an error everywhere, so that a misspelt one does not silently mean its default.
@@ -37,6 +38,9 @@ pub struct AgentConfig {
     /// How Podman is reached.
     #[serde(default, skip_serializing_if = "PodmanConfig::is_default")]
     pub podman: PodmanConfig,
+    /// Whose updates of the agent are taken; none where this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateConfig>,
 }
 
 /// A heartbeat interval of 1 to 3600 seconds; 10 by default.
@@ -86,7 +90,8 @@ impl From<HeartbeatSeconds> for u16 {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PodmanConfig {
-    /// The socket of Podman's REST API; absent for [`podman_socket`] of the agent's own user.
+    /// The socket of Podman's REST API; absent for the one that [`PODMAN_SOCKET_VARIABLE`] names, and without that for
+    /// [`podman_socket`] of the agent's own user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<PathBuf>,
 }
@@ -96,6 +101,10 @@ impl PodmanConfig {
         *self == Self::default()
     }
 }
+
+/// The environment variable by which the agent's unit names the socket of Podman's REST API. Unit and socket are installed
+/// together, so that an agent finds it before it has a configuration.
+pub const PODMAN_SOCKET_VARIABLE: &str = "IOT_AGENT_PODMAN_SOCKET";
 
 /// Where Podman's `podman.socket` unit listens for the user `uid`: below the user's runtime directory,
 /// for root below `/run`.

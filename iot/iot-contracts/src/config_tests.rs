@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     AgentConfig, HeartbeatSeconds, NatsConfig, NatsCredentials, NatsUrls, PodmanConfig,
-    SecretString, podman_socket,
+    ProveWithin, SecretString, UpdateConfig, podman_socket,
 };
 
 const FULL: &str = r#"device_id = "pi-1"
@@ -21,6 +21,11 @@ password = "hunter2"
 
 [podman]
 socket = "/run/podman/podman.sock"
+
+[update]
+keys = ["abababababababababababababababababababababababababababababababab"]
+ca = "/etc/iot-agent/releases-ca.pem"
+prove_within_seconds = 300
 "#;
 
 const MINIMAL: &str = "device_id = \"pi-1\"\nnats.urls = [\"tls://h\"]\n";
@@ -45,6 +50,11 @@ fn full() -> AgentConfig {
         podman: PodmanConfig {
             socket: Some(PathBuf::from("/run/podman/podman.sock")),
         },
+        update: Some(UpdateConfig {
+            keys: vec![[0xab; 32].into()],
+            ca: Some(PathBuf::from("/etc/iot-agent/releases-ca.pem")),
+            prove_within_seconds: ProveWithin::try_from(300).unwrap(),
+        }),
     }
 }
 

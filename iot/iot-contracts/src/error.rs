@@ -91,6 +91,30 @@ pub enum ContractError {
         /// What was given.
         value: String,
     },
+    /// Bytes that are not written as hexadecimal digits. The value is withheld: it may be a key.
+    #[error("not {digits} hexadecimal digits (expected 0-9 and a-f)")]
+    Hex {
+        /// How many are expected.
+        digits: usize,
+    },
+    /// A release of the agent.
+    #[error("the release's {what} is not valid (expected {expected})")]
+    Release {
+        /// What of it.
+        what: &'static str,
+        /// What is expected.
+        expected: &'static str,
+    },
+    /// The time for an update to prove itself.
+    #[error("update.prove_within_seconds is {value} (expected {min} to {max})")]
+    ProveWithin {
+        /// What was given, in seconds.
+        value: i64,
+        /// The shortest, in seconds.
+        min: u16,
+        /// The longest, in seconds.
+        max: u16,
+    },
     /// Two services of a deployment bear one name.
     #[error("service '{name}' is there more than once (expected each name once per deployment)")]
     DuplicateService {

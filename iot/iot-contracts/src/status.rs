@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::name::{DeploymentName, DeviceId, ServiceName};
+use crate::update::UpdateStatus;
 
 /// One report of a device. It is published at the agent's start, at each change of a phase and at each
 /// heartbeat. Readers ignore fields which they do not know, so that a newer agent does not vanish
@@ -37,6 +38,9 @@ pub struct AgentStatus {
     /// deployment is ever left out.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shortened: bool,
+    /// Which program of the agent's runs, and how its last update went. An older agent does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateStatus>,
 }
 
 #[expect(
@@ -149,6 +153,7 @@ mod tests {
             .into(),
             problems: Vec::new(),
             shortened: false,
+            update: None,
         }
     }
 

@@ -1,9 +1,12 @@
 //! What is done with images.
 
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::StatusCode;
 use iot_contracts::ImageReference;
+use rustix::fs::{StatVfs, statvfs};
+use rustix::io::Errno;
 
 use super::error::PodmanError;
 use super::http::Call;
@@ -95,7 +98,7 @@ impl Podman {
                 info.store.graph_root
             }
         };
-        let found = rustix::fs::statvfs(&storage).ok()?;
+        let found = file_system(&storage)?;
         Some(Space {
             free: found.f_bavail.saturating_mul(found.f_frsize),
             total: found.f_blocks.saturating_mul(found.f_frsize),
@@ -116,4 +119,16 @@ impl Podman {
         write_out().await;
         Ok(())
     }
+}
+
+/// The file system of `directory`. Where the agent may not look into it, as it is another user's, that of the nearest one
+/// above: nothing is mounted in between, where Podman has its storage in its user's home.
+fn file_system(directory: &Path) -> Option<StatVfs> {
+    for directory in directory.ancestors() {
+        match statvfs(directory) {
+            Err(Errno::ACCESS) => {}
+            found => return found.ok(),
+        }
+    }
+    None
 }

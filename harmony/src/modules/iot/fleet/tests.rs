@@ -23,6 +23,7 @@ fn device(name: &str, id: &str) -> VirtualDevice {
             heartbeat_seconds: Default::default(),
             nats: NatsConfig::new(NatsUrls::try_from(vec![url]).expect("one")),
             podman: Default::default(),
+            update: None,
         },
         agent_binary: PathBuf::from("/agent"),
         insecure_registries: Vec::new(),

@@ -1,0 +1,26 @@
+//! Updates of the agent itself, which go back by themselves.
+//!
+//! ```text
+//!   key DEVICE._agent ──> judge.rs ──> fetch.rs ──> slots/a or slots/b ──> record: on trial ──> the agent ends
+//!   the service manager starts launch.rs ──> trial.rs: a report is stored in time ──> record: proven
+//!                                                      it ends, hangs or is silent ──> record: failed, the one before runs
+//! ```
+//! The launcher is the program that was installed, with `--launch`; what it starts in the end takes its place, so that
+//! nothing of it stays. It needs nothing of a new program but that one word: that a report of it was stored. All that has
+//! to survive a power cut is in one file, the record, which is replaced as a whole.
+
+mod fetch;
+mod judge;
+mod launch;
+mod record;
+mod slots;
+mod trial;
+mod updater;
+
+pub use self::judge::Wanted;
+pub use self::launch::{Launched, launch};
+pub use self::slots::program_of_this_process;
+pub use self::updater::Updater;
+
+#[cfg(test)]
+mod tests;

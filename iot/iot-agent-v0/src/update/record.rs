@@ -1,0 +1,228 @@
+//! What is known of the agent's programs. The transitions are pure; each is saved before it is acted upon.
+
+use iot_contracts::{AgentProgram, AgentRelease, Hex, LastUpdate, UpdatePhase};
+use serde::{Deserialize, Serialize};
+
+/// How often a program on trial is started. A power cut may end one try and is not its fault.
+pub const MAX_STARTS: u32 = 3;
+
+/// One of the two places for programs that were fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Slot {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl Slot {
+    /// Its file's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+}
+
+/// A program in a slot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// Where it lies.
+    pub slot: Slot,
+    /// What it is.
+    pub release: AgentRelease,
+}
+
+/// A program that has to prove itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Trial {
+    placed: Placed,
+    /// The revision of the key that asked for it.
+    revision: u64,
+    /// How often it was started.
+    starts: u32,
+}
+
+/// How the last update went that came as far as to be tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Last {
+    sha256: Hex<32>,
+    revision: u64,
+    is_proven: bool,
+    #[serde(default)]
+    why: Option<String>,
+}
+
+/// Everything that is known. An installed agent reads what a newer one wrote: unknown fields are passed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The program that was installed when this began.
+    installed: Hex<32>,
+    /// The one that proved itself last; absent for the installed one.
+    #[serde(default)]
+    current: Option<Placed>,
+    #[serde(default)]
+    trial: Option<Trial>,
+    /// The highest serial that was taken.
+    #[serde(default)]
+    serial: u64,
+    #[serde(default)]
+    last: Option<Last>,
+}
+
+/// What is started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The installed program.
+    Installed,
+    /// One that has proved itself.
+    Proven(Placed),
+    /// One that has to.
+    Trial(Placed),
+}
+
+impl Record {
+    /// Where nothing but the installed program is known.
+    pub fn of_installed(installed: Hex<32>) -> Self {
+        Self {
+            installed,
+            current: None,
+            trial: None,
+            serial: 0,
+            last: None,
+        }
+    }
+
+    /// Whether it is about this installed program. Who installs another one wants that to run.
+    pub fn is_about(&self, installed: Hex<32>) -> bool {
+        self.installed == installed
+    }
+
+    /// Another program was installed: it runs, and what was fetched is forgotten, but not what is too old.
+    pub fn installed_anew(&mut self, installed: Hex<32>) {
+        let serial = self.serial;
+        *self = Self::of_installed(installed);
+        self.serial = serial;
+    }
+
+    /// What is to be started, and counted as started.
+    pub fn next_start(&mut self) -> Start {
+        if let Some(trial) = &mut self.trial {
+            if trial.starts < MAX_STARTS {
+                trial.starts += 1;
+                return Start::Trial(trial.placed.clone());
+            }
+            let why = format!("it ended {MAX_STARTS} times before a report of it was stored");
+            self.fail(why);
+        }
+        self.proven_start()
+    }
+
+    /// What is started when nothing is tried.
+    pub fn proven_start(&self) -> Start {
+        let current = self.current.clone();
+        current.map_or(Start::Installed, Start::Proven)
+    }
+
+    /// The slot that nothing is in which is needed.
+    pub fn free_slot(&self) -> Slot {
+        match &self.current {
+            Some(Placed { slot: Slot::A, .. }) => Slot::B,
+            _ => Slot::A,
+        }
+    }
+
+    /// A program was placed and has to prove itself.
+    pub fn try_out(&mut self, placed: Placed, revision: u64) {
+        self.serial = self.serial.max(placed.release.serial());
+        self.trial = Some(Trial {
+            placed,
+            revision,
+            starts: 0,
+        });
+    }
+
+    /// The program on trial has proved itself.
+    pub fn prove(&mut self) {
+        if let Some(trial) = self.trial.take() {
+            self.last = Some(Last {
+                sha256: trial.placed.release.sha256(),
+                revision: trial.revision,
+                is_proven: true,
+                why: None,
+            });
+            self.current = Some(trial.placed);
+        }
+    }
+
+    /// The program on trial has not.
+    pub fn fail(&mut self, why: String) {
+        if let Some(trial) = self.trial.take() {
+            self.fail_before_trial(trial.placed.release.sha256(), trial.revision, why);
+        }
+    }
+
+    /// What was fetched is not what was asked for.
+    pub fn fail_before_trial(&mut self, sha256: Hex<32>, revision: u64, why: String) {
+        self.last = Some(Last {
+            sha256,
+            revision,
+            is_proven: false,
+            why: Some(why),
+        });
+    }
+
+    /// Whether something is on trial.
+    pub fn is_trying(&self) -> bool {
+        self.trial.is_some()
+    }
+
+    /// Whether `program`, which runs, is this one. The installed one runs also where the proven one is damaged.
+    pub fn runs(&self, program: AgentProgram, sha256: Hex<32>) -> bool {
+        let current = self.current.as_ref();
+        match program {
+            AgentProgram::Installed => self.installed == sha256,
+            _ => current.is_some_and(|placed| placed.release.sha256() == sha256),
+        }
+    }
+
+    /// Whether a release is older than one that was taken, or claims to be the same.
+    pub fn is_older(&self, release: &AgentRelease) -> bool {
+        release.serial() < self.serial
+    }
+
+    /// The highest serial that was taken.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    /// Whether this was tried by order of that revision, and failed.
+    pub fn has_failed(&self, sha256: Hex<32>, revision: u64) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|last| {
+            !last.is_proven && last.sha256 == sha256 && last.revision == revision
+        })
+    }
+
+    /// How the last update went, as it is reported.
+    pub fn told(&self) -> Option<LastUpdate> {
+        if let Some(trial) = &self.trial {
+            return Some(LastUpdate {
+                sha256: Some(trial.placed.release.sha256()),
+                phase: UpdatePhase::Trying,
+                detail: None,
+            });
+        }
+        let last = self.last.as_ref()?;
+        Some(LastUpdate {
+            sha256: Some(last.sha256),
+            phase: match last.is_proven {
+                true => UpdatePhase::Proven,
+                false => UpdatePhase::Failed,
+            },
+            detail: last.why.clone(),
+        })
+    }
+}

@@ -1,0 +1,122 @@
+//! Who releases the agent: a key, and a server of programs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+
+use iot_contracts::{AgentRelease, Hex};
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
+
+/// The key.
+pub fn signer() -> (Ed25519KeyPair, Hex<32>) {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
+    let public: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
+    (pair, public.into())
+}
+
+pub fn sha256(program: &[u8]) -> Hex<32> {
+    <[u8; 32]>::from(Sha256::digest(program)).into()
+}
+
+/// A release as JSON.
+pub fn signed(serial: u64, program: &[u8], url: &str) -> String {
+    let mut wire = json!({
+        "type": "AgentReleaseV0", "serial": serial, "architecture": std::env::consts::ARCH,
+        "sha256": sha256(program), "size": program.len(), "url": url, "signature": "0".repeat(128),
+    });
+    let unsigned: AgentRelease = serde_json::from_value(wire.clone()).unwrap();
+    let signature = signer().0.sign(unsigned.signed_text().as_bytes());
+    let signature: [u8; 64] = signature.as_ref().try_into().unwrap();
+    wire["signature"] = Hex::from(signature).to_string().into();
+    wire.to_string()
+}
+
+/// A server of the files in a directory.
+pub struct Releases {
+    address: SocketAddr,
+    served: PathBuf,
+    ca: PathBuf,
+}
+
+impl Releases {
+    /// Serves until the test's runtime ends.
+    pub async fn start(dir: &Path) -> Self {
+        let (key, ca) = (dir.join("releases.key"), dir.join("releases.pem"));
+        let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test \
+            -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:false";
+        let made = Command::new("openssl")
+            .args(arguments.split_whitespace())
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&ca)
+            .stderr(Stdio::null())
+            .status()
+            .expect("openssl is installed");
+        assert!(made.success());
+        let provider = Arc::new(crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from_pem_file(&ca).unwrap()],
+                PrivateKeyDer::from_pem_file(&key).unwrap(),
+            )
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = dir.join("served");
+        std::fs::create_dir(&served).unwrap();
+        let files = served.clone();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                // A client that is killed in the middle of it is what some tests are about.
+                tokio::spawn(serve(acceptor.clone(), stream, files.clone()));
+            }
+        });
+        Self {
+            address,
+            served,
+            ca,
+        }
+    }
+
+    /// Serves `program`; its URL.
+    pub fn serve(&self, name: &str, program: &[u8]) -> String {
+        std::fs::write(self.served.join(name), program).unwrap();
+        format!("https://{}/{name}", self.address)
+    }
+
+    /// The certificate that vouches for it.
+    pub fn ca(&self) -> &Path {
+        &self.ca
+    }
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, files: PathBuf) -> std::io::Result<()> {
+    let mut stream = acceptor.accept(stream).await?;
+    let mut request = [0; 1024];
+    let length = stream.read(&mut request).await?;
+    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+    let name = request.split([' ', '/']).nth(2).unwrap_or_default();
+    let program = std::fs::read(files.join(name))?;
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+        program.len()
+    );
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(&program).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,419 @@
+//! Updates of the real agent, from a real server, with programs that do not work, and with power cuts.
+
+mod releases;
+mod server;
+
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::kv::{Store, Watch};
+use futures::TryStreamExt;
+use iot_contracts::{
+    AGENT_STATUS_BUCKET, AgentProgram, AgentStatus, DESIRED_STATE_BUCKET, KvBucket, UpdatePhase,
+    UpdateStatus,
+};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::releases::{Releases, signed, signer};
+use crate::server::{Server, bucket_config, free_port};
+
+/// How long any awaited event may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The agent, started again whenever it ends, as the service manager does.
+struct Device {
+    ends: Arc<AtomicBool>,
+    agent: Arc<Mutex<Child>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Device {
+    fn start(dir: &Path, program: &Path) -> Self {
+        let (dir, program) = (dir.to_owned(), program.to_owned());
+        let start = move || {
+            let mut agent = Command::new(&program);
+            agent
+                .args(["--launch", "--config"])
+                .arg(dir.join("config.toml"))
+                .env("STATE_DIRECTORY", dir.join("state"))
+                .stderr(log(&dir))
+                // All of it ends together, as a service's control group does.
+                .process_group(0);
+            agent.spawn().unwrap()
+        };
+        let agent = Arc::new(Mutex::new(start()));
+        let ends = Arc::new(AtomicBool::new(false));
+        let (kept, ending) = (Arc::clone(&agent), Arc::clone(&ends));
+        let keeper = std::thread::spawn(move || {
+            while !ending.load(Ordering::SeqCst) {
+                // The lock is let go, so that others can kill it.
+                let ended = kept.lock().unwrap().try_wait().unwrap().is_some();
+                if ended && !ending.load(Ordering::SeqCst) {
+                    *kept.lock().unwrap() = start();
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self {
+            ends,
+            agent,
+            keeper: Some(keeper),
+        }
+    }
+
+    /// As a power cut does, but for what was not written through.
+    fn cut_power(&self) {
+        self.cut_power_while(|| ());
+    }
+
+    /// The same, and something happens before the power is back.
+    fn cut_power_while(&self, happens: impl FnOnce()) {
+        let mut agent = self.agent.lock().unwrap();
+        let group = Pid::from_raw(agent.id().try_into().unwrap()).unwrap();
+        // It may have ended just now.
+        let _ = kill_process_group(group, Signal::KILL);
+        agent.wait().unwrap();
+        happens();
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+        self.keeper.take().unwrap().join().unwrap();
+        self.cut_power();
+    }
+}
+
+fn log(dir: &Path) -> Stdio {
+    let mut options = std::fs::File::options();
+    let log = options
+        .create(true)
+        .append(true)
+        .open(dir.join("agent.log"));
+    log.unwrap().into()
+}
+
+/// Everything that an update needs.
+struct Bench {
+    dir: tempfile::TempDir,
+    _nats: Server,
+    port: u16,
+    releases: Releases,
+    desired: Store,
+    reports: Watch,
+    serial: u64,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let nats = Server::start(dir.path(), port);
+        let releases = Releases::start(dir.path()).await;
+        let opening = open(port);
+        let (desired, reports) = tokio::time::timeout(LIMIT, opening).await.unwrap();
+        let state = dir.path().join("state");
+        std::fs::create_dir(&state).unwrap();
+        let (key, ca) = (signer().1, releases.ca());
+        let config = format!(
+            "device_id = \"pi-1\"\nheartbeat_seconds = 1\npodman.socket = \"/nonexistent/podman.sock\"\n\
+             [nats]\nurls = [\"nats://127.0.0.1:{port}\"]\n\
+             credentials = {{ type = \"user-password\", username = \"device\", password = \"hunter2\" }}\n\
+             [update]\nkeys = [\"{key}\"]\nca = {ca:?}\nprove_within_seconds = 5\n"
+        );
+        std::fs::write(dir.path().join("config.toml"), config).unwrap();
+        Self {
+            dir,
+            _nats: nats,
+            port,
+            releases,
+            desired,
+            reports,
+            serial: 0,
+        }
+    }
+
+    /// Asks for this program; the key's revision.
+    async fn want(&mut self, name: &str, program: &[u8]) -> u64 {
+        self.serial += 1;
+        let url = self.releases.serve(name, program);
+        let release = signed(self.serial, program, &url);
+        let put = self.desired.put("pi-1._agent", release.into());
+        put.await.unwrap()
+    }
+
+    /// Waits until it is reported that an update fares so.
+    async fn reported(
+        &mut self,
+        what: &str,
+        is_so: impl Fn(&UpdateStatus) -> bool,
+    ) -> UpdateStatus {
+        let mut last = None;
+        let awaited = async {
+            loop {
+                let entry = self.reports.try_next().await.unwrap().unwrap();
+                let report: AgentStatus = serde_json::from_slice(&entry.value).unwrap();
+                let update = report.update.expect("this agent tells");
+                if is_so(&update) {
+                    return update;
+                }
+                last = Some(update);
+            }
+        };
+        let came = tokio::time::timeout(LIMIT, awaited).await;
+        came.unwrap_or_else(|_| {
+            let log = std::fs::read_to_string(self.dir.path().join("agent.log"));
+            panic!(
+                "not reported: {what}; last {last:?}\n{}",
+                log.unwrap_or_default()
+            )
+        })
+    }
+
+    async fn proven(&mut self, program: AgentProgram) {
+        let update = self.reported("proven", |update| is(update, UpdatePhase::Proven));
+        assert_eq!(update.await.program, program);
+    }
+
+    async fn failed(&mut self, program: AgentProgram, why: &str) {
+        let update = self.reported(why, |update| {
+            is(update, UpdatePhase::Failed) && detail(update).contains(why)
+        });
+        assert_eq!(update.await.program, program, "{why}");
+    }
+}
+
+fn is(update: &UpdateStatus, phase: UpdatePhase) -> bool {
+    update.last.as_ref().is_some_and(|last| last.phase == phase)
+}
+
+fn detail(update: &UpdateStatus) -> &str {
+    let last = update.last.as_ref();
+    last.and_then(|last| last.detail.as_deref())
+        .unwrap_or_default()
+}
+
+async fn open(port: u16) -> (Store, Watch) {
+    let client = async_nats::ConnectOptions::new()
+        .user_and_password("device".to_owned(), "hunter2".to_owned())
+        .retry_on_initial_connect()
+        .connect(format!("127.0.0.1:{port}"))
+        .await
+        .unwrap();
+    let context = jetstream::new(client);
+    for bucket in [KvBucket::DESIRED_STATE, KvBucket::AGENT_STATUS] {
+        // Nothing tells of a JetStream that is not there yet.
+        while context
+            .get_or_create_stream(bucket_config(&bucket))
+            .await
+            .is_err()
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let desired = context.get_key_value(DESIRED_STATE_BUCKET).await.unwrap();
+    desired
+        .put("_bucket", r#"{"id":"b1"}"#.into())
+        .await
+        .unwrap();
+    let reports = context.get_key_value(AGENT_STATUS_BUCKET).await.unwrap();
+    (
+        desired,
+        reports.watch_with_history("status.pi-1").await.unwrap(),
+    )
+}
+
+/// The agent without its debugging symbols: small enough for an update.
+fn stripped(dir: &Path) -> PathBuf {
+    let path = dir.join("installed");
+    let mut strip = Command::new("strip");
+    strip
+        .arg("-o")
+        .arg(&path)
+        .arg(env!("CARGO_BIN_EXE_iot-agent-v0"));
+    assert!(strip.status().expect("strip is installed").success());
+    path
+}
+
+/// Another build of the agent: nobody reads what comes after the program.
+fn newer(installed: &Path, build: u8) -> Vec<u8> {
+    let mut program = std::fs::read(installed).unwrap();
+    program.push(build);
+    program
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: updates the agent, also by programs that end, hang, or are none"]
+async fn an_agent_is_updated_and_comes_back_from_what_does_not_work() {
+    let mut bench = Bench::new().await;
+    let installed = stripped(bench.dir.path());
+    let _device = Device::start(bench.dir.path(), &installed);
+    bench
+        .reported("the installed one", |update| {
+            update.program == AgentProgram::Installed
+        })
+        .await;
+
+    bench.want("first", &newer(&installed, 1)).await;
+    bench.proven(AgentProgram::A).await;
+
+    // None of these says ever that a report was stored.
+    bench.want("ends", b"#!/bin/sh\nexit 1\n").await;
+    bench.failed(AgentProgram::A, "it ended 3 times").await;
+    bench.want("hangs", b"#!/bin/sh\nexec sleep 600\n").await;
+    bench.failed(AgentProgram::A, "within 5 s").await;
+    bench
+        .want(
+            "deaf",
+            b"#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n",
+        )
+        .await;
+    bench.failed(AgentProgram::A, "within 5 s").await;
+    bench.want("none", b"\x7fELF and nothing else").await;
+    bench.failed(AgentProgram::A, "cannot be started").await;
+    let other_nats = newer(&installed, 2);
+    let lost = std::fs::read_to_string(bench.dir.path().join("config.toml")).unwrap();
+
+    // An agent that works and does not get to NATS.
+    let lost = lost.replace(&bench.port.to_string(), &free_port().to_string());
+    std::fs::write(bench.dir.path().join("lost.toml"), lost).unwrap();
+    std::fs::write(bench.dir.path().join("lost"), &other_nats).unwrap();
+    let dir = bench.dir.path().to_owned();
+    let script = format!(
+        "#!/bin/sh\nchmod 700 {0}/lost\nexec {0}/lost --config {0}/lost.toml\n",
+        dir.display()
+    );
+    bench.want("lost", script.as_bytes()).await;
+    bench.failed(AgentProgram::A, "within 5 s").await;
+
+    // What is not what was signed for.
+    bench.serial += 1;
+    let url = bench.releases.serve("other", b"another program");
+    let release = signed(bench.serial, b"the signed program", &url);
+    let refused = release.replace(&format!("\"serial\":{}", bench.serial), "\"serial\":99");
+    bench
+        .desired
+        .put("pi-1._agent", refused.into())
+        .await
+        .unwrap();
+    let update = bench
+        .reported("refused", |update| is(update, UpdatePhase::Refused))
+        .await;
+    assert!(
+        detail(&update).contains("none of the configuration's keys"),
+        "{update:?}"
+    );
+    bench
+        .desired
+        .put("pi-1._agent", release.into())
+        .await
+        .unwrap();
+    bench
+        .reported("other size", |update| {
+            is(update, UpdatePhase::Fetching)
+                && detail(update).contains("15 bytes came (expected 18)")
+        })
+        .await;
+    let url = bench.releases.serve("other", b"an other program.");
+    let release = signed(bench.serial, b"the other program", &url);
+    bench
+        .desired
+        .put("pi-1._agent", release.into())
+        .await
+        .unwrap();
+    bench.failed(AgentProgram::A, "what came has digest").await;
+
+    // All this has harmed nothing, and goes into the other slot.
+    bench.want("second", &newer(&installed, 3)).await;
+    bench.proven(AgentProgram::B).await;
+    let record = std::fs::read_to_string(bench.dir.path().join("state/slots/record")).unwrap();
+    assert!(record.contains("\"slot\":\"b\""), "{record}");
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: cuts the power of an update at twelve moments"]
+async fn a_power_cut_ends_in_one_of_the_two() {
+    let mut bench = Bench::new().await;
+    let installed = stripped(bench.dir.path());
+    let device = Device::start(bench.dir.path(), &installed);
+    bench
+        .reported("the installed one", |update| {
+            update.program == AgentProgram::Installed
+        })
+        .await;
+    let mut outcomes = Vec::new();
+    for round in 0..12_u8 {
+        let program = newer(&installed, round);
+        bench.want("next", &program).await;
+        tokio::time::sleep(Duration::from_millis(u64::from(round) * 90)).await;
+        device.cut_power();
+        let digest = releases::sha256(&program);
+        let update = bench.reported("an end", |update| {
+            let last = update.last.as_ref();
+            last.is_some_and(|last| last.sha256 == Some(digest))
+                && (is(update, UpdatePhase::Proven) || is(update, UpdatePhase::Failed))
+        });
+        let update = update.await;
+        outcomes.push((update.program, update.last.unwrap().phase));
+    }
+    // One cut is never enough to give an update up.
+    let is_proven = |(program, phase): &(AgentProgram, UpdatePhase)| {
+        *phase == UpdatePhase::Proven && *program != AgentProgram::Installed
+    };
+    assert!(outcomes.iter().all(is_proven), "{outcomes:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: installs another agent over an update, and damages one"]
+async fn who_installs_an_agent_has_it_run() {
+    let mut bench = Bench::new().await;
+    let installed = stripped(bench.dir.path());
+    let device = Device::start(bench.dir.path(), &installed);
+    bench.want("first", &newer(&installed, 1)).await;
+    bench.proven(AgentProgram::A).await;
+    bench.desired.delete("pi-1._agent").await.unwrap();
+
+    // A disk that lost a byte.
+    let slot = bench.dir.path().join("state/slots/a");
+    let mut program = std::fs::read(&slot).unwrap();
+    device.cut_power_while(|| {
+        *program.last_mut().unwrap() = 9;
+        std::fs::remove_file(&slot).unwrap();
+        std::fs::write(&slot, &program).unwrap();
+    });
+    bench
+        .reported("the installed one", |update| {
+            update.program == AgentProgram::Installed
+        })
+        .await;
+    device.cut_power_while(|| {
+        *program.last_mut().unwrap() = 1;
+        std::fs::write(&slot, &program).unwrap();
+        std::fs::set_permissions(&slot, std::fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    bench
+        .reported("the updated one", |update| {
+            update.program == AgentProgram::A
+        })
+        .await;
+    device.cut_power_while(|| {
+        let other = newer(&installed, 5);
+        std::fs::remove_file(&installed).unwrap();
+        std::fs::write(&installed, other).unwrap();
+        std::fs::set_permissions(&installed, std::fs::Permissions::from_mode(0o700)).unwrap();
+    });
+    let update = bench
+        .reported("the other installed one", |update| {
+            update.program == AgentProgram::Installed
+        })
+        .await;
+    assert_eq!(update.last, None);
+}
