@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harmony::domain::topology::linux_host::HostCommand;
-use harmony::modules::iot::device::AGENT_USER;
+use harmony::modules::iot::device::CONTAINERS_USER;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
@@ -14,16 +14,16 @@ use crate::guest::Guest;
 const LOG_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Guest {
-    /// A command of the agent's user's Podman.
+    /// A command of the containers' user's Podman.
     async fn podman(&self, arguments: &[&str]) -> Result<String, Failure> {
         let uid = self
-            .output(HostCommand::new("id").args(["-u", AGENT_USER]))
+            .output(HostCommand::new("id").args(["-u", CONTAINERS_USER]))
             .await?;
         let runtime_dir = format!("XDG_RUNTIME_DIR=/run/user/{}", uid.trim());
         let command = HostCommand::new("runuser")
             .args([
                 "-u",
-                AGENT_USER,
+                CONTAINERS_USER,
                 "--",
                 "env",
                 "--chdir=/",
@@ -35,7 +35,7 @@ impl Guest {
         self.output(command).await
     }
 
-    /// All containers of the agent's user.
+    /// All containers of that user.
     ///
     /// # Errors
     /// When Podman does not list them.
@@ -109,7 +109,7 @@ impl Guest {
         let id = container["Id"]
             .as_str()
             .ok_or("a container without an id")?;
-        // Podman's default on Debian is to log to the system's journal, which the agent's user may not read.
+        // Podman's default on Debian is to log to the system's journal, which the containers' user may not read.
         let command = HostCommand::new("journalctl")
             .args(["--no-pager", "--output=cat"])
             .arg(format!("CONTAINER_ID_FULL={id}"))

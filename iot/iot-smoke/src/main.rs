@@ -14,6 +14,7 @@
 //! journal are printed and kept.
 
 mod args;
+mod confinement;
 mod evidence;
 mod phases;
 mod reset;

@@ -23,7 +23,7 @@ use tokio::process::Command;
 use tracing::info;
 
 use crate::args::Args;
-use crate::{evidence, reset};
+use crate::{confinement, evidence, reset};
 
 /// The deployment that the smoke asks for.
 const DEPLOYMENT: &str = "smoke";
@@ -240,6 +240,7 @@ impl Smoke {
         for finding in evidence::examine(&guest, &device, self.args.arch).await? {
             self.found(finding);
         }
+        self.found(confinement::examine(&guest).await?);
         if self.args.has_built_in_recipe() {
             self.found(evidence::examine_set_up(&guest).await?);
         }

@@ -1,9 +1,9 @@
-//! Makes a Linux host an IoT device: the agent, its user, its Podman, its configuration.
+//! Makes a Linux host an IoT device: the agent and its user, Podman and the containers' user, the configuration.
 //!
 //! ```text
 //! checks of the binary and the documents    nothing touched
-//!   -> first boot has ended -> architecture -> packages -> user, lingering
-//!   -> its podman.socket -> registries -> binary, configuration, unit -> service
+//!   -> first boot has ended -> architecture -> packages -> the agent's user
+//!   -> the containers' user, lingering -> its Podman's socket -> registries -> binary, configuration, unit -> service
 //! ```
 //! Each step brings one thing to its declared state, so that a run that failed half-way is repeated as
 //! a whole. The service is restarted when something that it reads was changed, in this run or in an
@@ -36,12 +36,17 @@ pub use error::DeviceError;
 use files::{
     Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_stamped, program_file, root_file, unit_file,
 };
-use user::{agent_user, ensure_podman_socket, run_podman_once};
+use user::{PODMAN_CONTENTS, agent_user, containers_user, ensure_podman_socket, run_podman_once};
 
-/// The agent's user on a device.
-pub const AGENT_USER: &str = "iot-agent";
-/// The agent's home, where Podman keeps images and containers.
-pub const AGENT_HOME: &str = "/var/lib/iot-agent";
+/// The user that the agent runs as on a device. Its group may read the agent's configuration.
+pub const AGENT_USER: &str = "iot-agent-v0";
+/// The home of the agent's user, which is its state directory.
+pub const AGENT_HOME: &str = "/var/lib/iot-agent-v0";
+/// The user whose rootless Podman runs the containers. It has the name that it had when it ran the agent as well: on a
+/// device that was set up then, containers, images and volumes stay what and where they are.
+pub const CONTAINERS_USER: &str = "iot-agent";
+/// Where Podman keeps images and containers.
+pub const CONTAINERS_HOME: &str = "/var/lib/iot-agent";
 /// The agent's program on a device.
 pub const AGENT_BINARY: &str = "/usr/local/bin/iot-agent-v0";
 /// The agent's configuration on a device.
@@ -94,8 +99,9 @@ impl InstallIotAgentScore {
     /// [`DeviceError`] for a program that cannot be read or is for another architecture.
     pub async fn digest(&self) -> Result<String, DeviceError> {
         let program = read_program(&self.agent_binary, self.architecture).await?;
-        let names = [&PACKAGES[..], &[AGENT_USER, AGENT_HOME]].concat();
-        let text = format!("{names:?} {UNIT_CONTENT}");
+        let users = [AGENT_USER, AGENT_HOME, CONTAINERS_USER, CONTAINERS_HOME];
+        let names = [&PACKAGES[..], &users].concat();
+        let text = format!("{names:?} {UNIT_CONTENT} {PODMAN_CONTENTS:?}");
         Ok(hex(&[&program, text.as_bytes()]))
     }
 }
@@ -225,14 +231,15 @@ impl ProvisionIotAgentScore {
     }
 }
 
-/// Packages, user and Podman.
+/// Packages, users and Podman.
 async fn install<T: LinuxHost>(host: &T, steps: &mut Steps) -> Result<(), ExecutorError> {
     steps.done(PACKAGES_STEP, host.ensure_packages(&PACKAGES).await?);
-    steps.done("user iot-agent", host.ensure_user(&agent_user()).await?);
-    steps.done(
-        "podman.socket of iot-agent",
-        ensure_podman_socket(host).await?,
-    );
+    for user in [agent_user(), containers_user()] {
+        let step = format!("user {}", user.name);
+        steps.done(&step, host.ensure_user(&user).await?);
+    }
+    let socket = ensure_podman_socket(host).await?;
+    steps.done("Podman's socket for the agent", socket);
     Ok(())
 }
 

@@ -12,6 +12,12 @@ use crate::domain::topology::linux_host::{HostCommand, HostFile, LinuxFacts, Lin
 
 const UNIT_FILE: &str = "/etc/systemd/system/iot-agent.service";
 pub(super) const UNIT_CONTENT: &str = include_str!("../iot-agent.service");
+const SOCKET_FILE: &str = "/etc/systemd/user/iot-containers.socket";
+pub(super) const SOCKET_CONTENT: &str = include_str!("../iot-containers.socket");
+const SERVICE_FILE: &str = "/etc/systemd/user/iot-containers.service";
+pub(super) const SERVICE_CONTENT: &str = include_str!("../iot-containers.service");
+pub(super) const TMPFILES_FILE: &str = "/etc/tmpfiles.d/iot-agent.conf";
+pub(super) const TMPFILES_CONTENT: &str = include_str!("../iot-agent.tmpfiles");
 /// Holds [`stamp`]'s value of what the service was last started with.
 const STAMP_FILE: &str = "/var/lib/harmony/iot-agent.applied";
 pub(super) const REGISTRIES_FILE: &str = "/etc/containers/registries.conf.d/50-harmony.conf";
@@ -65,6 +71,16 @@ pub(super) fn program_file(program: Vec<u8>) -> HostFile {
 
 pub(super) fn unit_file() -> HostFile {
     root_file(UNIT_FILE, UNIT_CONTENT.as_bytes().to_vec(), 0o644)
+}
+
+/// How the containers' user has its Podman listen for the agent, and nobody else.
+pub(super) fn podman_files() -> [HostFile; 3] {
+    let file = |path, content: &str| root_file(path, content.as_bytes().to_vec(), 0o644);
+    [
+        file(TMPFILES_FILE, TMPFILES_CONTENT),
+        file(SOCKET_FILE, SOCKET_CONTENT),
+        file(SERVICE_FILE, SERVICE_CONTENT),
+    ]
 }
 
 /// The configuration as it has to be on this host, which must be of the requested architecture.
