@@ -14,6 +14,7 @@ mod binary;
 mod documents;
 mod error;
 mod files;
+mod identity;
 mod user;
 
 use std::net::Ipv4Addr;
@@ -32,10 +33,12 @@ use crate::domain::topology::virtualization::VmArchitecture;
 
 pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
 pub use error::DeviceError;
+pub use identity::{AGENT_KEY, AGENT_TOKEN, own_key, public_key, put_token};
 
 use files::{
     Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_stamped, program_file, root_file, unit_file,
 };
+use identity::{IDENTITY_CONTENT, identity_file};
 use user::{agent_user, ensure_podman_socket, run_podman_once};
 
 /// The agent's user on a device.
@@ -95,7 +98,7 @@ impl InstallIotAgentScore {
     pub async fn digest(&self) -> Result<String, DeviceError> {
         let program = read_program(&self.agent_binary, self.architecture).await?;
         let names = [&PACKAGES[..], &[AGENT_USER, AGENT_HOME]].concat();
-        let text = format!("{names:?} {UNIT_CONTENT}");
+        let text = format!("{names:?} {UNIT_CONTENT} {IDENTITY_CONTENT}");
         Ok(hex(&[&program, text.as_bytes()]))
     }
 }
@@ -121,8 +124,13 @@ impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
         install(host, &mut steps).await?;
         run_podman_once(host).await?;
         let registries = root_file(REGISTRIES_FILE, documents::registries(&[])?, 0o644);
-        let files = [program_file(program), unit_file(), registries];
-        let [program, unit, _] = steps.files(host, files).await?;
+        let files = [
+            program_file(program),
+            unit_file(),
+            registries,
+            identity_file(),
+        ];
+        let [program, unit, _, _] = steps.files(host, files).await?;
         steps.unit(host, program.or(unit)).await?;
         steps.settle(host).await?;
         Ok(steps.outcome("what devices have in common is installed".to_owned()))

@@ -24,6 +24,7 @@ fn device(name: &str, id: &str) -> VirtualDevice {
             nats: NatsConfig::new(NatsUrls::try_from(vec![url]).expect("one")),
             podman: Default::default(),
         },
+        known_by: None,
         agent_binary: PathBuf::from("/agent"),
         insecure_registries: Vec::new(),
         keys: SshKeyPair {
