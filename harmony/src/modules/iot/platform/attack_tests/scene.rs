@@ -9,8 +9,7 @@ use async_nats::jetstream::{self, Context};
 use data_encoding::BASE64;
 use futures::TryStreamExt;
 use iot_contracts::{
-    DeviceId, KvBucket, NatsConfig, NatsCredentials, NatsUrls, ServerAccounts, UserKey,
-    inbox_prefix,
+    DeviceId, NatsConfig, NatsCredentials, NatsUrls, ServerAccounts, UserKey, inbox_prefix,
 };
 use nkeys::KeyPair;
 use serde_json::{Value, json};
