@@ -1,10 +1,12 @@
 //! The agent that the device gets: its program and its configuration.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use harmony::domain::error::ExecutorError;
 use harmony::domain::topology::virtualization::{VmArchitecture, VmNetwork};
-use harmony::modules::iot::device::{check_agent_binary, names_loopback};
+use harmony::modules::iot::device::{check_agent_binary, names_loopback, own_key};
+use harmony::modules::iot::platform::{DeviceRegistry, DeviceTokens, KnownBy};
 use harmony::modules::kvm::VmName;
 use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, NatsUrls, OperatorConfig};
 
@@ -47,30 +49,76 @@ pub(crate) fn agent_binary(args: &Args) -> Result<PathBuf, ExecutorError> {
 }
 
 pub(crate) fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, ExecutorError> {
-    let credentials = args
-        .nats_credentials
-        .as_deref()
-        .map(read_credentials)
-        .transpose()?;
-    let device_id: DeviceId = name.hostname().parse().map_err(SetupError::Config)?;
-    let urls = NatsUrls::try_from(args.nats_url.clone()).map_err(SetupError::Config)?;
-    let nats = NatsConfig {
-        credentials,
-        allow_plaintext: args.nats_allow_plaintext.clone(),
-        ..NatsConfig::new(urls)
+    let has_own_key = args.nats_registry.is_some() || args.nats_account.is_some();
+    let credentials = match &args.device_credentials {
+        _ if has_own_key => Some(own_key(args.nats_account.is_some())),
+        Some(path) => Some(read_credentials(path)?),
+        None if args.nats_credentials.is_some() => return Err(SetupError::NoDeviceKey.into()),
+        None => None,
     };
     let operator = operator(args)?.map(|operator| {
         let keys = vec![operator.key().clone()];
         OperatorConfig::new(keys, Vec::new())
     });
+    let device_id: DeviceId = name.hostname().parse().map_err(SetupError::Config)?;
     Ok(AgentConfig {
         device_id,
         heartbeat_seconds: Default::default(),
-        nats,
+        nats: nats_config(args, credentials)?,
         podman: Default::default(),
         update: None,
         operator: operator.transpose().map_err(SetupError::Config)?,
     })
+}
+
+/// How this program itself reaches NATS.
+pub(crate) fn platform_config(args: &Args) -> Result<NatsConfig, ExecutorError> {
+    let credentials = match (registry(args), &args.nats_credentials) {
+        (Some(registry), _) => Some(registry.platform_credentials()?),
+        (None, Some(path)) => Some(read_credentials(path)?),
+        (None, None) => None,
+    };
+    nats_config(args, credentials)
+}
+
+fn nats_config(
+    args: &Args,
+    credentials: Option<NatsCredentials>,
+) -> Result<NatsConfig, ExecutorError> {
+    let urls = NatsUrls::try_from(args.nats_url.clone()).map_err(SetupError::Config)?;
+    Ok(NatsConfig {
+        credentials,
+        allow_plaintext: args.nats_allow_plaintext.clone(),
+        ..NatsConfig::new(urls)
+    })
+}
+
+/// How the server comes to know a device.
+pub(crate) fn known_by(args: &Args) -> Result<Option<KnownBy>, ExecutorError> {
+    if let (Some(account), Some(path)) = (&args.nats_account, &args.nats_signing_key) {
+        let seed = std::fs::read_to_string(path);
+        let seed = seed.map_err(|error| SetupError::Credentials {
+            path: path.clone(),
+            reason: error.to_string(),
+        })?;
+        let tokens = DeviceTokens::new(account, &seed)?;
+        return Ok(Some(KnownBy::Token(Arc::new(tokens))));
+    }
+    Ok(registry(args).map(KnownBy::Registry))
+}
+
+/// Where the server looks up devices.
+pub(crate) fn registry(args: &Args) -> Option<DeviceRegistry> {
+    args.nats_registry.as_ref().map(DeviceRegistry::new)
+}
+
+/// Makes what a server needs to know of this program before there is any device.
+pub(crate) fn init_registry(registry: &DeviceRegistry) -> Result<String, ExecutorError> {
+    registry.platform_credentials()?;
+    let (accounts, pid) = (registry.accounts_file(), registry.pid_file());
+    Ok(format!(
+        "# in the server's configuration, beside 'jetstream':\ninclude {accounts:?}\npid_file: {pid:?}\n"
+    ))
 }
 
 /// With user networking the guest's gateway leads to this host's loopback, on a NAT network to the bridge's

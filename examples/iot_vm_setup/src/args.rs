@@ -102,10 +102,33 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) nats_allow_plaintext: Vec<HostPort>,
 
-    /// A TOML file with what both sides authenticate with: type = "user-password", username, password;
-    /// or type = "token", token
+    /// A directory with the devices that the server knows, each by a key of its own that never leaves it. The server's
+    /// configuration includes DIR/accounts.json and has DIR/nats.pid as its pid_file; new devices are added by a reload
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["nats_credentials", "device_credentials", "nats_account"])]
+    pub(crate) nats_registry: Option<PathBuf>,
+
+    /// Make what the server needs to start in the directory of --nats-registry, print what its configuration has to
+    /// have, and do nothing else
+    #[arg(long, requires = "nats_registry")]
+    pub(crate) init_registry: bool,
+
+    /// A TOML file with what this program authenticates with: type = "user-password", username, password;
+    /// or type = "token", token; or type = "creds-file", path. No device gets it
     #[arg(long, value_name = "FILE")]
     pub(crate) nats_credentials: Option<PathBuf>,
+
+    /// A TOML file of the same form with what the devices authenticate with, all of them alike
+    #[arg(long, value_name = "FILE", conflicts_with = "nats_account")]
+    pub(crate) device_credentials: Option<PathBuf>,
+
+    /// The account of the devices, by its public key, where NATS is run with an operator: each device gets a key of its
+    /// own and a token for it
+    #[arg(long, value_name = "KEY", requires = "nats_signing_key")]
+    pub(crate) nats_account: Option<String>,
+
+    /// A file with the seed of a signing key of that account, whose scope has the permissions of devices
+    #[arg(long, value_name = "FILE", requires = "nats_account")]
+    pub(crate) nats_signing_key: Option<PathBuf>,
 
     /// The agent for the device's architecture [default: where iot/scripts/build-agent.sh puts it]
     #[arg(long, value_name = "FILE")]

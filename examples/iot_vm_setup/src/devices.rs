@@ -20,7 +20,7 @@ use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
 use serde_json::json;
 use tracing::{error, info};
 
-use crate::agent::{agent_binary, agent_config, check_reach};
+use crate::agent::{agent_binary, agent_config, check_reach, known_by, platform_config};
 use crate::args::Args;
 use crate::deployments::Deployments;
 use crate::image::{self, DeviceImage, RecipeArg};
@@ -48,13 +48,14 @@ impl Common {
     ) -> Result<Self, ExecutorError> {
         let agent_binary = agent_binary(args)?;
         let deployments = Deployments::read(args)?;
-        let agent = agent_config(args, first)?;
+        agent_config(args, first)?;
+        known_by(args)?;
         check_reach(args)?;
         VmConfig::try_from(&planned_spec(args, first, data_dir, host.facts().await)?)?;
         run_preflight_on(&preflight_options(args, data_dir), host)
             .await
             .into_result()?;
-        let platform = Platform::connect(&agent.nats).await?;
+        let platform = Platform::connect(&platform_config(args)?).await?;
         if args.reset_nvram {
             host.reset_nvram(first.as_str()).await?;
         }
@@ -85,6 +86,7 @@ impl Common {
             warm: self.warm,
             reset: args.reset,
             agent: agent_config(args, name)?,
+            known_by: known_by(args)?,
             agent_binary: self.agent_binary.clone(),
             insecure_registries: args.insecure_registry.clone(),
             keys: self.keys.clone(),

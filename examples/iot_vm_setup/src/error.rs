@@ -24,6 +24,9 @@ pub(crate) enum SetupError {
     /// A file with credentials cannot be used.
     #[error("the credentials in {} cannot be used: {reason}", path.display())]
     Credentials { path: PathBuf, reason: String },
+    /// Devices would be anybody, or the platform.
+    #[error("no device gets the credentials of --nats-credentials, and there are none for devices")]
+    NoDeviceKey,
     /// A file with a host's facts cannot be used.
     #[error("the facts in {} cannot be used: {reason}", path.display())]
     Facts { path: PathBuf, reason: String },
@@ -55,6 +58,7 @@ impl HintedError for SetupError {
         match self {
             Self::NoAgent { .. }
             | Self::ImageAndRecipe
+            | Self::NoDeviceKey
             | Self::LoopbackOnBridge { .. }
             | Self::Credentials { .. }
             | Self::Facts { .. }
@@ -75,6 +79,10 @@ impl HintedError for SetupError {
             ),
             Self::Credentials { .. } => Some(
                 "expected TOML: type = \"user-password\", username, password; or type = \"token\", token"
+                    .to_owned(),
+            ),
+            Self::NoDeviceKey => Some(
+                "give each a key of its own with --nats-registry or --nats-account, or all the same with --device-credentials"
                     .to_owned(),
             ),
             Self::Facts { .. } => Some(

@@ -15,6 +15,7 @@ use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::ssh::SshKeyPair;
 use serde_json::json;
 
+use crate::agent;
 use crate::args::Args;
 use crate::devices;
 use crate::error::SetupError;
@@ -29,6 +30,9 @@ const LOGIN_USER: &str = "harmony";
 pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
     if let Some(image) = &args.inspect {
         return inspect::run(args, image);
+    }
+    if let Some(registry) = agent::registry(args).filter(|_| args.init_registry) {
+        return print(&agent::init_registry(&registry)?);
     }
     // The name is checked first: it becomes part of paths and keys.
     let name: VmName = args.vm_name().parse().map_err(invalid_name)?;

@@ -74,7 +74,7 @@ enum Reading<'a> {
     /// The consumer that the platform made.
     Notices(Notices<'a>),
     /// One of its own.
-    Changes(Changes),
+    Changes(Box<Changes>),
 }
 
 impl Reading<'_> {
@@ -234,7 +234,7 @@ impl Follower<'_> {
         }
         let mut changes = bucket.changes().await?;
         let listing = changes.listing().await?;
-        Ok((Reading::Changes(changes), listing))
+        Ok((Reading::Changes(Box::new(changes)), listing))
     }
 
     /// Finds out what became of keys that were there and are not listed, without a mark of their deletion.

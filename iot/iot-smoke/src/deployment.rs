@@ -2,20 +2,19 @@
 
 use std::path::Path;
 
-use harmony::modules::iot::platform::Platform;
+use harmony::modules::iot::platform::{DeviceRegistry, Platform};
 use iot_contracts::{AgentStatus, DeploymentName, IotScore, NatsConfig, NatsUrls, Phase};
 use serde_json::json;
 
 use crate::Failure;
 
-/// A connection to the server with the credentials of a file.
+/// A connection to the server that knows the devices of a registry, as the platform.
 ///
 /// # Errors
-/// When the file cannot be read, or the server cannot be reached.
-pub async fn connect(credentials: &Path, nats_url: &str) -> Result<Platform, Failure> {
-    let credentials = toml::from_str(&std::fs::read_to_string(credentials)?)?;
+/// When the registry cannot be read, or the server cannot be reached.
+pub async fn connect(registry: &Path, nats_url: &str) -> Result<Platform, Failure> {
     let mut nats = NatsConfig::new(NatsUrls::try_from(vec![nats_url.parse()?])?);
-    nats.credentials = Some(credentials);
+    nats.credentials = Some(DeviceRegistry::new(registry).platform_credentials()?);
     Ok(Platform::connect(&nats).await?)
 }
 

@@ -37,7 +37,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(180);
 /// What a device is told of its surroundings.
 pub(crate) struct Setting {
     agent: PathBuf,
-    credentials: PathBuf,
+    nats_registry: PathBuf,
     nats_url: String,
     registry_address: String,
 }
@@ -71,7 +71,7 @@ impl Smoke {
 
     pub(crate) async fn run(&mut self) -> Result<(), Failure> {
         let start = Instant::now();
-        let (credentials, nats_url, registry_address) = self.phase_1().await?;
+        let (nats_registry, nats_url, registry_address) = self.phase_1().await?;
         let start = self.end_phase("1 preflight, NATS, registry", start);
 
         let (built, ()) = tokio::try_join!(self.programs(), self.prepare_image())?;
@@ -81,14 +81,14 @@ impl Smoke {
 
         let setting = Setting {
             agent: built.agent,
-            credentials,
+            nats_registry,
             nats_url,
             registry_address,
         };
         self.phase_3(&setting).await?;
         let start = self.end_phase("3 VM with agent", start);
 
-        let platform = connect(&setting.credentials, &setting.nats_url).await?;
+        let platform = connect(&setting.nats_registry, &setting.nats_url).await?;
         let first = self.phase_4(&platform, &setting.registry_address).await?;
         let start = self.end_phase("4 heartbeat, container", start);
 
@@ -163,13 +163,13 @@ impl Smoke {
         if !status.success() {
             return Err("the preflight failed".into());
         }
-        let (nats, credentials) = start_nats(self.dir.path(), self.args.listen).await?;
+        let (nats, nats_registry) = start_nats(self.dir.path(), self.args.listen).await?;
         let nats_url = format!("nats://{}", nats.address);
         self.servers.push(nats);
         let registry = registry::start(self.dir.path(), self.args.listen).await?;
         let registry_address = registry.address.to_string();
         self.servers.push(registry);
-        Ok((credentials, nats_url, registry_address))
+        Ok((nats_registry, nats_url, registry_address))
     }
 
     /// Has the example set the device up.
@@ -182,8 +182,8 @@ impl Smoke {
         command
             .args(self.args.image_options())
             .args(["--nats-url", &setting.nats_url])
-            .arg("--nats-credentials")
-            .arg(&setting.credentials)
+            .arg("--nats-registry")
+            .arg(&setting.nats_registry)
             .arg("--agent-binary")
             .arg(&setting.agent)
             .args(["--insecure-registry", &setting.registry_address])

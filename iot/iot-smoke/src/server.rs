@@ -1,13 +1,13 @@
 //! Servers that live as long as the smoke: started on free ports, ended by their own process ids.
 
 use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use harmony::modules::host::find_program;
-use tokio::io::AsyncReadExt;
+use harmony::modules::iot::platform::DeviceRegistry;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
@@ -84,37 +84,35 @@ fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     Ok(std::io::Write::write_all(&mut file, text.as_bytes())?)
 }
 
-/// A random password.
-async fn password() -> Result<String, Failure> {
-    let mut bytes = [0_u8; 24];
-    let mut source = tokio::fs::File::open("/dev/urandom").await?;
-    source.read_exact(&mut bytes).await?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// A private `nats-server -js`, and the file with the credentials for it.
+/// A private nats-server with JetStream that knows each device by a key of its own, and the directory with the keys that it
+/// knows.
 ///
 /// # Errors
 /// When it cannot be started.
 pub async fn start_nats(dir: &Path, ip: Ipv4Addr) -> Result<(Server, PathBuf), Failure> {
     let program = find_program("nats-server").ok_or("nats-server is not on PATH")?;
     let address = free_address(ip)?;
-    let password = password().await?;
-    let store = dir.join("nats");
+    let known = dir.join("nats-registry");
+    std::fs::DirBuilder::new().mode(0o700).create(&known)?;
+    let registry = DeviceRegistry::new(&known);
+    registry.platform_credentials()?;
     // NATS reads JSON as its own configuration language.
-    let config = serde_json::json!({
-        "listen": address.to_string(),
-        "jetstream": { "store_dir": store },
-        "authorization": { "user": "smoke", "password": password },
-    });
+    let settings = [
+        ("listen", serde_json::json!(address.to_string())),
+        (
+            "jetstream",
+            serde_json::json!({ "store_dir": dir.join("nats") }),
+        ),
+        ("pid_file", serde_json::json!(registry.pid_file())),
+    ];
+    let mut config = String::from("include \"nats-registry/accounts.json\"\n");
+    for (name, value) in settings {
+        config.push_str(&format!("{name}: {value}\n"));
+    }
     let config_path = dir.join("nats.conf");
-    write_private(&config_path, &config.to_string())?;
-    let credentials = dir.join("nats-credentials.toml");
-    let text =
-        format!("type = \"user-password\"\nusername = \"smoke\"\npassword = \"{password}\"\n");
-    write_private(&credentials, &text)?;
+    write_private(&config_path, &config)?;
     let mut command = Command::new(program);
-    command.arg("-js").arg("--config").arg(&config_path);
+    command.arg("--config").arg(&config_path);
     let server = Server::start(command, address, &dir.join("nats.log")).await?;
-    Ok((server, credentials))
+    Ok((server, known))
 }

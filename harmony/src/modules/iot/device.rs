@@ -14,6 +14,7 @@ mod binary;
 mod documents;
 mod error;
 mod files;
+mod identity;
 mod user;
 
 use std::net::Ipv4Addr;
@@ -32,10 +33,12 @@ use crate::domain::topology::virtualization::VmArchitecture;
 
 pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
 pub use error::DeviceError;
+pub use identity::{AGENT_KEY, AGENT_TOKEN, own_key, public_key, put_token};
 
 use files::{
     Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_stamped, program_file, root_file, unit_file,
 };
+use identity::{IDENTITY_CONTENT, identity_file};
 use user::{PODMAN_CONTENTS, agent_user, containers_user, ensure_podman_socket, run_podman_once};
 
 /// The user that the agent runs as on a device. Its group may read the agent's configuration.
@@ -101,7 +104,7 @@ impl InstallIotAgentScore {
         let program = read_program(&self.agent_binary, self.architecture).await?;
         let users = [AGENT_USER, AGENT_HOME, CONTAINERS_USER, CONTAINERS_HOME];
         let names = [&PACKAGES[..], &users].concat();
-        let text = format!("{names:?} {UNIT_CONTENT} {PODMAN_CONTENTS:?}");
+        let text = format!("{names:?} {UNIT_CONTENT} {IDENTITY_CONTENT} {PODMAN_CONTENTS:?}");
         Ok(hex(&[&program, text.as_bytes()]))
     }
 }
@@ -127,8 +130,13 @@ impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
         install(host, &mut steps).await?;
         run_podman_once(host).await?;
         let registries = root_file(REGISTRIES_FILE, documents::registries(&[])?, 0o644);
-        let files = [program_file(program), unit_file(), registries];
-        let [program, unit, _] = steps.files(host, files).await?;
+        let files = [
+            program_file(program),
+            unit_file(),
+            registries,
+            identity_file(),
+        ];
+        let [program, unit, _, _] = steps.files(host, files).await?;
         steps.unit(host, program.or(unit)).await?;
         steps.settle(host).await?;
         Ok(steps.outcome("what devices have in common is installed".to_owned()))

@@ -1,16 +1,23 @@
 //! The platform's side of NATS: what a device should run, and what it reports.
 
+#[cfg(test)]
+mod attack_tests;
 mod buckets;
 mod connection;
+mod enrolment;
 mod orders;
+mod registry;
+mod token;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, kv};
 use futures::StreamExt;
 use iot_contracts::{
     AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId, IotScore,
-    KvBucket, NatsConfig, desired_state_key, status_key,
+    KvBucket, NatsConfig, OLDEST_SEPARATING_SERVER, desired_state_key, separates_devices,
+    status_key,
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
@@ -18,6 +25,9 @@ use tracing::{debug, info, warn};
 pub use self::orders::{Fate, fate};
 use super::operator::OperatorError;
 use crate::domain::error::{ErrorKind, HintedError};
+
+pub use registry::{DeviceRegistry, RegistryError};
+pub use token::{DeviceTokens, devices_imports, devices_scope, platform_exports};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -50,6 +60,12 @@ pub enum PlatformError {
         #[source]
         source: Cause,
     },
+    /// A token cannot be made.
+    #[error("no token for a device: {reason}")]
+    Token {
+        /// Why not.
+        reason: &'static str,
+    },
     /// A report did not come.
     #[error("{awaited} of device {device_id} did not come within {} s; last seen: {last_seen}", bound.as_secs())]
     TimedOut {
@@ -67,7 +83,7 @@ pub enum PlatformError {
 impl HintedError for PlatformError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) => ErrorKind::InvalidRequest,
+            Self::Config(_) | Self::Token { .. } => ErrorKind::InvalidRequest,
             Self::Operator(error) => error.kind(),
             Self::Connect { .. } => ErrorKind::Unavailable,
             Self::TimedOut { .. } => ErrorKind::TimedOut,
@@ -93,6 +109,15 @@ impl HintedError for PlatformError {
     }
 }
 
+/// How the server comes to know a device by its key.
+#[derive(Debug, Clone)]
+pub enum KnownBy {
+    /// It is one more user in the server's configuration.
+    Registry(DeviceRegistry),
+    /// It brings a token of its account along, which is put on the device.
+    Token(Arc<DeviceTokens>),
+}
+
 /// What the platform may be told of its buckets.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BucketOptions {
@@ -106,6 +131,7 @@ pub struct BucketOptions {
 pub struct Platform {
     desired: kv::Store,
     status: kv::Store,
+    server_version: String,
 }
 
 impl Platform {
@@ -129,11 +155,19 @@ impl Platform {
         options: BucketOptions,
     ) -> Result<Self, PlatformError> {
         let client = connection::connect(nats).await?;
+        let server_version = client.server_info().version;
+        if let Some(lacks) = server_lacks(&server_version) {
+            warn!("{lacks}");
+        }
         let context = jetstream::new(client);
         let desired = buckets::ensure(&context, &KvBucket::DESIRED_STATE, options).await?;
         buckets::ensure_marker(&desired).await?;
         let status = buckets::ensure(&context, &KvBucket::AGENT_STATUS, options).await?;
-        Ok(Self { desired, status })
+        Ok(Self {
+            desired,
+            status,
+            server_version,
+        })
     }
 
     /// What the desired state's bucket is known by.
@@ -253,6 +287,14 @@ impl Platform {
             last_seen = serde_json::to_string(&status).unwrap_or_default();
         }
     }
+}
+
+/// What a server of this version cannot promise.
+fn server_lacks(version: &str) -> Option<String> {
+    let (major, minor, patch) = OLDEST_SEPARATING_SERVER;
+    (!separates_devices(version)).then(|| {
+        format!("nats-server {version} does not keep devices apart (expected {major}.{minor}.{patch} or newer)")
+    })
 }
 
 /// A report, or what is wrong with it. One of another version's agent is passed over: the next one may be of

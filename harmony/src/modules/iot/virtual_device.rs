@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use iot_contracts::{AgentConfig, AgentStatus, DeviceId};
+use iot_contracts::{AgentConfig, AgentStatus, DeviceId, NatsCredentials};
 use serde::Serialize;
 use tracing::{Instrument, info, info_span};
 
@@ -28,9 +28,11 @@ use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::ssh::{SshKeyPair, SshLinuxHost};
 
 use super::boot::{BootParts, WatchedBoot};
-use super::device::{InstallIotAgentScore, PACKAGES_STEP, ProvisionIotAgentScore};
+use super::device::{
+    InstallIotAgentScore, PACKAGES_STEP, ProvisionIotAgentScore, public_key, put_token,
+};
 use super::login::Login;
-use super::platform::Platform;
+use super::platform::{KnownBy, Platform};
 use super::warm::{Start, fork_device};
 
 /// A virtual IoT device that should exist and report.
@@ -46,6 +48,9 @@ pub struct VirtualDevice {
     pub reset: bool,
     /// The agent's configuration, see [`ProvisionIotAgentScore::config`].
     pub agent: AgentConfig,
+    /// How the server comes to know a device with a key of its own ([`own_key`](super::device::own_key)). Without it,
+    /// whoever runs the server tells it.
+    pub known_by: Option<KnownBy>,
     /// The agent's program on this machine.
     pub agent_binary: PathBuf,
     /// As [`ProvisionIotAgentScore::insecure_registries`].
@@ -187,6 +192,7 @@ async fn bring_up_in_span(
     let name = device.spec.name.as_str();
     let run = Run {
         host,
+        platform,
         device,
         login: Login::of(&device.spec, &device.keys)?,
     };
@@ -249,6 +255,7 @@ const INSTALLATION: &str = "the agent's installation";
 
 struct Run<'a> {
     host: &'a KvmVirtualMachineHost,
+    platform: &'a Platform,
     device: &'a VirtualDevice,
     login: Login,
 }
@@ -337,7 +344,11 @@ impl Run<'_> {
         while_running(self.host, self.name(), "the guest's network", ready).await?;
         let facts = guest.facts().await?;
         let agent = self.agent();
-        let configured = agent.complete(&guest, &facts);
+        let configured = async {
+            let outcome = agent.complete(&guest, &facts).await?;
+            self.enrol(&guest).await?;
+            Ok(outcome)
+        };
         let configured = while_running(self.host, self.name(), INSTALLATION, configured);
         let address = self.host.wait_for_address(self.name(), bound);
         let (outcome, address) = tokio::try_join!(configured, address)?;
@@ -361,7 +372,11 @@ impl Run<'_> {
         guest.ensure_ready().await?;
         let facts = guest.facts().await?;
         let agent = self.agent();
-        let configured = agent.apply(&guest, &facts);
+        let configured = async {
+            let outcome = agent.apply(&guest, &facts).await?;
+            self.enrol(&guest).await?;
+            Ok(outcome)
+        };
         let outcome = while_running(self.host, self.name(), INSTALLATION, configured).await?;
         Ok(Configured {
             address,
@@ -369,6 +384,31 @@ impl Run<'_> {
             outcome,
             session: Some(guest),
         })
+    }
+
+    /// Makes a device with a key of its own known to NATS, and the key that it had before unknown.
+    async fn enrol<T: LinuxHost>(&self, guest: &T) -> Result<(), ExecutorError> {
+        let agent = &self.device.agent;
+        if !matches!(agent.nats.credentials, Some(NatsCredentials::Nkey { .. })) {
+            return Ok(());
+        }
+        let key = public_key(guest).await?;
+        let id = &agent.device_id;
+        match &self.device.known_by {
+            Some(KnownBy::Registry(registry)) => {
+                let before = registry.devices()?.remove(id);
+                registry.add(id, &key)?;
+                if let Some(before) = before.filter(|before| *before != key) {
+                    self.platform.withdraw(&before).await?;
+                }
+            }
+            Some(KnownBy::Token(tokens)) => {
+                put_token(guest, &tokens.token(id, &key, None)?).await?;
+            }
+            None => {}
+        }
+        self.platform.enrol(id, &key).await?;
+        Ok(())
     }
 
     /// What makes a guest the device.

@@ -108,6 +108,10 @@ impl StartPeriod {
     }
 }
 
+#[expect(
+    clippy::derivable_impls,
+    reason = "the macro that makes the type derives the same for all"
+)]
 impl Default for StartPeriod {
     fn default() -> Self {
         Self(0)

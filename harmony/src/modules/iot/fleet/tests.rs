@@ -26,6 +26,7 @@ fn device(name: &str, id: &str) -> VirtualDevice {
             update: None,
             operator: None,
         },
+        known_by: None,
         agent_binary: PathBuf::from("/agent"),
         insecure_registries: Vec::new(),
         keys: SshKeyPair {

@@ -78,6 +78,11 @@ END
   done
 done
 
+# What was installed may have an identity of its own to make.
+for program in /etc/harmony/identity.d/*; do
+  [ ! -x "$program" ] || "$program" >/dev/null
+done
+
 # From here on a power cut leaves this device, and not the checkpoint's.
 sync -f /etc /var/lib
 

@@ -1,7 +1,7 @@
 //! The script that gives a restored guest its own identity, before its network is up. Pure.
 //!
 //! In this order: entropy, so that nothing made from here on is equal in two forks; clock; names; SSH host key;
-//! Ethernet addresses; then the services that keep any of it in memory are started anew.
+//! Ethernet addresses; what programs below `/etc/harmony/identity.d` make of their own; then the services that keep any of it in memory are started anew.
 
 use std::borrow::Cow;
 use std::fmt;

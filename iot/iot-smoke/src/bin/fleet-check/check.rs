@@ -44,7 +44,7 @@ struct Setting<'a> {
 pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<String, Failure> {
     let listen = args.listen;
     let dir = TempDir::with_prefix("harmony-fleet-")?;
-    let (nats, credentials) = start_nats(dir.path(), listen).await?;
+    let (nats, nats_registry) = start_nats(dir.path(), listen).await?;
     let nats_url = format!("nats://{}", nats.address);
     let registry = registry::start(dir.path(), listen).await?;
     let built = match (&args.agent_binary, &args.workload_binary) {
@@ -57,7 +57,7 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
     registry::push(&registry, "fleet/workload", args.arch, &built.workload).await?;
     let setting = Setting {
         host,
-        platform: connect(&credentials, &nats_url).await?,
+        platform: connect(&nats_registry, &nats_url).await?,
         registry_address: registry.address.to_string(),
     };
     let mut report = Report::default();
@@ -68,8 +68,8 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
         .args(["--network", &args.network.to_string()])
         .args(["--name", &args.name, "--count", &args.count.to_string()])
         .args(["--nats-url", &nats_url])
-        .arg("--nats-credentials")
-        .arg(&credentials)
+        .arg("--nats-registry")
+        .arg(&nats_registry)
         .arg("--agent-binary")
         .arg(&built.agent)
         .args(["--insecure-registry", &setting.registry_address]);

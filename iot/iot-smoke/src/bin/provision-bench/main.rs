@@ -126,12 +126,12 @@ async fn measure(
     name: &str,
 ) -> Result<Vec<Run>, Failure> {
     let dir = TempDir::with_prefix("harmony-bench-")?;
-    let (nats, credentials) = start_nats(dir.path(), [127, 0, 0, 1].into()).await?;
+    let (nats, nats_registry) = start_nats(dir.path(), [127, 0, 0, 1].into()).await?;
     let url = format!("nats://{}", nats.address);
     let mut runs = Vec::new();
     for _ in 0..args.rounds {
         for way in [Way::Recipe, Way::Plain] {
-            let run = provision(args, way, name, &url, &credentials).await?;
+            let run = provision(args, way, name, &url, &nats_registry).await?;
             tracing::info!(?way, seconds = format!("{:.1}", run.seconds), "provisioned");
             runs.push(run);
             host.destroy_vm(name).await?;
@@ -146,14 +146,14 @@ async fn provision(
     way: Way,
     name: &str,
     nats_url: &str,
-    credentials: &Path,
+    nats_registry: &Path,
 ) -> Result<Run, Failure> {
     let mut command = Command::new(&args.example);
     command
         .args(["--arch", args.arch.as_str(), "--accel", &args.accel])
         .args(["--name", name, "--nats-url", nats_url, "--cold"])
-        .arg("--nats-credentials")
-        .arg(credentials)
+        .arg("--nats-registry")
+        .arg(nats_registry)
         .arg("--agent-binary")
         .arg(&args.agent_binary);
     match (way, &args.recipe) {

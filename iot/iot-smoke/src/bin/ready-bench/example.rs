@@ -28,7 +28,7 @@ pub(crate) struct Example {
     /// The device's name, and the beginning of several devices' names.
     pub(crate) name: String,
     pub(crate) nats_url: String,
-    pub(crate) credentials: PathBuf,
+    pub(crate) nats_registry: PathBuf,
 }
 
 /// The images that the example chose.
@@ -114,8 +114,8 @@ impl Example {
         command
             .args(["--arch", self.architecture.as_str()])
             .args(["--name", &self.name, "--nats-url", &self.nats_url])
-            .arg("--nats-credentials")
-            .arg(&self.credentials)
+            .arg("--nats-registry")
+            .arg(&self.nats_registry)
             .arg("--agent-binary")
             .arg(&self.agent_binary);
         command.arg(if subject.is_warm() {

@@ -1,0 +1,384 @@
+//! The devices that a nats-server knows by their keys, as a directory beside its configuration.
+//!
+//! ```text
+//! devices.json     who has which key; harmony reads and writes it
+//! accounts.json    what becomes of that; the server's configuration has: include "accounts.json"
+//! platform.nk      the platform's own key; it never leaves this machine
+//! nats.pid         the server's process id; its configuration names this file as pid_file
+//! lock             held while they change
+//! ```
+//! The lists have public keys only, and nobody but their owner reads them: a device's inbox and its consumer are called after
+//! its key, which other devices are not told.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use iot_contracts::{ContractError, DeviceId, NatsCredentials, ServerAccounts, UserKey};
+use nkeys::KeyPair;
+use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use tracing::info;
+
+use crate::domain::error::{ErrorKind, HintedError};
+
+const DEVICES: &str = "devices.json";
+const ACCOUNTS: &str = "accounts.json";
+const LOCK: &str = "lock";
+const PLATFORM_KEY: &str = "platform.nk";
+const PID: &str = "nats.pid";
+
+/// What can go wrong with a [`DeviceRegistry`].
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// A file cannot be read or written.
+    #[error("cannot {action} '{path}'")]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A file has another content.
+    #[error("'{path}' is no list of devices (expected JSON with 'platform' and 'devices')")]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// Two of them are one.
+    #[error(transparent)]
+    Keys(#[from] ContractError),
+    /// The server cannot be told.
+    #[error(
+        "no server to tell of it by '{path}' (expected the process id of a running nats-server)"
+    )]
+    Server {
+        /// The file with its process id.
+        path: PathBuf,
+    },
+}
+
+impl HintedError for RegistryError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Keys(_) | Self::Content { .. } => ErrorKind::InvalidRequest,
+            Self::File { .. } => ErrorKind::Failed,
+            Self::Server { .. } => ErrorKind::Unavailable,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Keys(ContractError::SharedKey { .. }) => Some(
+                "a device was made as a copy of another one: remove the key file on it, and let its agent make its own"
+                    .to_owned(),
+            ),
+            Self::Server { .. } => {
+                Some("start the server with that path as 'pid_file' in its configuration".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Known {
+    platform: Vec<UserKey>,
+    devices: BTreeMap<DeviceId, UserKey>,
+}
+
+/// Which devices a nats-server knows. A device that is added is one more user in its configuration, which it is told to
+/// read again; connections of all others go on.
+#[derive(Debug, Clone)]
+pub struct DeviceRegistry {
+    dir: PathBuf,
+}
+
+impl DeviceRegistry {
+    /// In `dir`, which has to exist.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Self { dir: dir.into() }
+    }
+
+    /// What a server's configuration has to `include`.
+    pub fn accounts_file(&self) -> PathBuf {
+        self.dir.join(ACCOUNTS)
+    }
+
+    /// What the server's configuration has to write its process id to.
+    pub fn pid_file(&self) -> PathBuf {
+        self.dir.join(PID)
+    }
+
+    /// What the platform connects with: a key of its own, which is made when there is none, and which the server knows
+    /// when it is started.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn platform_credentials(&self) -> Result<NatsCredentials, RegistryError> {
+        let seed_file = self.dir.join(PLATFORM_KEY);
+        let key = ensure_key(&seed_file).map_err(|source| RegistryError::File {
+            action: "make or read",
+            path: seed_file.clone(),
+            source,
+        })?;
+        self.change(|known| {
+            if !known.platform.contains(&key) {
+                known.platform.push(key);
+            }
+        })?;
+        Ok(NatsCredentials::Nkey {
+            seed_file,
+            jwt_file: None,
+        })
+    }
+
+    /// Which devices there are.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn devices(&self) -> Result<BTreeMap<DeviceId, UserKey>, RegistryError> {
+        Ok(self.read()?.devices)
+    }
+
+    /// Makes the server know a device by that key, and by no other one, and returns whether that is new.
+    ///
+    /// # Errors
+    /// [`RegistryError`]; nothing is changed when another device has the key.
+    pub fn add(&self, device_id: &DeviceId, key: &UserKey) -> Result<bool, RegistryError> {
+        let is_new = self.change(|known| {
+            known.devices.insert(device_id.clone(), key.clone());
+        })?;
+        if is_new {
+            info!(device = %device_id, %key, "the server is to know the device");
+        }
+        // It may not have been told the last time.
+        self.tell_server()?;
+        Ok(is_new)
+    }
+
+    /// Makes the server forget a device, whose connection it ends, and returns its key.
+    ///
+    /// # Errors
+    /// [`RegistryError`].
+    pub fn remove(&self, device_id: &DeviceId) -> Result<Option<UserKey>, RegistryError> {
+        let mut key = None;
+        if self.change(|known| key = known.devices.remove(device_id))? {
+            self.tell_server()?;
+        }
+        Ok(key)
+    }
+
+    /// Changes both files, and returns whether there was anything to change.
+    fn change(&self, change: impl FnOnce(&mut Known)) -> Result<bool, RegistryError> {
+        let path = self.dir.join(LOCK);
+        let failed = |source| RegistryError::File {
+            action: "lock",
+            path: path.clone(),
+            source,
+        };
+        let mut options = File::options();
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = options.open(&path).map_err(failed)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
+        let before = self.read()?;
+        let mut known = before.clone();
+        change(&mut known);
+        if known == before && self.accounts_file().exists() {
+            return Ok(false);
+        }
+        let accounts = ServerAccounts::new(&known.platform, &known.devices)?;
+        // A server that is told of it twice has lost nothing; one that is told of nothing would.
+        self.write(ACCOUNTS, &accounts)?;
+        self.write(DEVICES, &known)?;
+        Ok(true)
+    }
+
+    fn read(&self) -> Result<Known, RegistryError> {
+        let path = self.dir.join(DEVICES);
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map_err(|source| RegistryError::Content { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Known::default()),
+            Err(source) => Err(RegistryError::File {
+                action: "read",
+                path,
+                source,
+            }),
+        }
+    }
+
+    /// Takes the file's place as a whole.
+    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), RegistryError> {
+        let path = self.dir.join(name);
+        let written = write_whole(&self.dir, &path, value);
+        written.map_err(|source| RegistryError::File {
+            action: "write",
+            path,
+            source,
+        })
+    }
+
+    fn tell_server(&self) -> Result<(), RegistryError> {
+        let path = self.pid_file();
+        let unknown = || RegistryError::Server { path: path.clone() };
+        let text = fs::read_to_string(&path).map_err(|_| unknown())?;
+        let pid = text.trim().parse().ok().filter(|pid| *pid > 0);
+        let pid = pid.and_then(Pid::from_raw);
+        let pid = pid.ok_or_else(unknown)?;
+        kill_process(pid, Signal::HUP).map_err(|_| unknown())
+    }
+}
+
+/// The public half of the key in a file that nobody else can read.
+fn ensure_key(path: &Path) -> io::Result<UserKey> {
+    let mut options = File::options();
+    let options = options.write(true).create_new(true).mode(0o600);
+    match options.open(path) {
+        Ok(mut file) => {
+            let seed = KeyPair::new_user().seed().map_err(io::Error::other)?;
+            writeln!(file, "{seed}")?;
+            file.sync_all()?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(error),
+    }
+    let seed = fs::read_to_string(path)?;
+    let key = KeyPair::from_seed(seed.trim()).map_err(io::Error::other)?;
+    key.public_key().parse().map_err(io::Error::other)
+}
+
+fn write_whole(dir: &Path, path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(dir)?;
+    serde_json::to_writer_pretty(&mut file, value)?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::Path;
+    use std::process::{Child, Command, Stdio};
+
+    use iot_contracts::{ContractError, NatsCredentials, UserKey};
+    use serde_json::Value;
+
+    use super::{DeviceRegistry, RegistryError};
+
+    fn key(letter: char) -> UserKey {
+        let key = format!("U{}", letter.to_string().repeat(55));
+        key.parse().expect("valid")
+    }
+
+    fn users(registry: &DeviceRegistry) -> Vec<String> {
+        let text = std::fs::read(registry.accounts_file()).expect("written");
+        let accounts: Value = serde_json::from_slice(&text).expect("JSON");
+        let users = accounts["accounts"]["DEVICES"]["users"]
+            .as_array()
+            .expect("users");
+        let users = users.iter().map(|user| user["nkey"].to_string());
+        users.map(|key| key[2..3].to_owned()).collect()
+    }
+
+    /// A registry whose server is a process that does not end by being told to read again.
+    fn registry(dir: &Path) -> (DeviceRegistry, Ignoring) {
+        let registry = DeviceRegistry::new(dir);
+        let server = Ignoring::start();
+        std::fs::write(registry.pid_file(), server.0.id().to_string()).expect("written");
+        (registry, server)
+    }
+
+    struct Ignoring(Child);
+
+    impl Ignoring {
+        fn start() -> Self {
+            let mut command = Command::new("sh");
+            command.args(["-c", "trap '' HUP; echo ready; read -r end"]);
+            let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+            let mut child = child.expect("a shell");
+            let mut ready = [0; 6];
+            let output = child.stdout.as_mut().expect("piped");
+            output.read_exact(&mut ready).expect("it is ready");
+            Self(child)
+        }
+    }
+
+    impl Drop for Ignoring {
+        fn drop(&mut self) {
+            // It ends when nobody can write to it any more.
+            drop(self.0.stdin.take());
+            let _ = self.0.wait();
+        }
+    }
+
+    #[test]
+    fn a_device_has_one_key_and_a_key_one_device() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (registry, _server) = registry(dir.path());
+        let [pi_1, pi_2] = ["pi-1", "pi-2"].map(|id| id.parse().expect("valid"));
+        assert!(registry.add(&pi_1, &key('A')).expect("written"));
+        assert!(!registry.add(&pi_1, &key('A')).expect("there"));
+        assert!(registry.add(&pi_2, &key('B')).expect("written"));
+        assert_eq!(users(&registry), ["A", "B"]);
+        let error = registry.add(&pi_2, &key('A')).expect_err("shared");
+        assert!(
+            matches!(error, RegistryError::Keys(ContractError::SharedKey { .. })),
+            "{error:?}"
+        );
+        assert!(registry.add(&pi_1, &key('C')).expect("written"));
+        assert_eq!(users(&registry), ["C", "B"]);
+        assert_eq!(registry.remove(&pi_2).expect("written"), Some(key('B')));
+        assert_eq!(registry.remove(&pi_2).expect("gone"), None);
+        assert_eq!(users(&registry), ["C"]);
+        let mode = std::fs::metadata(registry.accounts_file())
+            .expect("there")
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn the_platform_keeps_its_key_and_no_device_gets_it() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (registry, _server) = registry(dir.path());
+        let credentials = registry.platform_credentials().expect("made");
+        assert_eq!(registry.platform_credentials().expect("there"), credentials);
+        let NatsCredentials::Nkey { seed_file, .. } = credentials else {
+            panic!("{credentials:?}");
+        };
+        let mode = std::fs::metadata(&seed_file).expect("there").mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let own = super::ensure_key(&seed_file).expect("there");
+        let error = registry.add(&"pi-1".parse().expect("valid"), &own);
+        let error = error.expect_err("the platform's");
+        assert!(matches!(error, RegistryError::Keys(_)), "{error:?}");
+    }
+
+    #[test]
+    fn who_cannot_be_told_is_named() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let registry = DeviceRegistry::new(dir.path());
+        let id = "pi-1".parse().expect("valid");
+        for text in ["", "x", "0", "-1"] {
+            std::fs::write(registry.pid_file(), text).expect("written");
+            let error = registry.add(&id, &key('A')).expect_err("nobody");
+            assert!(
+                matches!(error, RegistryError::Server { .. }),
+                "{text}: {error:?}"
+            );
+        }
+    }
+}
