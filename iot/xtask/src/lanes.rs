@@ -62,10 +62,8 @@ pub const ALL: [Lane; 22] = [
         about_minutes: 2,
         quick: true,
         plan: |_| {
-            // With examples, so that dependencies have the features that tests need: those that lane `lints` has checked.
-            let doc = Step::of_line(
-                "cargo doc --locked --workspace --lib --bins --examples --no-deps --features harmony/kvm",
-            );
+            let doc =
+                Step::of_line("cargo doc --locked --workspace --no-deps --features harmony/kvm");
             all([doc.with("RUSTDOCFLAGS", "-D warnings")])
         },
     },
