@@ -28,6 +28,8 @@ pub(super) struct Scene {
     platform: Platform,
     context: Context,
     server: Server,
+    /// What was there after the last attack, so that what comes of it late is seen at the next one.
+    last: Option<BTreeMap<String, String>>,
     _dir: TempDir,
 }
 
@@ -73,6 +75,7 @@ impl Scene {
             platform,
             context,
             server,
+            last: None,
             _dir: dir,
         };
         scene.fill().await;
@@ -150,7 +153,10 @@ impl Scene {
 
     /// What becomes of everything else when A does that; empty where it is none of A's matter.
     pub(super) async fn harm(&mut self, attack: &Attack) -> Vec<String> {
-        let before = self.snapshot().await.expect("the server is well");
+        let before = match self.last.take() {
+            Some(last) => last,
+            None => self.snapshot().await.expect("the server is well"),
+        };
         let inbox = format!("{}.x.y", inbox_prefix(&self.key("a")));
         if let Some(subject) = &attack.subscribe {
             self.a.subscribe(subject).await;
@@ -190,7 +196,10 @@ impl Scene {
         }
         match self.snapshot().await {
             Err(error) => harms.push(format!("the server is not well: {error}")),
-            Ok(after) => harms.extend(differences(&before, &after)),
+            Ok(after) => {
+                harms.extend(differences(&before, &after));
+                self.last = Some(after);
+            }
         }
         harms
     }
@@ -211,6 +220,7 @@ impl Scene {
 
     /// Whether the server still does what the platform asks, a moment later.
     pub(super) async fn is_well(&mut self) -> bool {
+        self.last = None;
         for _ in 0..3 {
             let put = self.platform.desired.put("a.web", "of-a".into());
             let put = tokio::time::timeout(Duration::from_secs(3), put).await;
