@@ -27,7 +27,8 @@ pub const SYSTEM_ACCOUNT: &str = "SYS";
 
 /// The oldest nats-server that counts as one that keeps devices apart, which
 /// `harmony/src/modules/iot/platform/attack_tests.rs` tries. 2.9.10 does not: it ends by a stack overflow once a device
-/// has asked for its own key with the reply subject `foo.>`. What is between the two was not to be had.
+/// has asked for its own key with a reply subject that has a wildcard, which 2.9.15 mended. What is between that and this
+/// one was not tried.
 pub const OLDEST_SEPARATING_SERVER: (u32, u32, u32) = (2, 10, 25);
 
 /// Whether a nats-server of this version keeps devices apart. One whose version cannot be read counts as one that does

@@ -1,13 +1,19 @@
 //! Makes a device with a key of its own known to NATS.
 
+use std::future::Future;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::ConsumerErrorKind;
+use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use iot_contracts::{DeviceConsumer, DeviceId, UserKey};
 use tracing::{info, warn};
 
 use super::{Platform, PlatformError, request, server_lacks};
+
+/// How often a server is asked that does not answer.
+const TRIES: u32 = 5;
+/// How long it is left alone between two of them.
+const PAUSE: Duration = Duration::from_millis(300);
 
 impl Platform {
     /// Makes the consumer that tells the device with this key of its desired state, or leaves it as it is. A bucket that
@@ -22,7 +28,8 @@ impl Platform {
         }
         let consumer = DeviceConsumer::of(device_id, key);
         let config = consumer_config(device_id, &consumer);
-        let made = self.desired.stream.create_consumer(config).await;
+        let make = || self.desired.stream.create_consumer(config.clone());
+        let made = answered(make).await;
         made.map_err(|e| request("enrol with the consumer", &consumer.name, e.into()))?;
         info!(device = %device_id, %key, "enrolled");
         Ok(())
@@ -30,13 +37,13 @@ impl Platform {
 
     /// Ends what [`Platform::enrol`] made for a key, and returns whether it was there: the device with that key hears of
     /// nothing any more. It can still connect until the server's configuration, or the account's list of revoked keys,
-    /// says otherwise.
+    /// says otherwise. It was not there, either, when the server did end it and its answer was lost.
     ///
     /// # Errors
     /// When NATS does not answer.
     pub async fn withdraw(&self, key: &UserKey) -> Result<bool, PlatformError> {
-        let ended = self.desired.stream.delete_consumer(key.as_str()).await;
-        match ended {
+        let end = || self.desired.stream.delete_consumer(key.as_str());
+        match answered(end).await {
             Ok(status) => Ok(status.success),
             Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(request("withdraw the consumer", key.as_str(), error.into())),
@@ -44,7 +51,29 @@ impl Platform {
     }
 }
 
-fn is_absent(error: &async_nats::jetstream::stream::ConsumerError) -> bool {
+/// Asks again while nobody answers. A server that reads its configuration anew, as it does for each device that is added,
+/// is for a moment without JetStream, or loses the answer. Both requests may be made twice.
+async fn answered<T, F>(ask: impl Fn() -> F) -> Result<T, ConsumerError>
+where
+    F: Future<Output = Result<T, ConsumerError>>,
+{
+    for _ in 1..TRIES {
+        match ask().await {
+            Err(error) if is_unanswered(&error) => tokio::time::sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
+fn is_unanswered(error: &ConsumerError) -> bool {
+    matches!(
+        error.kind(),
+        ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request
+    )
+}
+
+fn is_absent(error: &ConsumerError) -> bool {
     match error.kind() {
         ConsumerErrorKind::JetStream(error) => {
             error.error_code() == async_nats::jetstream::ErrorCode::CONSUMER_NOT_FOUND

@@ -59,9 +59,9 @@ impl Raw {
             subscriptions: 0,
         };
         raw.say(format!("CONNECT {options}\r\n").as_bytes()).await;
-        match raw.flush().await {
-            Some(said) if said.is_empty() => Ok(raw),
-            said => Err(format!("{said:?}")),
+        match raw.until_pong().await {
+            (said, true) if said.is_empty() => Ok(raw),
+            (said, _) => Err(format!("{said:?}")),
         }
     }
 
@@ -101,21 +101,25 @@ impl Raw {
 
     /// What was said until the server has taken everything; nothing when the connection is gone.
     pub(super) async fn flush(&mut self) -> Option<Vec<Said>> {
+        let (said, is_there) = self.until_pong().await;
+        is_there.then_some(said)
+    }
+
+    /// What was said, also by a server that ends the connection, and whether it is still there.
+    async fn until_pong(&mut self) -> (Vec<Said>, bool) {
         self.say(b"PING\r\n").await;
         let mut all = Vec::new();
         let until_pong = async {
             while let Some(said) = self.said.recv().await {
                 if said == Said::Pong {
-                    return Some(());
+                    return true;
                 }
                 all.push(said);
             }
-            None
+            false
         };
-        match tokio::time::timeout(Duration::from_secs(10), until_pong).await {
-            Ok(Some(())) => Some(all),
-            _ => None,
-        }
+        let is_there = tokio::time::timeout(Duration::from_secs(10), until_pong).await;
+        (all, is_there.unwrap_or(false))
     }
 }
 

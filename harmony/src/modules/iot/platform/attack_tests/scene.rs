@@ -1,42 +1,22 @@
 //! A server with two devices, and what harm one of them has done to the other.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use data_encoding::BASE64;
 use futures::TryStreamExt;
-use iot_contracts::{
-    DeviceId, NatsConfig, NatsCredentials, NatsUrls, ServerAccounts, UserKey, inbox_prefix,
-};
+use iot_contracts::{NatsCredentials, inbox_prefix};
 use nkeys::KeyPair;
-use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
 
+use super::layouts::{Layout, accounts, by_tokens, id, public};
 use super::raw::{Raw, Said};
-use crate::modules::iot::platform::token::Claims;
-use crate::modules::iot::platform::{
-    DeviceTokens, Platform, devices_imports, devices_scope, platform_exports,
-};
+use super::server::{SETTLE, Server, config, start_in};
+use crate::modules::iot::platform::{Platform, connection};
 
 /// What only device B has.
 pub(super) const SECRET: &str = "secret-of-b";
-
-/// How the devices are kept apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// As harmony writes a server's configuration.
-    Accounts,
-    /// As harmony signs tokens.
-    Tokens,
-    /// Not: with the same permissions, in the account with the buckets.
-    OneAccount,
-    /// Not: device A may do everything in the account with the buckets.
-    Everything,
-}
 
 pub(super) struct Scene {
     pub(super) a: Raw,
@@ -48,95 +28,9 @@ pub(super) struct Scene {
     platform: Platform,
     context: Context,
     server: Server,
+    /// What was there after the last attack, so that what comes of it late is seen at the next one.
+    last: Option<BTreeMap<String, String>>,
     _dir: TempDir,
-}
-
-/// A server that ends with this.
-pub(super) struct Server(Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn public(key: &KeyPair) -> UserKey {
-    key.public_key().parse().expect("a user's")
-}
-
-pub(super) fn id(name: &str) -> DeviceId {
-    name.parse().expect("valid")
-}
-
-/// The server that the tests are for, with its data in `dir` and more of a configuration.
-pub(super) async fn start_in(dir: &Path, more: &str) -> (u16, Server) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = listener.local_addr().expect("bound").port();
-    drop(listener);
-    let store = dir.join("store");
-    let text =
-        format!("listen: \"127.0.0.1:{port}\"\njetstream {{ store_dir: {store:?} }}\n{more}\n");
-    let config = dir.join("nats.conf");
-    std::fs::write(&config, text).expect("written");
-    let program = std::env::var_os("HARMONY_TEST_NATS_SERVER");
-    let mut command = Command::new(program.unwrap_or("nats-server".into()));
-    command.arg("-c").arg(config).stderr(Stdio::null());
-    let server = Server(command.spawn().expect("nats-server is installed"));
-    let listens = async {
-        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    let listens = tokio::time::timeout(LIMIT, listens);
-    listens.await.expect("it listens");
-    (port, server)
-}
-
-pub(super) fn config(port: u16) -> NatsConfig {
-    let url = format!("nats://127.0.0.1:{port}").parse().expect("valid");
-    NatsConfig::new(NatsUrls::try_from(vec![url]).expect("one"))
-}
-
-/// A connection of the user with this key, as soon as the server has read that there is one.
-pub(super) async fn once_known(port: u16, key: &KeyPair) -> Raw {
-    let known = async {
-        loop {
-            if let Ok(raw) = Raw::connect(port, key, None).await {
-                return raw;
-            }
-            tokio::time::sleep(SETTLE).await;
-        }
-    };
-    let known = tokio::time::timeout(LIMIT, known);
-    known.await.expect("the server knows it")
-}
-
-/// What a connection is told.
-pub(super) async fn heard(raw: &mut Raw) -> String {
-    let heard = async {
-        loop {
-            let said = raw.flush().await.expect("connected");
-            if !said.is_empty() {
-                return format!("{said:?}").replace('\\', "");
-            }
-            tokio::time::sleep(SETTLE).await;
-        }
-    };
-    let heard = tokio::time::timeout(LIMIT, heard);
-    heard.await.expect("an answer")
-}
-
-/// Waits until the server has ended a connection.
-pub(super) async fn once_gone(raw: &mut Raw) {
-    let gone = async {
-        while raw.flush().await.is_some() {
-            tokio::time::sleep(SETTLE).await;
-        }
-    };
-    let gone = tokio::time::timeout(LIMIT, gone);
-    gone.await.expect("the server ends it");
 }
 
 impl Scene {
@@ -161,9 +55,7 @@ impl Scene {
             jwt_file,
         });
         let platform = Platform::connect(&nats).await.expect("the buckets");
-        let client = super::super::connection::connect(&nats)
-            .await
-            .expect("it listens");
+        let client = connection::connect(&nats).await.expect("it listens");
         let context = jetstream::new(client);
         let connect = async |name: &str| {
             let token = tokens.get(name).map(String::as_str);
@@ -183,6 +75,7 @@ impl Scene {
             platform,
             context,
             server,
+            last: None,
             _dir: dir,
         };
         scene.fill().await;
@@ -226,11 +119,12 @@ impl Scene {
             .map_err(|e| told(&e))?;
         for name in &names {
             let stream = self.context.get_stream(name).await.map_err(|e| told(&e))?;
-            let info = stream.cached_info();
-            all.insert(
-                name.clone(),
-                format!("{:?} {:?}", info.created, info.config),
-            );
+            let (created, mut config) = {
+                let info = stream.cached_info();
+                (info.created, info.config.clone())
+            };
+            let metadata = in_order(&mut config.metadata);
+            all.insert(name.clone(), format!("{created:?} {config:?} {metadata:?}"));
             let mut subjects = stream.info_with_subjects(">").await.map_err(|e| told(&e))?;
             while let Some((subject, _)) = subjects.try_next().await.map_err(|e| told(&e))? {
                 if subject.as_str() == "$KV.agent-status.status.a" {
@@ -245,14 +139,12 @@ impl Scene {
             }
             let mut consumers = stream.consumers();
             while let Some(info) = consumers.try_next().await.map_err(|e| told(&e))? {
-                if info.name == self.key("a") {
-                    continue;
-                }
-                let state = (
-                    info.config,
-                    info.delivered.consumer_sequence,
-                    info.num_pending,
-                );
+                let mut config = info.config;
+                let metadata = in_order(&mut config.metadata);
+                // A may ask for what its own tells of, and for nothing else.
+                let state = (info.name != self.key("a"))
+                    .then_some((info.delivered.consumer_sequence, info.num_pending));
+                let state = (config, metadata, state);
                 all.insert(format!("consumer {}", info.name), format!("{state:?}"));
             }
         }
@@ -261,7 +153,10 @@ impl Scene {
 
     /// What becomes of everything else when A does that; empty where it is none of A's matter.
     pub(super) async fn harm(&mut self, attack: &Attack) -> Vec<String> {
-        let before = self.snapshot().await.expect("the server is well");
+        let before = match self.last.take() {
+            Some(last) => last,
+            None => self.snapshot().await.expect("the server is well"),
+        };
         let inbox = format!("{}.x.y", inbox_prefix(&self.key("a")));
         if let Some(subject) = &attack.subscribe {
             self.a.subscribe(subject).await;
@@ -301,7 +196,10 @@ impl Scene {
         }
         match self.snapshot().await {
             Err(error) => harms.push(format!("the server is not well: {error}")),
-            Ok(after) => harms.extend(differences(&before, &after)),
+            Ok(after) => {
+                harms.extend(differences(&before, &after));
+                self.last = Some(after);
+            }
         }
         harms
     }
@@ -322,6 +220,7 @@ impl Scene {
 
     /// Whether the server still does what the platform asks, a moment later.
     pub(super) async fn is_well(&mut self) -> bool {
+        self.last = None;
         for _ in 0..3 {
             let put = self.platform.desired.put("a.web", "of-a".into());
             let put = tokio::time::timeout(Duration::from_secs(3), put).await;
@@ -330,15 +229,9 @@ impl Scene {
             }
             tokio::time::sleep(SETTLE).await;
         }
-        self.server.0.try_wait().is_ok_and(|ended| ended.is_none())
+        self.server.is_running()
     }
 }
-
-/// How long any awaited event may take.
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// How long the server may take for what it does on its own.
-const SETTLE: Duration = Duration::from_millis(40);
 
 /// What A does.
 #[derive(Debug, Clone, Default)]
@@ -350,6 +243,11 @@ pub(super) struct Attack {
     pub(super) data: String,
 }
 
+/// What a server says of its own, 2.11 for one, in no order.
+fn in_order(metadata: &mut HashMap<String, String>) -> BTreeMap<String, String> {
+    std::mem::take(metadata).into_iter().collect()
+}
+
 fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Vec<String> {
     let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
     let gone = gone.map(|(name, _)| format!("{name} is gone"));
@@ -358,110 +256,4 @@ fn differences(before: &BTreeMap<String, String>, after: &BTreeMap<String, Strin
         .filter(|(name, value)| before.get(*name) != Some(value));
     let changed = changed.map(|(name, value)| format!("{name} is now {value}"));
     gone.chain(changed).collect()
-}
-
-fn accounts(keys: &BTreeMap<&'static str, KeyPair>, layout: Layout) -> String {
-    let devices = ["a", "b"].map(|name| (id(name), public(&keys[name])));
-    let devices = BTreeMap::from(devices);
-    let accounts = ServerAccounts::new(&[public(&keys["op"])], &devices).expect("valid");
-    let mut config = serde_json::to_value(accounts).expect("JSON");
-    if layout != Layout::Accounts {
-        let all = config["accounts"].as_object_mut().expect("accounts");
-        let mut devices = all.remove("DEVICES").expect("there");
-        let users = devices["users"].as_array_mut().expect("users");
-        if layout == Layout::Everything {
-            let a = public(&keys["a"]);
-            let a = users.iter_mut().find(|user| user["nkey"] == a.as_str());
-            a.expect("there")["permissions"] = json!({ "publish": ">", "subscribe": ">" });
-        }
-        let platform = &mut all["IOT"];
-        platform
-            .as_object_mut()
-            .expect("an account")
-            .remove("exports");
-        let known = platform["users"].as_array_mut().expect("users");
-        known.append(users);
-    }
-    let text = config.to_string();
-    text[1..text.len() - 1].to_owned()
-}
-
-fn by_tokens(keys: &BTreeMap<&'static str, KeyPair>) -> (String, BTreeMap<String, String>) {
-    let operator = KeyPair::new_operator();
-    let [platform, devices, system, scope] = [(); 4].map(|()| KeyPair::new_account());
-    let signed = |signer: &KeyPair, subject: &KeyPair, name: &str, nats: Value| {
-        let subject = subject.public_key();
-        let claims = Claims {
-            expires: None,
-            name,
-            subject: &subject,
-            nats,
-        };
-        claims.signed(signer).expect("signed")
-    };
-    let limits = json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
-        "wildcards": true, "conn": -1, "leaf": -1 });
-    let mut storing = limits.clone();
-    for limit in ["mem_storage", "disk_storage", "streams", "consumer"] {
-        storing[limit] = (-1).into();
-    }
-    let of = |account: &KeyPair, more: Value| {
-        let mut claims = json!({ "type": "account", "version": 2 });
-        for (name, value) in more.as_object().expect("claims") {
-            claims[name] = value.clone();
-        }
-        (
-            account.public_key(),
-            signed(&operator, account, "account", claims),
-        )
-    };
-    let preload = BTreeMap::from([
-        of(
-            &platform,
-            json!({ "limits": storing, "exports": platform_exports() }),
-        ),
-        of(
-            &devices,
-            json!({ "limits": limits, "imports": devices_imports(&platform.public_key()),
-                "signing_keys": [devices_scope(&scope.public_key())] }),
-        ),
-        of(&system, json!({ "limits": limits })),
-    ]);
-    let claims = json!({ "type": "operator", "version": 2, "system_account": system.public_key() });
-    let config = json!({
-        "operator": signed(&operator, &operator, "operator", claims),
-        "resolver": "MEMORY", "resolver_preload": preload,
-    });
-    let config = config.to_string();
-
-    let seed = scope.seed().expect("it has one");
-    let issuer = DeviceTokens::new(&devices.public_key(), &seed).expect("valid");
-    let mut tokens = BTreeMap::new();
-    for name in ["a", "b"] {
-        let token = issuer.token(&id(name), &public(&keys[name]), None);
-        tokens.insert(name.to_owned(), token.expect("signed"));
-    }
-    let user = json!({ "type": "user", "version": 2, "subs": -1, "data": -1, "payload": -1 });
-    tokens.insert("op".to_owned(), signed(&platform, &keys["op"], "op", user));
-    // What A could try to be.
-    let own = json!({ "type": "user", "version": 2, "issuer_account": devices.public_key() });
-    let mut wide = own.clone();
-    for (part, all) in [
-        ("pub", json!({ "allow": [">"] })),
-        ("sub", json!({ "allow": [">"] })),
-    ] {
-        wide[part] = all;
-    }
-    for limit in ["subs", "data", "payload"] {
-        wide[limit] = (-1).into();
-    }
-    tokens.insert("wide".to_owned(), signed(&scope, &keys["a"], "a", wide));
-    tokens.insert(
-        "by itself".to_owned(),
-        signed(&keys["a"], &keys["a"], "b", own.clone()),
-    );
-    tokens.insert("of b".to_owned(), tokens["b"].clone());
-    // Whom only an issuer that does not check names would sign.
-    tokens.insert("named *".to_owned(), signed(&scope, &keys["a"], "*", own));
-    (config[1..config.len() - 1].to_owned(), tokens)
 }
