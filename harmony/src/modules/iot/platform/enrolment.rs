@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
-use iot_contracts::{DeviceConsumer, DeviceId, UserKey};
+use iot_contracts::{DeviceConsumer, DeviceId, UserKey, not_separating};
 use tracing::{info, warn};
 
-use super::{Platform, PlatformError, request, server_lacks};
+use super::{Platform, PlatformError, request};
 
 /// How often a server is asked that does not answer.
 const TRIES: u32 = 5;
@@ -23,7 +23,7 @@ impl Platform {
     /// # Errors
     /// When NATS does not take it.
     pub async fn enrol(&self, device_id: &DeviceId, key: &UserKey) -> Result<(), PlatformError> {
-        if let Some(lacks) = server_lacks(&self.server_version) {
+        if let Some(lacks) = not_separating(&self.server_version) {
             warn!("{lacks}");
         }
         let consumer = DeviceConsumer::of(device_id, key);
