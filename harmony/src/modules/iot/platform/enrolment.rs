@@ -52,7 +52,7 @@ impl Platform {
 }
 
 /// Asks again while nobody answers. A server that reads its configuration anew, as it does for each device that is added,
-/// is for a moment without JetStream, or loses the answer. Both requests may be made twice.
+/// is for a moment without JetStream, says so, or loses the answer. Both requests may be made twice.
 async fn answered<T, F>(ask: impl Fn() -> F) -> Result<T, ConsumerError>
 where
     F: Future<Output = Result<T, ConsumerError>>,
@@ -67,10 +67,12 @@ where
 }
 
 fn is_unanswered(error: &ConsumerError) -> bool {
-    matches!(
-        error.kind(),
-        ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request
-    )
+    match error.kind() {
+        ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request => true,
+        // That JetStream is not there, or not yet again.
+        ConsumerErrorKind::JetStream(error) => error.code() == 503,
+        _ => false,
+    }
 }
 
 fn is_absent(error: &ConsumerError) -> bool {
