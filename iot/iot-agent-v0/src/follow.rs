@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use iot_contracts::{
-    DeploymentName, DeviceId, OLDEST_SEPARATING_SERVER, UserKey, desired_state_key,
-    separates_devices,
-};
+use iot_contracts::{DeploymentName, DeviceId, UserKey, desired_state_key, not_separating};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -132,12 +129,7 @@ impl Follower<'_> {
         let Some(version) = self.key.map(|_| self.nats.server_version()) else {
             return;
         };
-        let old = (!separates_devices(&version)).then(|| {
-            let (major, minor, patch) = OLDEST_SEPARATING_SERVER;
-            format!(
-                "nats-server {version} does not keep devices apart (expected {major}.{minor}.{patch} or newer)"
-            )
-        });
+        let old = not_separating(&version);
         self.problems.send_if_modified(|problems| {
             let is_news = problems.server != old;
             if let Some(old) = old.as_ref().filter(|_| is_news) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use iot_contracts::{
     AgentConfig, DeviceConsumer, DeviceId, KvBucket, Phase, ServerAccounts, UserKey, next_subject,
-    separates_devices,
+    not_separating,
 };
 
 use super::Nats;
@@ -86,7 +86,7 @@ impl Scene {
 
     /// There is no problem but one with the server itself, where it is an old one.
     async fn follows(&self) {
-        let new = separates_devices(&self.platform.nats.server_version());
+        let new = not_separating(&self.platform.nats.server_version()).is_none();
         let follows = |problem: &String| !new && problem.contains("does not keep devices apart");
         self.platform
             .report("no problem", |report| {

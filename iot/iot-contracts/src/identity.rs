@@ -25,25 +25,6 @@ pub const DEVICES_ACCOUNT: &str = "DEVICES";
 /// The server's own account.
 pub const SYSTEM_ACCOUNT: &str = "SYS";
 
-/// The oldest nats-server that counts as one that keeps devices apart, which
-/// `harmony/src/modules/iot/platform/attack_tests.rs` tries. 2.9.10 does not: it ends by a stack overflow once a device
-/// has asked for its own key with a reply subject that has a wildcard, which 2.9.15 mended. What is between that and this
-/// one was not tried.
-pub const OLDEST_SEPARATING_SERVER: (u32, u32, u32) = (2, 10, 25);
-
-/// Whether a nats-server of this version keeps devices apart. One whose version cannot be read counts as one that does
-/// not.
-pub fn separates_devices(server_version: &str) -> bool {
-    let release = server_version.split(['-', '+']).next().unwrap_or_default();
-    let mut numbers = release.split('.').map(str::parse::<u32>);
-    let mut next = || numbers.next().and_then(Result::ok);
-    let version = (next(), next(), next());
-    let (Some(major), Some(minor), Some(patch)) = version else {
-        return false;
-    };
-    (major, minor, patch) >= OLDEST_SEPARATING_SERVER
-}
-
 /// The public half of a device's or a platform's key: an NKey of a user. What has this form need not be a key that
 /// anybody holds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

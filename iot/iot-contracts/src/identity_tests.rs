@@ -1,6 +1,6 @@
 use super::{
     DeviceConsumer, DevicePermissions, UserKey, device_services, entry_subject, inbox_prefix,
-    separates_devices, status_subject,
+    status_subject,
 };
 use crate::error::ContractError;
 use crate::name::DeviceId;
@@ -101,21 +101,4 @@ fn a_key_is_one_token_and_a_seed_is_not_repeated() {
     let seed = "SUAGMJH5XLGZKKQWAWKRZJIGMOU4HPFUYLXJMXOO5NLFEO2OOQJ5LPRDPM";
     let error = seed.parse::<UserKey>().unwrap_err().to_string();
     assert!(!error.contains(&seed[2..]), "{error}");
-}
-
-#[test]
-fn versions_are_compared_as_numbers() {
-    for good in [
-        "2.10.25",
-        "2.10.26",
-        "2.11.0",
-        "2.15.1",
-        "3.0.0",
-        "2.12.0-RC.1",
-    ] {
-        assert!(separates_devices(good), "{good}");
-    }
-    for bad in ["2.9.10", "2.9.99", "2.10.24", "1.99.0", "2.10", "", "x"] {
-        assert!(!separates_devices(bad), "{bad}");
-    }
 }

@@ -33,6 +33,7 @@ mod release;
 mod schema_tests;
 mod score;
 mod secret;
+mod separation;
 mod signed;
 mod status;
 mod update;
@@ -44,9 +45,9 @@ pub use config::{
 pub use error::ContractError;
 pub use hex::Hex;
 pub use identity::{
-    DEVICES_ACCOUNT, DeviceConsumer, DevicePermissions, DeviceService, OLDEST_SEPARATING_SERVER,
-    PLATFORM_ACCOUNT, SYSTEM_ACCOUNT, UserKey, device_services, entry_subject, inbox_prefix,
-    marker_subject, next_subject, separates_devices, status_subject,
+    DEVICES_ACCOUNT, DeviceConsumer, DevicePermissions, DeviceService, PLATFORM_ACCOUNT,
+    SYSTEM_ACCOUNT, UserKey, device_services, entry_subject, inbox_prefix, marker_subject,
+    next_subject, status_subject,
 };
 pub use kv::{
     AGENT_STATUS_BUCKET, DESIRED_STATE_BUCKET, KvBucket, desired_state_key,
@@ -65,6 +66,7 @@ pub use podman_v1::{
 pub use release::{AgentRelease, agent_release_key};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;
+pub use separation::{ServerFlaw, not_separating};
 pub use signed::{Refusal, Signature, SignedOrder, SignedValue};
 pub use status::{
     AgentStatus, DeploymentStatus, DesiredVersion, OWN_BOOT_ID, Phase, RefusedEntry, ServiceHealth,

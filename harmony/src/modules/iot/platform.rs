@@ -16,8 +16,7 @@ use async_nats::jetstream::{self, kv};
 use futures::StreamExt;
 use iot_contracts::{
     AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId, IotScore,
-    KvBucket, NatsConfig, OLDEST_SEPARATING_SERVER, desired_state_key, separates_devices,
-    status_key,
+    KvBucket, NatsConfig, desired_state_key, not_separating, status_key,
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
@@ -156,7 +155,7 @@ impl Platform {
     ) -> Result<Self, PlatformError> {
         let client = connection::connect(nats).await?;
         let server_version = client.server_info().version;
-        if let Some(lacks) = server_lacks(&server_version) {
+        if let Some(lacks) = not_separating(&server_version) {
             warn!("{lacks}");
         }
         let context = jetstream::new(client);
@@ -287,14 +286,6 @@ impl Platform {
             last_seen = serde_json::to_string(&status).unwrap_or_default();
         }
     }
-}
-
-/// What a server of this version cannot promise.
-fn server_lacks(version: &str) -> Option<String> {
-    let (major, minor, patch) = OLDEST_SEPARATING_SERVER;
-    (!separates_devices(version)).then(|| {
-        format!("nats-server {version} does not keep devices apart (expected {major}.{minor}.{patch} or newer)")
-    })
 }
 
 /// A report, or what is wrong with it. One of another version's agent is passed over: the next one may be of

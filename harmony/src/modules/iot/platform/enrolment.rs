@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
-use iot_contracts::{DeviceConsumer, DeviceId, UserKey};
+use iot_contracts::{DeviceConsumer, DeviceId, UserKey, not_separating};
 use tracing::{info, warn};
 
-use super::{Platform, PlatformError, request, server_lacks};
+use super::{Platform, PlatformError, request};
 
 /// How often a server is asked that does not answer.
 const TRIES: u32 = 5;
@@ -23,7 +23,7 @@ impl Platform {
     /// # Errors
     /// When NATS does not take it.
     pub async fn enrol(&self, device_id: &DeviceId, key: &UserKey) -> Result<(), PlatformError> {
-        if let Some(lacks) = server_lacks(&self.server_version) {
+        if let Some(lacks) = not_separating(&self.server_version) {
             warn!("{lacks}");
         }
         let consumer = DeviceConsumer::of(device_id, key);
@@ -52,7 +52,7 @@ impl Platform {
 }
 
 /// Asks again while nobody answers. A server that reads its configuration anew, as it does for each device that is added,
-/// is for a moment without JetStream, or loses the answer. Both requests may be made twice.
+/// is for a moment without JetStream, says so, or loses the answer. Both requests may be made twice.
 async fn answered<T, F>(ask: impl Fn() -> F) -> Result<T, ConsumerError>
 where
     F: Future<Output = Result<T, ConsumerError>>,
@@ -67,10 +67,12 @@ where
 }
 
 fn is_unanswered(error: &ConsumerError) -> bool {
-    matches!(
-        error.kind(),
-        ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request
-    )
+    match error.kind() {
+        ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request => true,
+        // That JetStream is not there, or not yet again.
+        ConsumerErrorKind::JetStream(error) => error.code() == 503,
+        _ => false,
+    }
 }
 
 fn is_absent(error: &ConsumerError) -> bool {

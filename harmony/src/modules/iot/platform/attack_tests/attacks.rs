@@ -163,9 +163,6 @@ pub(super) fn payloads(scene: &Scene) -> Vec<Attack> {
             "Nats-Schedule-Target",
             "$KV.agent-status.status.b".to_owned(),
         ),
-        ("Nats-Trace-Dest", "$KV.agent-status.status.b".to_owned()),
-        ("Nats-Trace-Dest", format!("$JS.API.STREAM.DELETE.{STREAM}")),
-        ("Nats-Trace-Dest", format!("_INBOX.{b}.x")),
         ("Nats-Batch-Id", "b".to_owned()),
         (
             "Nats-Request-Info",
@@ -203,6 +200,24 @@ pub(super) fn payloads(scene: &Scene) -> Vec<Attack> {
         });
     }
     attacks
+}
+
+/// Messages whose way the server is to report to a subject that A may not publish to.
+pub(super) fn traces(scene: &Scene) -> Vec<Attack> {
+    let destinations = [
+        "$KV.agent-status.status.b".to_owned(),
+        "$KV.agent-status._bucket".to_owned(),
+        "$KV.desired-state.b.web".to_owned(),
+        format!("$JS.API.STREAM.DELETE.{STREAM}"),
+        format!("_INBOX.{}.x", scene.key("b")),
+    ];
+    let attacks = destinations.into_iter().map(|destination| Attack {
+        subject: Some("$KV.agent-status.status.a".to_owned()),
+        headers: vec![("Nats-Trace-Dest", destination)],
+        data: "forged".to_owned(),
+        ..Attack::default()
+    });
+    attacks.collect()
 }
 
 /// What A would like to listen to.

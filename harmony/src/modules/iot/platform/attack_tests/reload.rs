@@ -1,0 +1,64 @@
+//! Devices are added to a running server.
+
+use nkeys::KeyPair;
+
+use super::layouts::id;
+use super::raw::Raw;
+use super::server;
+use crate::modules::iot::platform::{DeviceRegistry, Platform};
+
+#[tokio::test]
+#[ignore = "needs nats-server: adds devices to a running one, and removes one"]
+async fn a_device_is_added_by_a_reload_and_the_others_stay_connected() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let registry = DeviceRegistry::new(dir.path());
+    let credentials = registry.platform_credentials().expect("made");
+    let config = format!(
+        "include \"accounts.json\"\npid_file: {:?}",
+        registry.pid_file()
+    );
+    let (port, server) = server::start_in(dir.path(), &config).await;
+    let mut nats = server::config(port);
+    nats.credentials = Some(credentials);
+    let platform = Platform::connect(&nats).await.expect("the buckets");
+    let keys = ["a", "b"].map(|name| (name, KeyPair::new_user()));
+    let mut connections = Vec::new();
+    for (name, key) in &keys {
+        let early = Raw::connect(port, key, None).await;
+        early.map(drop).expect_err("unknown");
+        let public = key.public_key().parse().expect("a user's");
+        registry.add(&id(name), &public).expect("told");
+        platform.enrol(&id(name), &public).await.expect("enrolled");
+        let mut device = server::once_known(port, key).await;
+        device
+            .subscribe(&format!("_INBOX.{}.>", key.public_key()))
+            .await;
+        connections.push(device);
+    }
+    // The first one has seen two reloads.
+    for ((name, key), device) in keys.iter().zip(&mut connections) {
+        let inbox = format!("_INBOX.{}.x", key.public_key());
+        let status = format!("$KV.agent-status.status.{name}");
+        device.publish(&status, &inbox, &[], "x").await;
+        let stored = server::heard(device).await;
+        assert!(stored.contains("\"seq\""), "{name}: {stored}");
+    }
+    // A device is enrolled while the server reads of it.
+    for number in 0..8 {
+        let (id, key) = (id(&format!("more-{number}")), KeyPair::new_user());
+        let public = key.public_key().parse().expect("a user's");
+        registry.add(&id, &public).expect("told");
+        platform.enrol(&id, &public).await.expect("enrolled");
+    }
+    let [(_, a), (_, b)] = &keys;
+    registry.remove(&id("b")).expect("told");
+    server::once_gone(&mut connections[1]).await;
+    let refused = Raw::connect(port, b, None).await;
+    refused.map(drop).expect_err("forgotten");
+    assert!(connections[0].flush().await.is_some());
+    for expected in [true, false] {
+        let key = a.public_key().parse().expect("a user's");
+        assert_eq!(platform.withdraw(&key).await.expect("answered"), expected);
+    }
+    drop(server);
+}
