@@ -37,14 +37,7 @@ pub fn agent_release_key(device_id: &DeviceId) -> String {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "WireRelease", into = "WireRelease")]
-pub struct AgentRelease {
-    serial: u64,
-    architecture: String,
-    sha256: Hex<32>,
-    size: u64,
-    url: String,
-    signature: Hex<64>,
-}
+pub struct AgentRelease(ReleaseV0);
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type")]
@@ -52,7 +45,7 @@ enum WireRelease {
     AgentReleaseV0(ReleaseV0),
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReleaseV0 {
     serial: u64,
@@ -67,43 +60,43 @@ impl AgentRelease {
     /// Counts the releases: a device takes none with a lower one than it has taken, so that an old one that was signed
     /// once cannot be put in the place of a newer one. To go back to an older program, sign it with a new serial.
     pub fn serial(&self) -> u64 {
-        self.serial
+        self.0.serial
     }
 
     /// The instruction set that it is for, as `uname -m` names it.
     pub fn architecture(&self) -> &str {
-        &self.architecture
+        &self.0.architecture
     }
 
     /// The digest of the program.
     pub fn sha256(&self) -> Hex<32> {
-        self.sha256
+        self.0.sha256
     }
 
     /// The program's size, in bytes.
     pub fn size(&self) -> u64 {
-        self.size
+        self.0.size
     }
 
     /// Where it is fetched; `https://…`.
     pub fn url(&self) -> &str {
-        &self.url
+        &self.0.url
     }
 
     /// The ed25519 signature of [`AgentRelease::signed_text`].
     pub fn signature(&self) -> Hex<64> {
-        self.signature
+        self.0.signature
     }
 
     /// What is signed: a line each of a fixed text, serial, architecture, size and digest. Where it is fetched is not.
     pub fn signed_text(&self) -> String {
-        let Self {
+        let ReleaseV0 {
             serial,
             architecture,
             size,
             sha256,
             ..
-        } = self;
+        } = &self.0;
         format!("{SIGNED}\n{serial}\n{architecture}\n{size}\n{sha256}\n")
     }
 }
@@ -136,43 +129,13 @@ impl TryFrom<WireRelease> for AgentRelease {
                 expected: "https://HOST[:PORT]/PATH without a user",
             });
         }
-        let ReleaseV0 {
-            serial,
-            architecture,
-            sha256,
-            size,
-            url,
-            signature,
-        } = wire;
-        Ok(Self {
-            serial,
-            architecture,
-            sha256,
-            size,
-            url,
-            signature,
-        })
+        Ok(Self(wire))
     }
 }
 
 impl From<AgentRelease> for WireRelease {
-    fn from(release: AgentRelease) -> Self {
-        let AgentRelease {
-            serial,
-            architecture,
-            sha256,
-            size,
-            url,
-            signature,
-        } = release;
-        Self::AgentReleaseV0(ReleaseV0 {
-            serial,
-            architecture,
-            sha256,
-            size,
-            url,
-            signature,
-        })
+    fn from(AgentRelease(wire): AgentRelease) -> Self {
+        Self::AgentReleaseV0(wire)
     }
 }
 
