@@ -10,19 +10,19 @@
 //! Where orders have to be signed nothing is obeyed before it is in the file: whatever a power cut leaves, the device
 //! knows the highest counter that it has obeyed.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use iot_contracts::DeviceId;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 use crate::assess::Ran;
 use crate::desired::DesiredState;
+use crate::digest::sha256;
+use crate::durable;
 use crate::error::chain;
 use crate::followed::Followed;
 use crate::problems::Problems;
@@ -162,7 +162,7 @@ impl Keeper {
         let digest = head
             .strip_prefix(FORMAT)
             .and_then(|rest| rest.strip_prefix(' '));
-        if digest.ok_or(KeepError::Format)? != digest_of(json) {
+        if digest.ok_or(KeepError::Format)? != sha256(json).to_string() {
             return Err(KeepError::Damaged);
         }
         // The parser's message may quote a value.
@@ -191,23 +191,9 @@ impl Keeper {
             memory: std::borrow::Cow::Borrowed(&kept.memory),
             ran: std::borrow::Cow::Borrowed(&kept.ran),
         })?;
-        let unfinished = self.dir.join(UNFINISHED);
-        // A left-over may have another mode, and a link must not be followed.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut options = File::options();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.write_all(format!("{FORMAT} {}\n", digest_of(&json)).as_bytes())?;
-        file.write_all(&json)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, self.dir.join(FILE))?;
-        File::open(&self.dir)?.sync_all()
+        let mut content = format!("{FORMAT} {}\n", sha256(&json)).into_bytes();
+        content.extend(json);
+        durable::replace(&self.dir, FILE, UNFINISHED, &content)
     }
 
     /// Keeps what is known at each change, and tries again where that failed; `ran` is in the file already. What waits at
@@ -318,11 +304,6 @@ fn split(text: &[u8]) -> Option<(&str, &[u8])> {
     let end = text.iter().position(|byte| *byte == b'\n')?;
     let head = std::str::from_utf8(&text[..end]).ok()?;
     Some((head, &text[end + 1..]))
-}
-
-fn digest_of(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

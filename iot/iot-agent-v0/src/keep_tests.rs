@@ -101,7 +101,7 @@ fn another_content_device_or_kind_of_file_counts_as_none_and_is_named() {
     let keeper = keeper(dir.path());
     let file = dir.path().join(FILE);
     let write = |json: &str| {
-        let digest = super::digest_of(json.as_bytes());
+        let digest = crate::digest::sha256(json.as_bytes());
         fs::write(&file, format!("harmony-desired-state 1 {digest}\n{json}")).unwrap();
     };
     write(r#"{"device_id":"pi-1","memory":{"bucket":null,"keys":{"web":"s3cr3t"}}}"#);
@@ -127,7 +127,7 @@ fn what_an_earlier_version_kept_is_read() {
     let keeper = keeper(dir.path());
     let json = r#"{"device_id":"pi-1","memory":{"bucket":{"id":"b1","revision":1},"keys":{"web":{"revision":5,
         "good":{"services":[]},"error":null,"gone":false,"bucket":"b1","expired":false}}}}"#;
-    let digest = super::digest_of(json.as_bytes());
+    let digest = crate::digest::sha256(json.as_bytes());
     let text = format!("harmony-desired-state 1 {digest}\n{json}");
     fs::write(dir.path().join(FILE), text).unwrap();
     let (kept, why) = keeper.recall();

@@ -28,6 +28,8 @@ mod connection;
 mod container;
 mod creds;
 mod desired;
+mod digest;
+mod durable;
 mod error;
 #[cfg(test)]
 mod fake;

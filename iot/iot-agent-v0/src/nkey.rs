@@ -1,14 +1,16 @@
 //! The device's own key: made on the device, by which NATS knows it. The private half never leaves its file and this
 //! process.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use async_nats::Auth;
 use iot_contracts::{ContractError, UserKey};
 use nkeys::{KeyPair, KeyPairType};
+
+use crate::durable;
 
 /// The longest file that is read, in bytes; a seed has 58.
 const MAX_BYTES: u64 = 1024;
@@ -171,14 +173,7 @@ fn write_once(path: &Path, pair: &KeyPair) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(format!(".{}", std::process::id()));
     let unfinished = PathBuf::from(unfinished);
-    // A left-over of a process that was killed.
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = File::options();
-    let options = options.write(true).create_new(true).mode(0o600);
-    let mut file = options.open(&unfinished)?;
+    let mut file = durable::create(&unfinished, 0o600)?;
     let written = writeln!(file, "{seed}").and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&unfinished, path));
     fs::remove_file(&unfinished)?;
@@ -186,8 +181,7 @@ fn write_once(path: &Path, pair: &KeyPair) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    File::open(dir)?.sync_all()
+    durable::sync_directory_of(path)
 }
 
 #[cfg(test)]

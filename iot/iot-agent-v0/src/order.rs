@@ -3,8 +3,8 @@
 //! Where the configuration names no operator, whatever is in the bucket is obeyed, and a signature is not looked at.
 
 use iot_contracts::{AgentConfig, DesiredVersion, DeviceId, OperatorConfig, Refusal, SignedOrder};
-use sha2::{Digest, Sha256};
 
+use crate::digest::sha256;
 use crate::followed::Entry;
 use crate::service::Score;
 use crate::value::{self, Kind};
@@ -72,7 +72,7 @@ impl Rules {
         };
         let version = |counter| DesiredVersion {
             revision: entry.revision,
-            digest: digest_of(value),
+            digest: format!("sha256:{}", sha256(value)),
             counter,
         };
         let (order, counter) = match (&self.0, value::kind(value)) {
@@ -121,10 +121,4 @@ fn read(signed: &SignedOrder) -> Order {
         Some(score) => Order::Run(value::read(score.as_bytes())),
         None => Order::Remove,
     }
-}
-
-fn digest_of(value: &[u8]) -> String {
-    let digest = Sha256::digest(value);
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
 }

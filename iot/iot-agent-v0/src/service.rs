@@ -9,7 +9,8 @@ use iot_contracts::{
     Restart, ServiceName, VolumeName,
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest, Sha256};
+
+use crate::digest::sha256;
 
 /// The services of a deployment.
 pub type Services = Arc<[Service]>;
@@ -124,8 +125,7 @@ fn digest_of_v1(service: &PodmanServiceV1, passing_volumes: &BTreeSet<VolumeName
 fn digest(value: &impl Serialize) -> String {
     // Strings, numbers, lists and maps with string keys always serialise.
     let json = serde_json::to_vec(value).unwrap_or_default();
-    let digest = Sha256::digest(json);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    sha256(&json).to_string()
 }
 
 /// A score of any version.

@@ -3,6 +3,7 @@
 //! `IOT_AGENT_BINARY` names the program, such as the one that iot/scripts/build-agent.sh prints; else it is the
 //! test profile's own.
 
+mod buckets;
 mod server;
 
 use std::io::{BufRead, BufReader, Write};
@@ -11,12 +12,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream;
 use async_nats::jetstream::kv::Watch;
 use futures::TryStreamExt;
-use iot_contracts::{AGENT_STATUS_BUCKET, AgentStatus, DESIRED_STATE_BUCKET, KvBucket};
+use iot_contracts::AgentStatus;
 
-use crate::server::{Server, bucket_config, free_port};
+use crate::buckets::open;
+use crate::server::{Server, free_port};
 
 /// How long any awaited event may take.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -106,32 +107,6 @@ fn serve_empty_podman(socket: &Path) {
     });
 }
 
-/// Makes the buckets, as soon as there is a server, and gives the reports.
-async fn reports(port: u16) -> Watch {
-    let client = async_nats::ConnectOptions::new()
-        .user_and_password("device".to_owned(), "hunter2".to_owned())
-        .retry_on_initial_connect()
-        .connect(format!("127.0.0.1:{port}"))
-        .await
-        .unwrap();
-    let context = jetstream::new(client);
-    for bucket in [KvBucket::DESIRED_STATE, KvBucket::AGENT_STATUS] {
-        // Nothing tells of a JetStream that is not there yet.
-        while context
-            .get_or_create_stream(bucket_config(&bucket))
-            .await
-            .is_err()
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-    let desired = context.get_key_value(DESIRED_STATE_BUCKET).await.unwrap();
-    let marker = desired.put("_bucket", r#"{"id":"b1"}"#.into());
-    marker.await.unwrap();
-    let reports = context.get_key_value(AGENT_STATUS_BUCKET).await.unwrap();
-    reports.watch_with_history("status.pi-1").await.unwrap()
-}
-
 /// Waits for the report of that number, or of a later one.
 async fn report(reports: &mut Watch, number: u64) -> u64 {
     loop {
@@ -154,7 +129,7 @@ async fn an_idle_agent_is_small_and_sleeps() {
     let port = free_port();
     let _server = Server::start(dir.path(), port);
     let agent = Agent::start(dir.path(), port, &socket);
-    let mut reports = tokio::time::timeout(LIMIT, reports(port)).await.unwrap();
+    let (_, mut reports) = tokio::time::timeout(LIMIT, open(port)).await.unwrap();
     // The second comes a heartbeat after the first, when all that is done at the start is done.
     let started = report(&mut reports, 2).await;
 

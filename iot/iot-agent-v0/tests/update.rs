@@ -1,5 +1,7 @@
 //! Updates of the real agent, from a real server, with programs that do not work, and with power cuts.
 
+mod buckets;
+mod https;
 mod releases;
 mod server;
 
@@ -12,17 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use async_nats::jetstream::kv::{Store, Watch};
 use futures::TryStreamExt;
-use iot_contracts::{
-    AGENT_STATUS_BUCKET, AgentProgram, AgentStatus, DESIRED_STATE_BUCKET, KvBucket, UpdatePhase,
-    UpdateStatus,
-};
+use iot_contracts::{AgentProgram, AgentStatus, UpdatePhase, UpdateStatus};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::buckets::open;
 use crate::releases::{Releases, signed, signer};
-use crate::server::{Server, bucket_config, free_port};
+use crate::server::{Server, free_port};
 
 /// How long any awaited event may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -199,36 +198,6 @@ fn detail(update: &UpdateStatus) -> &str {
     let last = update.last.as_ref();
     last.and_then(|last| last.detail.as_deref())
         .unwrap_or_default()
-}
-
-async fn open(port: u16) -> (Store, Watch) {
-    let client = async_nats::ConnectOptions::new()
-        .user_and_password("device".to_owned(), "hunter2".to_owned())
-        .retry_on_initial_connect()
-        .connect(format!("127.0.0.1:{port}"))
-        .await
-        .unwrap();
-    let context = jetstream::new(client);
-    for bucket in [KvBucket::DESIRED_STATE, KvBucket::AGENT_STATUS] {
-        // Nothing tells of a JetStream that is not there yet.
-        while context
-            .get_or_create_stream(bucket_config(&bucket))
-            .await
-            .is_err()
-        {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-    let desired = context.get_key_value(DESIRED_STATE_BUCKET).await.unwrap();
-    desired
-        .put("_bucket", r#"{"id":"b1"}"#.into())
-        .await
-        .unwrap();
-    let reports = context.get_key_value(AGENT_STATUS_BUCKET).await.unwrap();
-    (
-        desired,
-        reports.watch_with_history("status.pi-1").await.unwrap(),
-    )
 }
 
 /// The agent without its debugging symbols: small enough for an update.

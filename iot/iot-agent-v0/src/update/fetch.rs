@@ -22,8 +22,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
-use super::slots::create;
-
+use crate::durable;
 /// How many pieces may wait for the disk.
 const PIECES: usize = 4;
 
@@ -256,7 +255,7 @@ fn write(
             path: path.to_owned(),
             source,
         };
-        let mut file = create(path, 0o700).map_err(failed)?;
+        let mut file = durable::create(path, 0o700).map_err(failed)?;
         let (mut digest, mut found) = (Sha256::new(), 0);
         while let Some(piece) = pieces.blocking_recv() {
             file.write_all(&piece).map_err(failed)?;

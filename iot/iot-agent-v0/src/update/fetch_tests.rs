@@ -1,22 +1,21 @@
 //! Fetching, from a server that does what servers do.
 
+#[path = "../../tests/https/mod.rs"]
+mod https;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::process::Command;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto};
 
+use self::https::{acceptor, certificate};
 use super::release;
+use crate::digest::sha256;
 use crate::update::fetch::{FetchError, Patience, fetch};
 
 /// Shorter than a server's silence here, and far longer than loopback takes.
@@ -25,26 +24,6 @@ const PATIENCE: Patience = Patience {
     piece: Duration::from_secs(2),
     whole: Duration::from_secs(20),
 };
-
-fn certificate(dir: &Path, name: &str) -> (PathBuf, PathBuf) {
-    let (key, pem) = (
-        dir.join(format!("{name}.key")),
-        dir.join(format!("{name}.pem")),
-    );
-    let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test \
-        -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:false";
-    let made = Command::new("openssl")
-        .args(arguments.split_whitespace())
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&pem)
-        .stderr(Stdio::null())
-        .status()
-        .expect("openssl is installed");
-    assert!(made.success());
-    (key, pem)
-}
 
 /// A server that answers each request with these bytes and is then silent, or says no more.
 struct Server {
@@ -55,18 +34,8 @@ struct Server {
 
 impl Server {
     async fn answering(dir: &Path, answer: Vec<u8>, hangs: bool) -> Self {
-        let (key, pem) = certificate(dir, "server");
-        let provider = Arc::new(crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from_pem_file(&pem).unwrap()],
-                PrivateKeyDer::from_pem_file(&key).unwrap(),
-            )
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let certificate = certificate(dir, "server");
+        let acceptor = acceptor(&certificate);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let task = tokio::spawn(async move {
@@ -89,7 +58,7 @@ impl Server {
         });
         Self {
             address,
-            ca: pem,
+            ca: certificate.1,
             task,
         }
     }
@@ -114,8 +83,8 @@ fn ok(length: usize, body: &[u8]) -> Vec<u8> {
 async fn fetched(program: &[u8], answer: Vec<u8>, hangs: bool) -> Result<Vec<u8>, FetchError> {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::answering(dir.path(), answer, hangs).await;
-    let sha256 = <[u8; 32]>::from(Sha256::digest(program)).into();
-    let release = release(1, 1, sha256, program.len() as u64, &server.url());
+    let digest = sha256(program);
+    let release = release(1, 1, digest, program.len() as u64, &server.url());
     let path = dir.path().join("a.new");
     fs::write(&path, "a left-over").unwrap();
     let fetched = fetch(&release, Some(&server.ca), &path, PATIENCE).await;
@@ -177,8 +146,8 @@ async fn another_status_is_no_program() {
 async fn only_a_server_that_the_authority_vouches_for_is_asked() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::answering(dir.path(), ok(1, b"x"), true).await;
-    let sha256 = <[u8; 32]>::from(Sha256::digest(b"x")).into();
-    let release = release(1, 1, sha256, 1, &server.url());
+    let digest = sha256(b"x");
+    let release = release(1, 1, digest, 1, &server.url());
     let path = dir.path().join("a.new");
     let (_, other) = certificate(dir.path(), "other");
     for ca in [Some(other.as_path()), None] {
@@ -212,8 +181,8 @@ async fn a_disk_that_fills_up_is_told_and_left_as_it_was() {
     mount(&["mount", "-t", "tmpfs", "-o", "size=64k", "harmony-test"]);
     let program = vec![7; 300_000];
     let server = Server::answering(dir.path(), ok(program.len(), &program), true).await;
-    let sha256 = <[u8; 32]>::from(Sha256::digest(&program)).into();
-    let release = release(1, 1, sha256, program.len() as u64, &server.url());
+    let digest = sha256(&program);
+    let release = release(1, 1, digest, program.len() as u64, &server.url());
     let path = small.join("a.new");
     let fetched = fetch(&release, Some(&server.ca), &path, PATIENCE).await;
     let left = fs::read_dir(&small).unwrap().count();

@@ -1,8 +1,8 @@
 //! The directory with the programs that were fetched, and the record of them.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use iot_contracts::{AgentProgram, Hex};
@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::judge::{Refusal, check_signature};
 use super::record::{Placed, Record, Slot};
+use crate::durable;
 use crate::keep;
 
 /// The directory's name in the state directory.
@@ -101,8 +102,7 @@ impl Slots {
     ///
     /// The directory cannot be written to; the slot is as it was.
     pub fn place(&self, slot: Slot) -> io::Result<()> {
-        fs::rename(self.unfinished(slot), self.program(slot))?;
-        File::open(&self.directory)?.sync_all()
+        durable::place(&self.unfinished(slot), &self.program(slot))
     }
 
     /// Whether what lies in a slot is what was placed there, of a release that is taken.
@@ -153,27 +153,14 @@ impl Slots {
     ///
     /// It cannot be written; the one before is as it was.
     pub fn save(&self, record: &Record) -> io::Result<()> {
-        let unfinished = self.directory.join(format!("{RECORD}{UNFINISHED}"));
-        let mut file = create(&unfinished, 0o600)?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, self.directory.join(RECORD))?;
-        File::open(&self.directory)?.sync_all()
+        let unfinished = format!("{RECORD}{UNFINISHED}");
+        durable::replace(
+            &self.directory,
+            RECORD,
+            &unfinished,
+            &serde_json::to_vec(record)?,
+        )
     }
-}
-
-/// A new file in place of a left-over, which may have another mode, or be a link.
-///
-/// # Errors
-///
-/// It cannot be made.
-pub fn create(path: &Path, mode: u32) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = File::options();
-    options.write(true).create_new(true).mode(mode).open(path)
 }
 
 /// The digest of a file.

@@ -13,7 +13,8 @@ use serde_json::json;
 
 use super::judge::{Judgement, Refusal, Wanted, judge};
 use super::record::{MAX_STARTS, Placed, Record, Slot, Start};
-use super::slots::{SlotError, Slots, create, digest_of};
+use super::slots::{SlotError, Slots, digest_of};
+use crate::durable;
 
 /// The key of who releases.
 pub fn signer(seed: u8) -> (Ed25519KeyPair, Hex<32>) {
@@ -254,7 +255,7 @@ fn a_left_over_is_not_followed() {
     let (target, link) = (dir.path().join("target"), dir.path().join("a.new"));
     fs::write(&target, "precious").unwrap();
     std::os::unix::fs::symlink(&target, &link).unwrap();
-    create(&link, 0o700).unwrap();
+    durable::create(&link, 0o700).unwrap();
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     let mode = fs::symlink_metadata(&link).unwrap().permissions().mode();
     assert_eq!(mode, 0o100_700);

@@ -2,8 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 use iot_contracts::{AgentRelease, Hex};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -12,9 +10,8 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto};
+
+use crate::https::{acceptor, certificate};
 
 /// The key.
 pub fn signer() -> (Ed25519KeyPair, Hex<32>) {
@@ -50,30 +47,8 @@ pub struct Releases {
 impl Releases {
     /// Serves until the test's runtime ends.
     pub async fn start(dir: &Path) -> Self {
-        let (key, ca) = (dir.join("releases.key"), dir.join("releases.pem"));
-        let arguments = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test \
-            -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:false";
-        let made = Command::new("openssl")
-            .args(arguments.split_whitespace())
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&ca)
-            .stderr(Stdio::null())
-            .status()
-            .expect("openssl is installed");
-        assert!(made.success());
-        let provider = Arc::new(crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from_pem_file(&ca).unwrap()],
-                PrivateKeyDer::from_pem_file(&key).unwrap(),
-            )
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let certificate = certificate(dir, "releases");
+        let acceptor = acceptor(&certificate);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let served = dir.join("served");
@@ -89,7 +64,7 @@ impl Releases {
         Self {
             address,
             served,
-            ca,
+            ca: certificate.1,
         }
     }
 
