@@ -9,6 +9,7 @@ pub mod fleet;
 #[cfg(feature = "kvm")]
 mod login;
 pub mod operator;
+mod own_files;
 pub mod platform;
 pub mod preflight;
 #[cfg(feature = "kvm")]

@@ -6,8 +6,8 @@
 //! of them ever gives a number twice, also when its clock goes back.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,6 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tracing::info;
 
+use super::own_files;
 use crate::domain::error::{ErrorKind, HintedError};
 
 /// The longest file that is taken for a key, in bytes.
@@ -158,23 +159,17 @@ impl Operator {
             path: path.to_owned(),
             source,
         };
-        let mut raw = [0; 32];
-        let options = GetRandomFlags::empty();
-        let filled = getrandom(&mut raw, options).map_err(|error| failed(error.into()))?;
-        let pair = KeyPair::new_from_raw(KeyPairType::Operator, raw);
-        let seed = pair.and_then(|pair| pair.seed());
-        let (32, Ok(seed)) = (filled, seed) else {
-            return Err(failed(io::Error::other("no key could be made")));
-        };
-        let mut options = File::options();
-        match options.write(true).create_new(true).mode(0o600).open(path) {
-            Ok(mut file) => {
-                let written = file.write_all(format!("{seed}\n").as_bytes());
-                written.and_then(|()| file.sync_all()).map_err(failed)?;
-                info!(path = %path.display(), "a new operator key");
+        let make = || {
+            let mut raw = [0; 32];
+            let filled = getrandom(&mut raw, GetRandomFlags::empty())?;
+            let pair = KeyPair::new_from_raw(KeyPairType::Operator, raw);
+            match (filled, pair.and_then(|pair| pair.seed())) {
+                (32, Ok(seed)) => Ok(format!("{seed}\n")),
+                _ => Err(io::Error::other("no key could be made")),
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(failed(error)),
+        };
+        if own_files::make_once(path, make).map_err(failed)? {
+            info!(path = %path.display(), "a new operator key");
         }
         Self::open(path)
     }
@@ -238,19 +233,9 @@ impl Operator {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
         let next = after.max(now);
-        self.write_counter(&path, next)
+        own_files::replace(&path, format!("{next}\n").as_bytes())
             .map_err(|source| OperatorError::Write { path, source })?;
         Ok(next)
-    }
-
-    fn write_counter(&self, path: &Path, counter: u64) -> io::Result<()> {
-        let unfinished = self.beside(".counter.new");
-        let mut file = File::create(&unfinished)?;
-        file.write_all(format!("{counter}\n").as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&unfinished, path)?;
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-        File::open(dir.unwrap_or(Path::new(".")))?.sync_all()
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {

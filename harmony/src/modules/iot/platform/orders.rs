@@ -1,7 +1,7 @@
 //! What a device shall run, signed by an operator where the device asks for that.
 
 use iot_contracts::{
-    AgentStatus, DeploymentName, DesiredVersion, DeviceId, IotScore, Phase, RefusedEntry,
+    AgentStatus, DeploymentName, DesiredVersion, DeviceId, Hex, IotScore, Phase, RefusedEntry,
     SignedValue, desired_state_key,
 };
 use sha2::{Digest, Sha256};
@@ -67,8 +67,7 @@ impl Platform {
         let key = desired_state_key(device_id, deployment);
         let failed = |source: Cause| request("store", &key, source);
         let value = value.map_err(|e| failed(e.into()))?;
-        let digest = Sha256::digest(&value);
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Hex::<32>::from(<[u8; 32]>::from(Sha256::digest(&value)));
         let stored = self.desired.put(key.as_str(), value.into()).await;
         Ok(DesiredVersion {
             revision: stored.map_err(|e| failed(e.into()))?,

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+use super::super::own_files;
 use crate::domain::error::{ErrorKind, HintedError};
 
 const DEVICES: &str = "devices.json";
@@ -221,7 +222,11 @@ impl DeviceRegistry {
     /// Takes the file's place as a whole.
     fn write(&self, name: &str, value: &impl Serialize) -> Result<(), RegistryError> {
         let path = self.dir.join(name);
-        let written = write_whole(&self.dir, &path, value);
+        let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
+        let written = text.and_then(|mut text| {
+            text.push(b'\n');
+            own_files::replace(&path, &text)
+        });
         written.map_err(|source| RegistryError::File {
             action: "write",
             path,
@@ -242,29 +247,13 @@ impl DeviceRegistry {
 
 /// The public half of the key in a file that nobody else can read.
 fn ensure_key(path: &Path) -> io::Result<UserKey> {
-    let mut options = File::options();
-    let options = options.write(true).create_new(true).mode(0o600);
-    match options.open(path) {
-        Ok(mut file) => {
-            let seed = KeyPair::new_user().seed().map_err(io::Error::other)?;
-            writeln!(file, "{seed}")?;
-            file.sync_all()?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error),
-    }
+    own_files::make_once(path, || {
+        let seed = KeyPair::new_user().seed().map_err(io::Error::other)?;
+        Ok(format!("{seed}\n"))
+    })?;
     let seed = fs::read_to_string(path)?;
     let key = KeyPair::from_seed(seed.trim()).map_err(io::Error::other)?;
     key.public_key().parse().map_err(io::Error::other)
-}
-
-fn write_whole(dir: &Path, path: &Path, value: &impl Serialize) -> io::Result<()> {
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    serde_json::to_writer_pretty(&mut file, value)?;
-    file.write_all(b"\n")?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

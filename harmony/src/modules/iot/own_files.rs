@@ -1,0 +1,73 @@
+//! Small files that only their owner reads, each there as a whole or not at all.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use tempfile::NamedTempFile;
+
+/// `content` takes the file's place, for good.
+///
+/// # Errors
+/// It cannot be written; the file is as it was.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = directory_of(path);
+    written(dir, content)?.persist(path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// A file with the content that `make` gives, and whether it was made: one that is there stays as it is.
+///
+/// # Errors
+/// Whatever `make` fails with, or it cannot be written; there is no file then.
+pub(super) fn make_once(
+    path: &Path,
+    make: impl FnOnce() -> io::Result<String>,
+) -> io::Result<bool> {
+    if path.try_exists()? {
+        return Ok(false);
+    }
+    let dir = directory_of(path);
+    match written(dir, make()?.as_bytes())?.persist_noclobber(path) {
+        Ok(_) => File::open(dir)?.sync_all().map(|()| true),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error.error),
+    }
+}
+
+fn written(dir: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
+    let mut file = NamedTempFile::new_in(dir)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    dir.unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::os::unix::fs::MetadataExt;
+
+    use super::{make_once, replace};
+
+    #[test]
+    fn a_file_is_made_once_and_replaced_as_a_whole() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("a");
+        let failed = make_once(&path, || Err(io::Error::other("no key")));
+        assert_eq!(failed.expect_err("nothing to write").to_string(), "no key");
+        let names = || std::fs::read_dir(dir.path()).expect("readable").count();
+        assert_eq!(names(), 0);
+        assert!(make_once(&path, || Ok("1".to_owned())).expect("made"));
+        assert!(!make_once(&path, || Ok("2".to_owned())).expect("there"));
+        assert_eq!(std::fs::read(&path).expect("readable"), b"1");
+        replace(&path, b"3").expect("replaced");
+        assert_eq!(std::fs::read(&path).expect("readable"), b"3");
+        let mode = std::fs::metadata(&path).expect("there").mode() & 0o7777;
+        assert_eq!((mode, names()), (0o600, 1));
+    }
+}
