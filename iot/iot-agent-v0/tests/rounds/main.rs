@@ -20,6 +20,7 @@ mod server;
 mod server_for_all;
 mod way;
 
+use std::path::Path;
 use std::time::Instant;
 
 use iot_contracts::KvBucket;
@@ -30,6 +31,16 @@ use crate::platform::Platform;
 use crate::rounds::{Bench, count};
 use crate::server::{Server, USERS, with_jetstream, without_jetstream};
 use crate::server_for_all::free_port;
+
+/// A server on that port with its files in `dir`, and how it is reached, as a device and as the platform.
+async fn one_server(dir: &Path, port: u16) -> (Server, Access, Platform) {
+    let config = with_jetstream(dir, "127.0.0.1", port, USERS);
+    let mut server = Server::new(dir, "nats", &config);
+    server.start();
+    let access = Access::of_port(port);
+    let platform = Platform::connect(&access.urls, 1).await;
+    (server, access, platform)
+}
 
 /// A device and the one server that it follows.
 struct Single {
@@ -44,11 +55,7 @@ impl Single {
     async fn start(kind: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
-        let config = with_jetstream(dir.path(), "127.0.0.1", port, USERS);
-        let mut server = Server::new(dir.path(), "nats", &config);
-        server.start();
-        let access = Access::of_port(port);
-        let platform = Platform::connect(&access.urls, 1).await;
+        let (server, access, platform) = one_server(dir.path(), port).await;
         let bench = Bench::start(kind, dir.path(), &access, None, platform).await;
         Self {
             server,

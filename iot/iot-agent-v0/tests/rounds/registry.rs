@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use iot_contracts::{AgentStatus, Phase};
 
-use crate::device::{Access, Device};
-use crate::platform::Platform;
+use crate::device::Device;
+use crate::one_server;
 use crate::podman::{HANGING_REGISTRY, Podman, State};
 use crate::rounds::{Figures, LIMIT, chance, count, tell};
-use crate::server::{Server, USERS, with_jetstream};
 use crate::server_for_all::free_port;
 
 /// How many deployments are well.
@@ -58,11 +57,7 @@ fn untrue(report: &AgentStatus, down: &BTreeMap<String, Instant>) -> Option<Stri
 async fn rounds_beside_a_hanging_registry() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
-    let config = with_jetstream(dir.path(), "127.0.0.1", port, USERS);
-    let mut server = Server::new(dir.path(), "nats", &config);
-    server.start();
-    let access = Access::of_port(port);
-    let platform = Platform::connect(&access.urls, 1).await;
+    let (_server, access, platform) = one_server(dir.path(), port).await;
     platform.make_buckets("b0").await;
     let mut device = Device::new(dir.path(), &access, None);
     let podman = Podman::start(&device.socket(), true);
