@@ -2,7 +2,8 @@
 # Everything that must hold, in one command: format, lints, every test tier, and the smokes on real guests, in lanes
 # that each run alone. Prepares the host first.
 #
-#   test.sh              every lane (as root or with sudo; CI runs this, see .ci/run)
+#   test.sh              what runs each time and a third of the rest (as root or with sudo; CI runs this, see .ci/run)
+#   test.sh --all        every lane
 #   test.sh --quick      the lanes that need no guest
 #   test.sh --lane NAME  that lane; may be repeated
 #   test.sh --list       the lanes, what each needs and about how long it takes; prepares nothing

@@ -4,15 +4,22 @@ use std::ffi::OsString;
 
 use lexopt::{Arg, Parser, ValueExt};
 
+use crate::choice::Scope;
+
+const EXCLUSIVE: &str =
+    "--quick, --all, --turn and --lane exclude each other (expected one of them)";
+
 /// What `--help` prints.
 pub const HELP: &str = "\
-Runs the project's checks, lane by lane: all of them, or those that are named.
+Runs the project's checks, lane by lane: those that run each time and a third of the others, or those that are
+asked for.
 
-Usage: test.sh [--quick] [--lane NAME]... [--seed N]
+Usage: test.sh [--quick | --all | --turn N | --lane NAME...] [--seed N]
        test.sh --list
 
   --quick      only the lanes that need no guest: format, lints, documentation, unit and golden tests
-  --all        every lane (the default)
+  --all        every lane
+  --turn N     which third: any three numbers in a row run every lane (default: drawn, and printed)
   --lane NAME  this lane; may be repeated
   --seed N     shuffle the lanes; where CI is set they are shuffled by a seed that is printed
   --list       print the lanes, what each needs and about how long it takes
@@ -38,9 +45,9 @@ pub enum Request {
 pub struct Args {
     /// What is asked for.
     pub request: Request,
-    /// Only the lanes that need no guest.
-    pub quick: bool,
-    /// The lanes that are named; none means all.
+    /// Which lanes, when none is named; without it a turn is drawn.
+    pub scope: Option<Scope>,
+    /// The lanes that are named.
     pub lanes: Vec<String>,
     /// The order's seed.
     pub seed: Option<u64>,
@@ -51,7 +58,7 @@ impl Args {
     pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Self, lexopt::Error> {
         let mut args = Self {
             request: Request::Test,
-            quick: false,
+            scope: None,
             lanes: Vec::new(),
             seed: None,
         };
@@ -66,8 +73,9 @@ impl Args {
         }
         while let Some(arg) = parser.next()? {
             match arg {
-                Arg::Long("quick") => args.quick = true,
-                Arg::Long("all") => args.quick = false,
+                Arg::Long("quick") => args.choose(Scope::Quick)?,
+                Arg::Long("all") => args.choose(Scope::All)?,
+                Arg::Long("turn") => args.choose(Scope::Turn(parser.value()?.parse()?))?,
                 Arg::Long("lane") => args.lanes.push(parser.value()?.string()?),
                 Arg::Long("seed") => args.seed = Some(parser.value()?.parse()?),
                 Arg::Long("list") => args.request = Request::List,
@@ -75,16 +83,24 @@ impl Args {
                 other => return Err(other.unexpected()),
             }
         }
-        if args.quick && !args.lanes.is_empty() {
-            return Err("--quick and --lane exclude each other (expected one of them)".into());
+        if args.scope.is_some() && !args.lanes.is_empty() {
+            return Err(EXCLUSIVE.into());
         }
         Ok(args)
+    }
+
+    fn choose(&mut self, scope: Scope) -> Result<(), lexopt::Error> {
+        match self.scope.replace(scope) {
+            Some(other) if other != scope => Err(EXCLUSIVE.into()),
+            _ => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Args, Request};
+    use crate::choice::Scope;
 
     fn parse(line: &str) -> Result<Args, String> {
         let words = line.split_whitespace().map(Into::into);
@@ -96,6 +112,18 @@ mod tests {
         let args = parse("xtask test --lane host --seed 7 --lane unit").expect("understood");
         assert_eq!(args.lanes, ["host", "unit"]);
         assert_eq!((args.seed, args.request), (Some(7), Request::Test));
+        assert_eq!(args.scope, None);
+        for (line, scope) in [
+            ("xtask test --all", Scope::All),
+            ("xtask test --quick --quick", Scope::Quick),
+            ("xtask test --turn 283", Scope::Turn(283)),
+        ] {
+            assert_eq!(
+                parse(line).expect("understood").scope,
+                Some(scope),
+                "{line}"
+            );
+        }
         let list = parse("xtask test --list").expect("understood");
         assert_eq!(list.request, Request::List);
         assert_eq!(parse("xtask").expect("understood").request, Request::Help);
@@ -108,7 +136,10 @@ mod tests {
             ("xtask test --lanes", "--lanes"),
             ("xtask test --lane", "--lane"),
             ("xtask test --seed x", "x"),
+            ("xtask test --turn -1", "-1"),
             ("xtask test --quick --lane unit", "exclude"),
+            ("xtask test --all --quick", "exclude"),
+            ("xtask test --turn 1 --turn 2", "exclude"),
         ];
         for (line, expected) in table {
             let error = parse(line).expect_err("refused");

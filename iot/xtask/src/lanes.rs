@@ -19,11 +19,25 @@ pub struct Lane {
     pub needs: &'static str,
     /// How long it takes alone with empty caches, on 2 cores without KVM: docs/testing.md.
     pub about_minutes: u32,
-    /// Whether it is one of `--quick`.
-    pub quick: bool,
+    /// When it runs, if it is not named.
+    pub when: When,
     /// What to run on a host.
     pub plan: fn(&Host) -> Plan,
 }
+
+/// When a lane runs that is not named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// With `--quick`, and always.
+    Quick,
+    /// In each run.
+    Always,
+    /// In one run of [`TURNS`], and with `--all`.
+    InTurns,
+}
+
+/// In how many runs each lane runs at least once: everything does not fit into one.
+pub const TURNS: u64 = 3;
 
 /// The lanes, in the order in which they run when no seed is given.
 pub const ALL: [Lane; 22] = [
@@ -32,7 +46,7 @@ pub const ALL: [Lane; 22] = [
         what: "the code is formatted",
         needs: "nothing",
         about_minutes: 1,
-        quick: true,
+        when: When::Quick,
         plan: |_| all([Step::of_line("cargo fmt --all --check")]),
     },
     Lane {
@@ -40,7 +54,7 @@ pub const ALL: [Lane; 22] = [
         what: "shellcheck finds nothing in the scripts, those of the library included",
         needs: "nothing",
         about_minutes: 1,
-        quick: true,
+        when: When::Quick,
         plan: shell_scripts,
     },
     Lane {
@@ -48,7 +62,7 @@ pub const ALL: [Lane; 22] = [
         what: "clippy finds nothing",
         needs: "nothing",
         about_minutes: 3,
-        quick: true,
+        when: When::Quick,
         plan: |_| {
             all([Step::of_line(
                 "cargo clippy --locked --workspace --all-targets --features harmony/kvm --no-deps -- -D warnings",
@@ -60,7 +74,7 @@ pub const ALL: [Lane; 22] = [
         what: "the documentation builds without a warning",
         needs: "nothing",
         about_minutes: 2,
-        quick: true,
+        when: When::Quick,
         plan: |_| {
             let doc =
                 Step::of_line("cargo doc --locked --workspace --no-deps --features harmony/kvm");
@@ -72,7 +86,7 @@ pub const ALL: [Lane; 22] = [
         what: "unit, golden and property tests",
         needs: "nothing",
         about_minutes: 4,
-        quick: true,
+        when: When::Quick,
         plan: |_| {
             all([Step::tests(
                 "cargo test --locked --workspace --features harmony/kvm",
@@ -84,7 +98,7 @@ pub const ALL: [Lane; 22] = [
         what: "100 000 random specs are refused with reasons or become documents",
         needs: "nothing",
         about_minutes: 3,
-        quick: false,
+        when: When::InTurns,
         plan: |_| {
             let tests = "cargo test --locked --workspace --features harmony/kvm --test properties";
             let (variable, cases) = PROPERTY_CASES;
@@ -96,7 +110,7 @@ pub const ALL: [Lane; 22] = [
         what: "tests against this host's libvirt, QEMU, NATS server and sshd",
         needs: "root for some, openssh-server, libvirt 11.3 with QEMU 10.0 for the golden arguments",
         about_minutes: 7,
-        quick: false,
+        when: When::Always,
         plan: host_tests,
     },
     Lane {
@@ -104,7 +118,7 @@ pub const ALL: [Lane; 22] = [
         what: "images built from packages for both architectures, and what they are made of",
         needs: "root or subordinate ids, a Debian mirror",
         about_minutes: 15,
-        quick: false,
+        when: When::InTurns,
         plan: images,
     },
     Lane {
@@ -112,7 +126,7 @@ pub const ALL: [Lane; 22] = [
         what: "an image built in a guest, on a base built from packages",
         needs: "a Debian mirror",
         about_minutes: 12,
-        quick: false,
+        when: When::InTurns,
         plan: guest_builder,
     },
     Lane {
@@ -120,7 +134,7 @@ pub const ALL: [Lane; 22] = [
         what: "memory and wake-ups of the idle agent, as it ships",
         needs: "nothing",
         about_minutes: 5,
-        quick: false,
+        when: When::InTurns,
         plan: idle_agent,
     },
     Lane {
@@ -128,7 +142,7 @@ pub const ALL: [Lane; 22] = [
         what: "clippy finds nothing in harmony without its features",
         needs: "nothing",
         about_minutes: 2,
-        quick: false,
+        when: When::InTurns,
         plan: |_| {
             all([Step::of_line(
                 "cargo clippy --locked -p harmony --all-targets --no-deps -- -D warnings",
@@ -140,7 +154,7 @@ pub const ALL: [Lane; 22] = [
         what: "rounds of faults: NATS, the way to it, credentials, a cluster, a registry",
         needs: "root for the partition",
         about_minutes: 5,
-        quick: false,
+        when: When::InTurns,
         plan: faults,
     },
     Lane {
@@ -148,7 +162,7 @@ pub const ALL: [Lane; 22] = [
         what: "what the agent reads, fuzzed for a minute each",
         needs: "nothing",
         about_minutes: 6,
-        quick: false,
+        when: When::InTurns,
         plan: fuzz,
     },
     Lane {
@@ -156,7 +170,7 @@ pub const ALL: [Lane; 22] = [
         what: "harmony without features and the agent's crates compile for arm64",
         needs: "nothing",
         about_minutes: 4,
-        quick: false,
+        when: When::InTurns,
         plan: |_| {
             let members = "harmony,iot-contracts,iot-agent-v0";
             all([Step::new(
@@ -170,7 +184,7 @@ pub const ALL: [Lane; 22] = [
         what: "an emulated arm64 device: boot, agent, container, power cut",
         needs: "nothing",
         about_minutes: 10,
-        quick: false,
+        when: When::Always,
         plan: |_| all([Step::of_line("./iot/scripts/smoke-a3-arm.sh")]),
     },
     Lane {
@@ -178,7 +192,7 @@ pub const ALL: [Lane; 22] = [
         what: "the same from a checkpoint, and back to it",
         needs: "nothing",
         about_minutes: 11,
-        quick: false,
+        when: When::InTurns,
         plan: |_| all([Step::of_line("./iot/scripts/smoke-a3-arm.sh --warm")]),
     },
     Lane {
@@ -186,7 +200,7 @@ pub const ALL: [Lane; 22] = [
         what: "three devices of one checkpoint share nothing",
         needs: "nothing",
         about_minutes: 12,
-        quick: false,
+        when: When::InTurns,
         plan: |_| all([Step::of_line("./iot/scripts/fleet-check.sh --count 3")]),
     },
     Lane {
@@ -194,7 +208,7 @@ pub const ALL: [Lane; 22] = [
         what: "an emulated x86_64 device: boot, agent, container, power cut",
         needs: "nothing",
         about_minutes: 9,
-        quick: false,
+        when: When::InTurns,
         plan: |_| {
             all([Step::of_line(
                 "./iot/scripts/smoke-a3.sh --arch x86_64 --accel tcg",
@@ -206,7 +220,7 @@ pub const ALL: [Lane; 22] = [
         what: "a guest of each kind of machine, looked at from inside",
         needs: "nothing",
         about_minutes: 16,
-        quick: false,
+        when: When::InTurns,
         plan: |_| all([Step::of_line("./iot/scripts/guest-lanes.sh")]),
     },
     Lane {
@@ -214,7 +228,7 @@ pub const ALL: [Lane; 22] = [
         what: "the smoke and two devices of a checkpoint on a NAT network, in a namespace",
         needs: "root",
         about_minutes: 14,
-        quick: false,
+        when: When::InTurns,
         plan: nat,
     },
     Lane {
@@ -222,7 +236,7 @@ pub const ALL: [Lane; 22] = [
         what: "the smoke from a checkpoint as an ordinary user on qemu:///session",
         needs: "root, to make that user",
         about_minutes: 12,
-        quick: false,
+        when: When::InTurns,
         plan: |host| {
             if !host.is_root {
                 return Plan::Skip("needs root, to make that user");
@@ -235,7 +249,7 @@ pub const ALL: [Lane; 22] = [
         what: "a new minimal Debian of another release: set-up, --quick, and an arm64 device",
         needs: "root, a Debian mirror",
         about_minutes: 18,
-        quick: false,
+        when: When::InTurns,
         plan: stranger,
     },
 ];

@@ -24,6 +24,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use args::{Args, Request};
+use choice::Scope;
 use host::Host;
 
 fn main() -> ExitCode {
@@ -43,7 +44,9 @@ fn main() -> ExitCode {
 }
 
 fn test(args: &Args) -> ExitCode {
-    let chosen = choice::choose(&lanes::ALL, &args.lanes, args.quick);
+    let drawn = || Scope::Turn(fastrand::u64(..lanes::TURNS));
+    let scope = args.scope.unwrap_or_else(drawn);
+    let chosen = choice::choose(&lanes::ALL, &args.lanes, scope);
     let mut chosen = match chosen {
         Ok(chosen) => chosen,
         Err(error) => {
@@ -51,6 +54,13 @@ fn test(args: &Args) -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let (Scope::Turn(turn), []) = (scope, args.lanes.as_slice()) {
+        complain(&format!(
+            "{} of {} lanes run: --turn {turn} chooses them again, --all runs everything",
+            chosen.len(),
+            lanes::ALL.len()
+        ));
+    }
     let seed = args
         .seed
         .or_else(|| in_ci().then(|| fastrand::u64(..1_000_000)));

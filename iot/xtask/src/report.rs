@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::lanes::Lane;
+use crate::lanes::{Lane, When};
 use crate::output::Counts;
 
 /// What came of a lane.
@@ -79,8 +79,16 @@ pub fn list(lanes: &[Lane]) -> String {
     for lane in lanes {
         let _ = writeln!(
             text,
-            "{:<15} about {:>2} min  {}; needs {}",
-            lane.name, lane.about_minutes, lane.what, lane.needs
+            "{:<15} about {:>2} min, {:<9}  {}; needs {}",
+            lane.name,
+            lane.about_minutes,
+            match lane.when {
+                When::Quick => "quick",
+                When::Always => "each time",
+                When::InTurns => "in turns",
+            },
+            lane.what,
+            lane.needs
         );
     }
     text
