@@ -1,5 +1,6 @@
 //! The platform's side of NATS: what a device should run, and what it reports.
 
+mod again;
 #[cfg(test)]
 mod attack_tests;
 mod buckets;
@@ -21,6 +22,7 @@ use iot_contracts::{
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use self::again::answered;
 pub use self::orders::{Fate, fate};
 use super::operator::OperatorError;
 use crate::domain::error::{ErrorKind, HintedError};
@@ -201,11 +203,9 @@ impl Platform {
         deployment: &DeploymentName,
         score: &IotScore,
     ) -> Result<(), PlatformError> {
-        let key = desired_state_key(device_id, deployment);
-        let failed = |source: Cause| request("store", &key, source);
-        let value = serde_json::to_vec(score).map_err(|e| failed(e.into()))?;
-        let stored = self.desired.put(key.as_str(), value.into()).await;
-        stored.map(|_| ()).map_err(|e| failed(e.into()))
+        let value = serde_json::to_vec(score);
+        let put = self.put(device_id, deployment, value, None).await;
+        put.map(drop)
     }
 
     /// Says that a device should no longer run a deployment.
@@ -218,7 +218,7 @@ impl Platform {
         deployment: &DeploymentName,
     ) -> Result<(), PlatformError> {
         let key = desired_state_key(device_id, deployment);
-        let deleted = self.desired.delete(key.as_str()).await;
+        let deleted = answered(|| self.desired.delete(&key)).await;
         deleted.map_err(|e| request("delete", &key, e.into()))
     }
 
@@ -228,7 +228,7 @@ impl Platform {
     /// When NATS does not answer.
     pub async fn status(&self, device_id: &DeviceId) -> Result<Option<AgentStatus>, PlatformError> {
         let key = status_key(device_id);
-        let value = self.status.get(key.as_str()).await;
+        let value = answered(|| self.status.get(key.as_str())).await;
         let value = value.map_err(|e| request("read", &key, e.into()))?;
         Ok(value.and_then(|bytes| report(device_id, &bytes).ok()))
     }
@@ -246,11 +246,8 @@ impl Platform {
     ) -> Result<AgentStatus, PlatformError> {
         let key = status_key(device_id);
         let deadline = Instant::now() + bound;
-        let mut watch = self
-            .status
-            .watch_with_history(&key)
-            .await
-            .map_err(|e| request("watch", &key, e.into()))?;
+        let watch = answered(|| self.status.watch_with_history(&key)).await;
+        let mut watch = watch.map_err(|e| request("watch", &key, e.into()))?;
         let mut last_seen = "no report".to_owned();
         loop {
             let entry = match timeout_at(deadline, watch.next()).await {

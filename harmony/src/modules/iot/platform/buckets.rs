@@ -5,6 +5,7 @@ use iot_contracts::{BucketId, BucketMarker, DESIRED_STATE_MARKER_KEY, KvBucket};
 use tracing::info;
 use uuid::Uuid;
 
+use super::again::answered;
 use super::{BucketOptions, Cause, PlatformError, request};
 
 /// The bucket, made where it is missing, with the settings that it may get later. The client's own `create_key_value`
@@ -17,15 +18,11 @@ pub(super) async fn ensure(
 ) -> Result<kv::Store, PlatformError> {
     let failed = |source: Cause| request("make the bucket", bucket.name, source);
     let config = stream_config(bucket, options);
-    let stream = context.get_or_create_stream(config.clone()).await;
-    let mut stream = stream.map_err(|e| failed(e.into()))?;
+    let made = answered(|| context.get_or_create_stream(config.clone())).await;
+    let stream = made.map_err(|e| failed(e.into()))?;
     // A stream that was just made carries no information of itself.
-    let is = stream
-        .info()
-        .await
-        .map_err(|e| failed(e.into()))?
-        .config
-        .clone();
+    let info = answered(|| stream.get_info()).await;
+    let is = info.map_err(|e| failed(e.into()))?.config;
     let replicas = options.replicas.map_or(is.num_replicas, usize::from);
     if is.allow_rollup != config.allow_rollup || is.num_replicas != replicas {
         info!(
@@ -37,10 +34,10 @@ pub(super) async fn ensure(
             num_replicas: replicas,
             ..is
         };
-        let updated = context.update_stream(changed).await;
+        let updated = answered(|| context.update_stream(&changed)).await;
         updated.map_err(|e| failed(e.into()))?;
     }
-    let store = context.get_key_value(bucket.name).await;
+    let store = answered(|| context.get_key_value(bucket.name)).await;
     store.map_err(|e| failed(e.into()))
 }
 
@@ -69,12 +66,14 @@ pub(super) async fn ensure_marker(desired: &kv::Store) -> Result<BucketMarker, P
     let key = DESIRED_STATE_MARKER_KEY;
     let failed = |source: Cause| request("mark the bucket with", key, source);
     let value = serde_json::to_vec(&new).map_err(|e| failed(e.into()))?;
-    match desired.create(key, value.into()).await {
+    match answered(|| desired.create(key, value.clone().into())).await {
         Ok(_) => return Ok(new),
         Err(error) if error.kind() == kv::CreateErrorKind::AlreadyExists => {}
         Err(error) => return Err(failed(error.into())),
     }
-    let entry = desired.get(key).await.map_err(|e| failed(e.into()))?;
+    let entry = answered(|| desired.get(key))
+        .await
+        .map_err(|e| failed(e.into()))?;
     let value = entry.ok_or_else(|| failed("the marker was removed meanwhile".into()))?;
     serde_json::from_slice(&value).map_err(|e| request("read", key, e.into()))
 }
@@ -96,7 +95,7 @@ pub(super) async fn replace(
     let id = new_id()?;
     let new = BucketMarker { id, replaces };
     let value = serde_json::to_vec(&new).map_err(|e| failed(e.into()))?;
-    let put = desired.put(key, value.into()).await;
+    let put = answered(|| desired.put(key, value.clone().into())).await;
     put.map_err(|e| failed(e.into()))?;
     info!(id = %new.id, replaces = new.replaces.len(), "the bucket takes the place of others");
     Ok(new)

@@ -3,9 +3,9 @@
 use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, connect_with_options};
+use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, connect_with_options};
 use iot_contracts::{ContractError, NatsConfig, NatsCredentials};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Cause, PlatformError};
 use crate::modules::iot::device::names_loopback;
@@ -13,8 +13,31 @@ use crate::modules::iot::device::names_loopback;
 /// How long a server on this network may take to accept a connection or to answer a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For how long a server may say that it does not know who asks: while it reads its configuration anew, it knows nobody.
+const UNKNOWN: Duration = Duration::from_secs(3);
+/// How long it is left alone between two tries.
+const PAUSE: Duration = Duration::from_millis(300);
+
 pub(super) async fn connect(nats: &NatsConfig) -> Result<Client, PlatformError> {
     check(nats)?;
+    let deadline = Instant::now() + UNKNOWN;
+    loop {
+        match connect_once(nats).await {
+            Err(error) if is_unknown(&error) && Instant::now() < deadline => sleep(PAUSE).await,
+            connected => return connected,
+        }
+    }
+}
+
+fn is_unknown(error: &PlatformError) -> bool {
+    let PlatformError::Connect { source, .. } = error else {
+        return false;
+    };
+    let error = source.downcast_ref::<ConnectError>();
+    error.is_some_and(|error| error.kind() == ConnectErrorKind::AuthorizationViolation)
+}
+
+async fn connect_once(nats: &NatsConfig) -> Result<Client, PlatformError> {
     let names: Vec<&str> = nats
         .urls
         .as_slice()

@@ -1,6 +1,5 @@
 //! Makes a device with a key of its own known to NATS.
 
-use std::future::Future;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
@@ -8,12 +7,8 @@ use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use iot_contracts::{DeviceConsumer, DeviceId, UserKey, not_separating};
 use tracing::{info, warn};
 
+use super::again::answered;
 use super::{Platform, PlatformError, request};
-
-/// How often a server is asked that does not answer.
-const TRIES: u32 = 5;
-/// How long it is left alone between two of them.
-const PAUSE: Duration = Duration::from_millis(300);
 
 impl Platform {
     /// Makes the consumer that tells the device with this key of its desired state, or leaves it as it is. A bucket that
@@ -48,30 +43,6 @@ impl Platform {
             Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(request("withdraw the consumer", key.as_str(), error.into())),
         }
-    }
-}
-
-/// Asks again while nobody answers. A server that reads its configuration anew, as it does for each device that is added,
-/// is for a moment without JetStream, says so, or loses the answer. Both requests may be made twice.
-async fn answered<T, F>(ask: impl Fn() -> F) -> Result<T, ConsumerError>
-where
-    F: Future<Output = Result<T, ConsumerError>>,
-{
-    for _ in 1..TRIES {
-        match ask().await {
-            Err(error) if is_unanswered(&error) => tokio::time::sleep(PAUSE).await,
-            answer => return answer,
-        }
-    }
-    ask().await
-}
-
-fn is_unanswered(error: &ConsumerError) -> bool {
-    match error.kind() {
-        ConsumerErrorKind::TimedOut | ConsumerErrorKind::Request => true,
-        // That JetStream is not there, or not yet again.
-        ConsumerErrorKind::JetStream(error) => error.code() == 503,
-        _ => false,
     }
 }
 

@@ -6,6 +6,7 @@ use iot_contracts::{
 };
 use sha2::{Digest, Sha256};
 
+use super::again::answered;
 use super::{Cause, Platform, PlatformError, request};
 use crate::modules::iot::operator::Operator;
 
@@ -57,7 +58,7 @@ impl Platform {
         put.map(drop)
     }
 
-    async fn put(
+    pub(super) async fn put(
         &self,
         device_id: &DeviceId,
         deployment: &DeploymentName,
@@ -68,7 +69,8 @@ impl Platform {
         let failed = |source: Cause| request("store", &key, source);
         let value = value.map_err(|e| failed(e.into()))?;
         let digest = Hex::<32>::from(<[u8; 32]>::from(Sha256::digest(&value)));
-        let stored = self.desired.put(key.as_str(), value.into()).await;
+        let put = || self.desired.put(key.as_str(), value.clone().into());
+        let stored = answered(put).await;
         Ok(DesiredVersion {
             revision: stored.map_err(|e| failed(e.into()))?,
             digest: format!("sha256:{digest}"),

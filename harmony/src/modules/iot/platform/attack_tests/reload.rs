@@ -1,11 +1,14 @@
 //! Devices are added to a running server.
 
+use std::time::Duration;
+
+use iot_contracts::{IotScore, PodmanV0};
 use nkeys::KeyPair;
 
 use super::layouts::id;
 use super::raw::Raw;
 use super::server;
-use crate::modules::iot::platform::{DeviceRegistry, Platform};
+use crate::modules::iot::platform::{DeviceRegistry, Platform, PlatformError};
 
 #[tokio::test]
 #[ignore = "needs nats-server: adds devices to a running one, and removes one"]
@@ -59,6 +62,54 @@ async fn a_device_is_added_by_a_reload_and_the_others_stay_connected() {
     for expected in [true, false] {
         let key = a.public_key().parse().expect("a user's");
         assert_eq!(platform.withdraw(&key).await.expect("answered"), expected);
+    }
+    drop(server);
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: has one read its configuration again and again, and asks it for everything meanwhile"]
+async fn what_the_platform_asks_for_is_answered_while_devices_are_added() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let registry = DeviceRegistry::new(dir.path());
+    let credentials = registry.platform_credentials().expect("made");
+    let config = format!(
+        "include \"accounts.json\"\npid_file: {:?}",
+        registry.pid_file()
+    );
+    let (port, server) = server::start_in(dir.path(), &config).await;
+    let mut nats = server::config(port);
+    nats.credentials = Some(credentials);
+    let first = Platform::connect(&nats).await.expect("the buckets");
+    let reloads = async {
+        for number in 0..60 {
+            let public = KeyPair::new_user().public_key().parse();
+            let added = registry.add(&id(&format!("pi-{number}")), &public.expect("a user's"));
+            assert!(added.expect("told"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let (device, web) = (id("a"), "web".parse().expect("valid"));
+    let score = IotScore::PodmanV0(PodmanV0::new(Vec::new()).expect("no service"));
+    let asks = async {
+        for number in 0.. {
+            let platform = Platform::connect(&nats).await.expect("connected");
+            platform.marker().await.expect("there");
+            platform
+                .put_score(&device, &web, &score)
+                .await
+                .expect("put");
+            let report = first.status(&device).await.expect("read");
+            assert_eq!(report, None, "{number}");
+            let bound = Duration::from_millis(5);
+            let awaited = platform.wait_for_status(&device, "a report", bound, |_| true);
+            let error = awaited.await.expect_err("nobody reports");
+            assert!(matches!(error, PlatformError::TimedOut { .. }), "{error:?}");
+            first.delete_score(&device, &web).await.expect("deleted");
+        }
+    };
+    tokio::select! {
+        () = reloads => {}
+        () = asks => unreachable!("it goes on"),
     }
     drop(server);
 }
