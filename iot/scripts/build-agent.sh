@@ -13,7 +13,7 @@
 #               whether they compile for the architecture
 #
 # Another architecture than the host's is compiled with rustup's target where that is installed, else with Debian's
-# compiler (cross-compiler.sh). The binary's ELF header is checked, and the agent's size.
+# compiler (cross-compiler.sh). The binary's ELF header is checked, the glibc that it needs, and the agent's size.
 set -euo pipefail
 
 say() { printf 'build-agent: %s\n' "$*" >&2; }
@@ -35,6 +35,8 @@ done
 bin=${bin:-$package}
 # The agent goes over slow lines and stays in small flash memories: docs/performance.md.
 max_agent_bytes=6000000
+# That of the oldest system that devices are made of.
+max_glibc=2.36
 case "$arch" in
   x86_64) machine=3e00 ;;
   aarch64) machine=b700 ;;
@@ -94,4 +96,8 @@ header=$(od -An -v -tx1 -N20 "$binary" | tr -d ' \n')
 bytes=$(stat -c %s "$binary")
 [ "$bin" != iot-agent-v0 ] || [ "$bytes" -le "$max_agent_bytes" ] ||
   die "'$binary' has $bytes bytes (expected at most $max_agent_bytes)"
+# A program that needs a newer glibc than the device's does not start there.
+glibc=$(readelf --version-info --wide "$binary" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n1 || true)
+newest=$(printf '%s\n' "${glibc:-GLIBC_2.0}" "GLIBC_$max_glibc" | sort -V | tail -n1)
+[ "$newest" = "GLIBC_$max_glibc" ] || die "'$binary' needs $glibc (expected at most GLIBC_$max_glibc, which Debian 12 has)"
 printf '%s\n' "$binary"

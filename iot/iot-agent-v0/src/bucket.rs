@@ -6,12 +6,15 @@
 //! revision that it is applied under.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::DiscardPolicy;
-use async_nats::{Client, Message, Request, RequestError, RequestErrorKind, StatusCode};
-use futures::TryStreamExt;
+use async_nats::{
+    Client, Message, Request, RequestError, RequestErrorKind, StatusCode, Subscriber,
+};
+use futures::{StreamExt, TryStreamExt};
 use iot_contracts::{
     BucketMarker, DESIRED_STATE_MARKER_KEY, DeviceId, KvBucket, desired_state_watch, entry_subject,
     marker_subject,
@@ -19,7 +22,7 @@ use iot_contracts::{
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::changes::{Change, Changes, header, is_deletion, nanoseconds};
+use crate::changes::{Change, Changes, SILENCE, header, is_deletion, nanoseconds};
 use crate::followed::SeenMarker;
 use crate::notices::Asked;
 
@@ -59,6 +62,9 @@ pub enum BucketError {
     /// Nothing came for a while.
     #[error("the changes ended: the server says nothing any more")]
     Silence,
+    /// Nothing at all comes from the server: the connection is dead, whatever the kernel believes.
+    #[error("the changes ended: nothing comes from the server any more")]
+    Dead,
     /// The consumer was deleted.
     #[error("the changes ended: {0}")]
     Ended(String),
@@ -69,6 +75,28 @@ pub fn failed<E: Into<Source>>(what: &'static str) -> impl FnOnce(E) -> BucketEr
     move |source| BucketError::Request {
         what,
         source: source.into(),
+    }
+}
+
+/// The next message, awaited for as long as `patience`.
+///
+/// # Errors
+///
+/// [`BucketError::Silence`]: none came. [`BucketError::Dead`]: nor did the server say anything else for as long as
+/// [`SILENCE`], within which the client asks it whether it is there.
+pub async fn message(
+    client: &Client,
+    subscriber: &mut Subscriber,
+    patience: Duration,
+) -> Result<Message, BucketError> {
+    let statistics = client.statistics();
+    let received = || statistics.in_bytes.load(Ordering::Relaxed);
+    let before = received();
+    match tokio::time::timeout(patience, subscriber.next()).await {
+        Ok(Some(message)) => Ok(message),
+        Ok(None) => Err(BucketError::Ended("the subscription is gone".to_owned())),
+        Err(_) if patience >= SILENCE && received() == before => Err(BucketError::Dead),
+        Err(_) => Err(BucketError::Silence),
     }
 }
 

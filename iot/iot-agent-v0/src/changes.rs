@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, Message, StatusCode, Subscriber};
-use futures::StreamExt;
 use iot_contracts::{
     DeploymentName, DeviceId, KvBucket, agent_release_key, desired_state_key_deployment,
 };
 use serde_json::json;
 
-use crate::bucket::{BucketError, failed};
+use crate::bucket::{BucketError, failed, message};
 use crate::followed::Entry;
 use crate::update::Wanted;
 
@@ -111,9 +110,7 @@ impl Changes {
             if self.asked == 0 {
                 self.ask().await?;
             }
-            let next = tokio::time::timeout(SILENCE, self.subscriber.next()).await;
-            let message = next.map_err(|_| ended("the server says nothing any more"))?;
-            let message = message.ok_or_else(|| ended("the subscription is gone"))?;
+            let message = message(&self.client, &mut self.subscriber, SILENCE).await?;
             match message.status {
                 None | Some(StatusCode::OK) => return self.take(message),
                 Some(StatusCode::IDLE_HEARTBEAT) => {}

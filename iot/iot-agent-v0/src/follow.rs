@@ -110,6 +110,9 @@ impl Follower<'_> {
             }
             let Err(error) = followed else { continue };
             failures += 1;
+            if let FollowError::Bucket(BucketError::Dead) = error {
+                self.nats.connect_anew().await;
+            }
             let mut why = chain(&error);
             if let FollowError::Held(_) = error {
                 let known = self.known.borrow();

@@ -89,6 +89,15 @@ impl Nats {
         &self.context
     }
 
+    /// Gives the connection up. After a cut the kernel repeats what was lost after waits that double, up to 6 s for a cut
+    /// that the client itself notices by its pings; a new connection is tried each second.
+    pub async fn connect_anew(&self) {
+        // It fails where the client has ended, and with it the agent.
+        if let Err(error) = self.client.force_reconnect().await {
+            tracing::debug!(%error, "no new connection");
+        }
+    }
+
     /// What the server that it is connected to calls its version.
     pub fn server_version(&self) -> String {
         self.client.server_info().version

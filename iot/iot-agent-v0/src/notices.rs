@@ -15,7 +15,7 @@ use iot_contracts::{
 };
 use serde_json::json;
 
-use crate::bucket::{Bucket, BucketError, failed};
+use crate::bucket::{Bucket, BucketError, failed, message};
 use crate::changes::{Change, HEARTBEAT, PULL, SILENCE, nanoseconds};
 
 /// How many notices the server may send before it is asked again.
@@ -164,13 +164,8 @@ impl<'a> Notices<'a> {
 
     async fn told(&mut self, patience: Duration) -> Result<Told, BucketError> {
         let ended = |why: String| Err(BucketError::Ended(why));
-        let next = tokio::time::timeout(patience, self.subscriber.next()).await;
-        let Ok(message) = next else {
-            return Err(BucketError::Silence);
-        };
-        let Some(message) = message else {
-            return ended("the subscription is gone".to_owned());
-        };
+        let client = self.bucket.client();
+        let message = message(client, &mut self.subscriber, patience).await?;
         match message.status {
             None | Some(StatusCode::OK) => self.notice(message),
             Some(StatusCode::IDLE_HEARTBEAT) => Ok(Told::Nothing),

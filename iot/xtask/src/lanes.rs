@@ -3,7 +3,7 @@
 
 use crate::host::Host;
 use crate::plans::{
-    PROPERTY_CASES, faults, fuzz, guest_builder, host_tests, idle_agent, images, nat,
+    PROPERTY_CASES, faults, fuzz, guest_builder, host_tests, idle_agent, images, nat, nats_current,
     shell_scripts, stranger,
 };
 use crate::step::{Plan, Step, all};
@@ -40,7 +40,7 @@ pub enum When {
 pub const TURNS: u64 = 3;
 
 /// The lanes, in the order in which they run when no seed is given.
-pub const ALL: [Lane; 22] = [
+pub const ALL: [Lane; 23] = [
     Lane {
         name: "format",
         what: "the code is formatted",
@@ -194,6 +194,14 @@ pub const ALL: [Lane; 22] = [
         about_minutes: 11,
         when: When::InTurns,
         plan: |_| all([Step::of_line("./iot/scripts/smoke-a3-arm.sh --warm")]),
+    },
+    Lane {
+        name: "nats-current",
+        what: "devices kept apart, and the smoke from a checkpoint, with a current nats-server",
+        needs: "pip, which root installs",
+        about_minutes: 11,
+        when: When::InTurns,
+        plan: nats_current,
     },
     Lane {
         name: "fleet",

@@ -174,6 +174,23 @@ pub fn nat(host: &Host) -> Plan {
     ])
 }
 
+pub fn nats_current(_: &Host) -> Plan {
+    let with = |command: &str| {
+        let script = format!(
+            "dir=$(./iot/scripts/nats-current.sh); PATH=$dir:$PATH; export PATH; exec {command}"
+        );
+        Step::new("sh", ["-euc", script.as_str()])
+    };
+    let attacks = "cargo test --locked -p harmony --features kvm --lib -- --ignored --test-threads=1 iot::platform";
+    all([
+        Step {
+            kind: Kind::Tests,
+            ..with(attacks)
+        },
+        with("./iot/scripts/smoke-a3-arm.sh --warm"),
+    ])
+}
+
 pub fn stranger(host: &Host) -> Plan {
     if !host.is_root {
         return Plan::Skip("needs root");
