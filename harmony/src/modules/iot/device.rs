@@ -15,6 +15,7 @@ mod documents;
 mod error;
 mod files;
 mod identity;
+mod nats_ca;
 mod user;
 
 use std::net::Ipv4Addr;
@@ -34,6 +35,7 @@ use crate::domain::topology::virtualization::VmArchitecture;
 pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
 pub use error::DeviceError;
 pub use identity::{AGENT_KEY, AGENT_TOKEN, own_key, public_key, put_token};
+pub use nats_ca::{NATS_CA, NatsCa, NatsCaError};
 
 use files::{
     Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_stamped, program_file, root_file, unit_file,
