@@ -24,8 +24,8 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn to(port: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.2:0").await.expect("a port");
+    async fn to(port: u16, host: &str) -> Self {
+        let listener = TcpListener::bind((host, 0)).await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let mut forwarding = JoinSet::new();
         forwarding.spawn(async move {
@@ -104,7 +104,7 @@ async fn a_name_is_added_by_a_reload_and_only_tls_by_the_authority_is_taken() {
     Platform::connect(&nats).await.expect("the buckets");
     let early = connection::connect(&nats).await.expect("by the authority");
 
-    let gateway = Gateway::to(port).await;
+    let gateway = Gateway::to(port, "127.0.0.2").await;
     let there = url("tls", gateway.address);
     let by_gateway = config(&registry, &there);
     let why = refused(&by_gateway).await;
@@ -117,11 +117,16 @@ async fn a_name_is_added_by_a_reload_and_only_tls_by_the_authority_is_taken() {
     assert_eq!(connections(&early).await, 1);
 
     // A certificate of which the server was not told, as when the process ended there.
-    assert!(registry.ensure_certificate(&["192.0.2.7"]).expect("made"));
-    let certified = registry.certify(&[(&here, "192.0.2.7")]).await;
+    let second_gateway = Gateway::to(port, "127.0.0.3").await;
+    let second = url("tls", second_gateway.address);
+    let by_second = config(&registry, &second);
+    assert!(registry.ensure_certificate(&[second.host()]).expect("made"));
+    refused(&by_second).await;
+    let certified = registry.certify(&[(&here, second.host())]).await;
     certified.expect("it is told");
-    assert_eq!(connections(&early).await, 1);
+    connection::connect(&by_second).await.expect("named");
     connection::connect(&by_gateway).await.expect("still named");
+    assert_eq!(connections(&early).await, 1);
 
     let other = tempfile::tempdir().expect("temporary directory");
     let other = DeviceRegistry::new(other.path());
