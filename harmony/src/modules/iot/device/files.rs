@@ -96,7 +96,7 @@ fn config_file(
 ) -> Result<HostFile, DeviceError> {
     check_machine(facts, score.architecture, host)?;
     let mut config = score.config.clone();
-    if false {
+    if score.nats_ca.is_some() {
         config.nats.tls.get_or_insert_default().ca = Some(NATS_CA.into());
     }
     config.nats = documents::guest_view_of_nats(&config.nats, facts.default_gateway)?;

@@ -67,7 +67,7 @@ impl DeviceRegistry {
     pub fn ensure_certificate(&self, names: &[&str]) -> Result<bool, RegistryError> {
         let names = names.iter().map(|name| certificates::name(name));
         let names = names.collect::<Result<BTreeSet<_>, _>>()?;
-        
+        let _lock = self.lock()?;
         let mut known = self.read()?;
         if !names.is_subset(&known.server_names) {
             known.server_names.extend(names);
@@ -97,13 +97,13 @@ impl DeviceRegistry {
                 source,
             };
             let looker = Looker::new(&ca).map_err(not_served)?;
-            let seen = timeout(RELOADS_WITHIN, looker.look(url, url.host())).await;
+            let seen = timeout(RELOADS_WITHIN, looker.look(url, name)).await;
             if !is_told && !matches!(seen, Ok(Ok(()))) {
                 // It may not have been told the last time.
                 self.tell_server()?;
                 is_told = true;
             }
-            let shown = looker.wait(url, url.host(), RELOADS_WITHIN).await;
+            let shown = looker.wait(url, name, RELOADS_WITHIN).await;
             shown.map_err(not_served)?;
         }
         Ok(())
