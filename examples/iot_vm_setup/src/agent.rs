@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use harmony::domain::error::ExecutorError;
 use harmony::domain::topology::virtualization::{VmArchitecture, VmNetwork};
-use harmony::modules::iot::device::{check_agent_binary, names_loopback, own_key};
+use harmony::modules::iot::device::{NatsCa, check_agent_binary, names_loopback, own_key};
 use harmony::modules::iot::platform::{DeviceRegistry, DeviceTokens, KnownBy};
 use harmony::modules::kvm::VmName;
-use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, NatsUrls, OperatorConfig};
+use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, OperatorConfig};
 
 use crate::args::Args;
 use crate::deployments::operator;
@@ -71,21 +71,46 @@ pub(crate) fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, Ex
     })
 }
 
-/// How this program itself reaches NATS.
-pub(crate) fn platform_config(args: &Args) -> Result<NatsConfig, ExecutorError> {
-    let credentials = match (registry(args), &args.nats_credentials) {
-        (Some(registry), _) => Some(registry.platform_credentials()?),
-        (None, Some(path)) => Some(read_credentials(path)?),
-        (None, None) => None,
+/// How this program itself reaches NATS. A registry's server is then certain to show a certificate for the hosts of the URLs.
+pub(crate) async fn platform_config(args: &Args) -> Result<NatsConfig, ExecutorError> {
+    let credentials = match &args.nats_credentials {
+        Some(path) => Some(read_credentials(path)?),
+        None => None,
     };
-    nats_config(args, credentials)
+    let mut nats = nats_config(args, credentials)?;
+    if let Some(registry) = registry(args) {
+        let of_registry = registry.platform_config(nats.urls.clone())?;
+        nats.credentials = of_registry.credentials;
+        nats.tls = of_registry.tls;
+        if nats.urls.are_tls() && args.nats_ca.is_none() {
+            let urls = nats.urls.as_slice().iter();
+            let servers: Vec<_> = urls.map(|url| (url, url.host())).collect();
+            registry.certify(&servers).await?;
+        }
+    }
+    if let Some(ca) = &args.nats_ca {
+        nats.tls.get_or_insert_default().ca = Some(ca.clone());
+    }
+    Ok(nats)
+}
+
+/// The authority that is named, to be put on the devices.
+pub(crate) fn nats_ca(args: &Args) -> Result<Option<NatsCa>, ExecutorError> {
+    let Some(path) = &args.nats_ca else {
+        return Ok(None);
+    };
+    let urls = args.nats_urls().map_err(SetupError::Config)?;
+    if let Some(url) = urls.as_slice().iter().find(|url| !url.is_tls()) {
+        return Err(SetupError::CaWithoutTls { url: url.clone() }.into());
+    }
+    Ok(Some(NatsCa::read(path)?))
 }
 
 fn nats_config(
     args: &Args,
     credentials: Option<NatsCredentials>,
 ) -> Result<NatsConfig, ExecutorError> {
-    let urls = NatsUrls::try_from(args.nats_url.clone()).map_err(SetupError::Config)?;
+    let urls = args.nats_urls().map_err(SetupError::Config)?;
     Ok(NatsConfig {
         credentials,
         allow_plaintext: args.nats_allow_plaintext.clone(),
@@ -113,11 +138,18 @@ pub(crate) fn registry(args: &Args) -> Option<DeviceRegistry> {
 }
 
 /// Makes what a server needs to know of this program before there is any device.
-pub(crate) fn init_registry(registry: &DeviceRegistry) -> Result<String, ExecutorError> {
+pub(crate) fn init_registry(
+    args: &Args,
+    registry: &DeviceRegistry,
+) -> Result<String, ExecutorError> {
     registry.platform_credentials()?;
-    let (accounts, pid) = (registry.accounts_file(), registry.pid_file());
+    let urls = args.nats_urls().map_err(SetupError::Config)?;
+    let urls = urls.as_slice().iter().filter(|url| url.is_tls());
+    let names: Vec<&str> = urls.map(|url| url.host()).collect();
+    registry.ensure_certificate(&names)?;
+    let config = registry.server_config()?;
     Ok(format!(
-        "# in the server's configuration, beside 'jetstream':\ninclude {accounts:?}\npid_file: {pid:?}\n"
+        "# in the server's configuration, a file in this directory, beside 'listen' and 'jetstream':\n{config}"
     ))
 }
 
@@ -127,7 +159,8 @@ pub(crate) fn check_reach(args: &Args) -> Result<(), SetupError> {
     if !matches!(args.network.first(), Some(VmNetwork::Bridge { .. })) {
         return Ok(());
     }
-    let urls = args.nats_url.iter().map(|url| url.as_str());
+    let urls = args.nats_urls().map_err(SetupError::Config)?;
+    let urls = urls.as_slice().iter().map(|url| url.as_str());
     let hosts = urls.chain(args.insecure_registry.iter().map(String::as_str));
     for address in hosts {
         if names_loopback(address) {

@@ -10,7 +10,7 @@ use harmony::domain::topology::virtualization::{
 use harmony::modules::image::ImageSource;
 use harmony::modules::image::build::BuilderChoice;
 use harmony::modules::kvm::connection::ConnectionUri;
-use iot_contracts::{DeploymentName, HostPort, NatsUrl};
+use iot_contracts::{ContractError, DeploymentName, HostPort, NatsUrl, NatsUrls};
 
 use crate::deployments::DeployArg;
 use crate::image::RecipeArg;
@@ -92,10 +92,16 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) image: Option<ImageSource>,
 
-    /// A NATS server with JetStream, as this host sees it; a loopback address is given to the guest as
-    /// its gateway's. May be repeated
-    #[arg(long, default_value = "nats://127.0.0.1:4222", value_name = "URL")]
-    pub(crate) nats_url: Vec<NatsUrl>,
+    /// A NATS server with JetStream, as this host sees it: tls://HOST[:PORT], or nats://HOST[:PORT] for plain text; a
+    /// loopback address is given to the guest as its gateway's. May be repeated [default: nats://127.0.0.1:4222, with
+    /// --nats-registry tls://127.0.0.1:4222]
+    #[arg(long, value_name = "URL")]
+    nats_url: Vec<NatsUrl>,
+
+    /// A file with the certificates of the authority (PEM) that tls:// servers are believed by; each device gets them
+    /// [default: the registry's own with --nats-registry, else those of the system]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) nats_ca: Option<PathBuf>,
 
     /// A NATS server on another host, HOST or HOST:PORT as its URL has it, that may be spoken to in plain text. May be
     /// repeated
@@ -103,7 +109,8 @@ pub(crate) struct Args {
     pub(crate) nats_allow_plaintext: Vec<HostPort>,
 
     /// A directory with the devices that the server knows, each by a key of its own that never leaves it. The server's
-    /// configuration includes DIR/accounts.json and has DIR/nats.pid as its pid_file; new devices are added by a reload
+    /// configuration is a file in DIR with what --init-registry prints; new devices are added by a reload. With tls:// the
+    /// server shows a certificate of the directory's own authority, which every device gets
     #[arg(long, value_name = "DIR", conflicts_with_all = ["nats_credentials", "device_credentials", "nats_account"])]
     pub(crate) nats_registry: Option<PathBuf>,
 
@@ -228,6 +235,18 @@ impl Args {
             .unwrap_or_else(|| format!("iot-{}", self.arch.as_str().replace('_', "-")))
     }
 
+    /// The NATS servers.
+    pub(crate) fn nats_urls(&self) -> Result<NatsUrls, ContractError> {
+        if !self.nats_url.is_empty() {
+            return NatsUrls::try_from(self.nats_url.clone());
+        }
+        let default = match self.nats_registry {
+            Some(_) => "tls://127.0.0.1:4222",
+            None => "nats://127.0.0.1:4222",
+        };
+        default.parse::<NatsUrl>().map(NatsUrls::from)
+    }
+
     /// The names of all VMs that are asked for.
     pub(crate) fn vm_names(&self) -> Vec<String> {
         let name = self.vm_name();
@@ -256,6 +275,24 @@ mod tests {
             (args.arch.as_str(), args.vm_name().as_str()),
             ("x86_64", "iot-x86-64")
         );
+    }
+
+    #[test]
+    fn a_registrys_server_speaks_tls_unless_it_is_said_otherwise() {
+        let table: [(&[&str], &str); 4] = [
+            (&["x"], "nats://127.0.0.1:4222"),
+            (&["x", "--nats-registry", "d"], "tls://127.0.0.1:4222"),
+            (
+                &["x", "--nats-registry", "d", "--nats-url", "nats://h"],
+                "nats://h",
+            ),
+            (&["x", "--nats-url", "tls://h"], "tls://h"),
+        ];
+        for (arguments, expected) in table {
+            let args = Args::try_parse_from(arguments).expect("valid");
+            let urls = args.nats_urls().expect("valid");
+            assert_eq!(urls.as_slice()[0].as_str(), expected, "{arguments:?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use harmony::domain::topology::virtualization::{
     Accelerator, OnChange, VirtualMachineHost, VmArchitecture,
 };
 use harmony::modules::host::HostFacts;
+use harmony::modules::iot::device::NatsCa;
 use harmony::modules::iot::fleet::{FailedDevice, FleetError, bring_up_fleet, destroy_fleet};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::run_preflight_on;
@@ -20,7 +21,7 @@ use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
 use serde_json::json;
 use tracing::{error, info};
 
-use crate::agent::{agent_binary, agent_config, check_reach, known_by, platform_config};
+use crate::agent::{agent_binary, agent_config, check_reach, known_by, nats_ca, platform_config};
 use crate::args::Args;
 use crate::deployments::Deployments;
 use crate::image::{self, DeviceImage, RecipeArg};
@@ -31,6 +32,7 @@ use crate::setup::{images_dir, keys_dir, planned_spec, preflight_options, spec};
 struct Common {
     platform: Platform,
     agent_binary: PathBuf,
+    nats_ca: Option<NatsCa>,
     keys: SshKeyPair,
     deployments: Deployments,
     /// Whether devices go on from a checkpoint.
@@ -50,12 +52,13 @@ impl Common {
         let deployments = Deployments::read(args)?;
         agent_config(args, first)?;
         known_by(args)?;
+        let nats_ca = nats_ca(args)?;
         check_reach(args)?;
         VmConfig::try_from(&planned_spec(args, first, data_dir, host.facts().await)?)?;
         run_preflight_on(&preflight_options(args, data_dir), host)
             .await
             .into_result()?;
-        let platform = Platform::connect(&platform_config(args)?).await?;
+        let platform = Platform::connect(&platform_config(args).await?).await?;
         if args.reset_nvram {
             host.reset_nvram(first.as_str()).await?;
         }
@@ -64,6 +67,7 @@ impl Common {
         Ok(Self {
             platform,
             agent_binary,
+            nats_ca,
             deployments,
             keys: ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?,
             warm: is_warm(args, host.facts().await)?,
@@ -87,6 +91,7 @@ impl Common {
             reset: args.reset,
             agent: agent_config(args, name)?,
             known_by: known_by(args)?,
+            nats_ca: self.nats_ca.clone(),
             agent_binary: self.agent_binary.clone(),
             insecure_registries: args.insecure_registry.clone(),
             keys: self.keys.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use harmony::domain::error::{ErrorKind, HintedError};
 use harmony::domain::topology::virtualization::VmArchitecture;
-use iot_contracts::{DeploymentName, DeviceId, Refusal};
+use iot_contracts::{DeploymentName, DeviceId, NatsUrl, Refusal};
 
 /// What can be wrong with the request itself.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,9 @@ pub(crate) enum SetupError {
     /// Devices would be anybody, or the platform.
     #[error("no device gets the credentials of --nats-credentials, and there are none for devices")]
     NoDeviceKey,
+    /// An authority, and nothing that it is of use for.
+    #[error("'{url}' is plain text, and --nats-ca is for TLS (expected tls://HOST[:PORT])")]
+    CaWithoutTls { url: NatsUrl },
     /// A file with a host's facts cannot be used.
     #[error("the facts in {} cannot be used: {reason}", path.display())]
     Facts { path: PathBuf, reason: String },
@@ -59,6 +62,7 @@ impl HintedError for SetupError {
             Self::NoAgent { .. }
             | Self::ImageAndRecipe
             | Self::NoDeviceKey
+            | Self::CaWithoutTls { .. }
             | Self::LoopbackOnBridge { .. }
             | Self::Credentials { .. }
             | Self::Facts { .. }
@@ -84,6 +88,9 @@ impl HintedError for SetupError {
             Self::NoDeviceKey => Some(
                 "give each a key of its own with --nats-registry or --nats-account, or all the same with --device-credentials"
                     .to_owned(),
+            ),
+            Self::CaWithoutTls { .. } => Some(
+                "give the server as --nats-url tls://HOST[:PORT], or leave --nats-ca out".to_owned(),
             ),
             Self::Facts { .. } => Some(
                 "make it on that host with this version: example_iot_vm_setup --print-facts --json"

@@ -32,7 +32,7 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
         return inspect::run(args, image);
     }
     if let Some(registry) = agent::registry(args).filter(|_| args.init_registry) {
-        return print(&agent::init_registry(&registry)?);
+        return print(&agent::init_registry(args, &registry)?);
     }
     // The name is checked first: it becomes part of paths and keys.
     let name: VmName = args.vm_name().parse().map_err(invalid_name)?;

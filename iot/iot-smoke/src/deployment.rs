@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use harmony::modules::iot::platform::{DeviceRegistry, Platform};
-use iot_contracts::{AgentStatus, DeploymentName, IotScore, NatsConfig, NatsUrls, Phase};
+use iot_contracts::{AgentStatus, DeploymentName, IotScore, NatsUrl, Phase};
 use serde_json::json;
 
 use crate::Failure;
@@ -13,8 +13,8 @@ use crate::Failure;
 /// # Errors
 /// When the registry cannot be read, or the server cannot be reached.
 pub async fn connect(registry: &Path, nats_url: &str) -> Result<Platform, Failure> {
-    let mut nats = NatsConfig::new(NatsUrls::try_from(vec![nats_url.parse()?])?);
-    nats.credentials = Some(DeviceRegistry::new(registry).platform_credentials()?);
+    let url: NatsUrl = nats_url.parse()?;
+    let nats = DeviceRegistry::new(registry).platform_config(url.into())?;
     Ok(Platform::connect(&nats).await?)
 }
 

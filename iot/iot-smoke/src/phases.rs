@@ -15,7 +15,7 @@ use iot_contracts::{AgentStatus, DeploymentName, DeviceId};
 use iot_smoke::deployment::{as_guest_sees, connect, one_service, runs};
 use iot_smoke::example::{self, Device};
 use iot_smoke::guest::Guest;
-use iot_smoke::server::{Server, start_nats};
+use iot_smoke::server::{NatsServer, Server, start_nats};
 use iot_smoke::workload::{self, Built};
 use iot_smoke::{Failure, expect, registry};
 use tempfile::TempDir;
@@ -50,7 +50,8 @@ pub(crate) struct Smoke {
     pub(crate) device: Option<Device>,
     /// The working directory of the servers; removed with this.
     dir: TempDir,
-    servers: Vec<Server>,
+    nats: Option<NatsServer>,
+    registry: Option<Server>,
     timings: Vec<(String, f64)>,
     findings: Vec<String>,
 }
@@ -63,7 +64,8 @@ impl Smoke {
             args,
             host: None,
             device: None,
-            servers: Vec::new(),
+            nats: None,
+            registry: None,
             timings: Vec::new(),
             findings: Vec::new(),
         })
@@ -76,7 +78,8 @@ impl Smoke {
 
         let (built, ()) = tokio::try_join!(self.programs(), self.prepare_image())?;
         let program = &built.workload;
-        registry::push(&self.servers[1], "smoke/workload", self.args.arch, program).await?;
+        let registry = self.registry.as_ref().ok_or("no registry")?;
+        registry::push(registry, "smoke/workload", self.args.arch, program).await?;
         let start = self.end_phase("2 agent, workload and image", start);
 
         let setting = Setting {
@@ -163,12 +166,13 @@ impl Smoke {
         if !status.success() {
             return Err("the preflight failed".into());
         }
-        let (nats, nats_registry) = start_nats(self.dir.path(), self.args.listen).await?;
-        let nats_url = format!("nats://{}", nats.address);
-        self.servers.push(nats);
+        let nats = start_nats(self.dir.path(), self.args.listen).await?;
+        nats.takes_no_plain_text().await?;
+        let (nats_registry, nats_url) = (nats.registry.clone(), nats.url.clone());
+        self.nats = Some(nats);
         let registry = registry::start(self.dir.path(), self.args.listen).await?;
         let registry_address = registry.address.to_string();
-        self.servers.push(registry);
+        self.registry = Some(registry);
         Ok((nats_registry, nats_url, registry_address))
     }
 
@@ -241,6 +245,7 @@ impl Smoke {
             self.found(finding);
         }
         self.found(confinement::examine(&guest).await?);
+        self.found(guest.examine_nats().await?);
         if self.args.has_built_in_recipe() {
             self.found(evidence::examine_set_up(&guest).await?);
         }
@@ -355,8 +360,11 @@ impl Smoke {
         if let Some(host) = &self.host {
             host.destroy_vm(&self.args.name).await?;
         }
-        for server in self.servers.drain(..) {
-            server.stop().await?;
+        if let Some(nats) = self.nats.take() {
+            nats.stop().await?;
+        }
+        if let Some(registry) = self.registry.take() {
+            registry.stop().await?;
         }
         Ok(())
     }

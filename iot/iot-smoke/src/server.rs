@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use harmony::modules::host::find_program;
 use harmony::modules::iot::platform::DeviceRegistry;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::Failure;
 
@@ -84,35 +85,70 @@ fn write_private(path: &Path, text: &str) -> Result<(), Failure> {
     Ok(std::io::Write::write_all(&mut file, text.as_bytes())?)
 }
 
-/// A private nats-server with JetStream that knows each device by a key of its own, and the directory with the keys that it
-/// knows.
+/// A private nats-server with JetStream that speaks TLS and knows each device by a key of its own.
+#[derive(Debug)]
+pub struct NatsServer {
+    /// The directory with its certificate and the keys that it knows.
+    pub registry: PathBuf,
+    /// How it is reached from here.
+    pub url: String,
+    server: Server,
+}
+
+impl NatsServer {
+    /// Ends it.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub async fn stop(self) -> Result<(), Failure> {
+        self.server.stop().await
+    }
+
+    /// Fails unless it asks for TLS, and ends the connection of who speaks plain text.
+    ///
+    /// # Errors
+    /// With what it said instead.
+    pub async fn takes_no_plain_text(&self) -> Result<(), Failure> {
+        let mut stream = tokio::net::TcpStream::connect(self.server.address).await?;
+        stream.write_all(b"CONNECT {}\r\nPING\r\n").await?;
+        let mut said = Vec::new();
+        let ended = timeout(START_TIMEOUT, stream.read_to_end(&mut said)).await;
+        // Its end of the connection may be a reset.
+        let is_open = ended.is_err();
+        let said = String::from_utf8_lossy(&said);
+        let asks = said.starts_with("INFO ") && said.contains("\"tls_required\":true");
+        if is_open || !asks || said.contains("PONG") {
+            return Err(format!("the server takes plain text (open: {is_open}): {said}").into());
+        }
+        Ok(())
+    }
+}
+
+/// Starts one.
 ///
 /// # Errors
 /// When it cannot be started.
-pub async fn start_nats(dir: &Path, ip: Ipv4Addr) -> Result<(Server, PathBuf), Failure> {
+pub async fn start_nats(dir: &Path, ip: Ipv4Addr) -> Result<NatsServer, Failure> {
     let program = find_program("nats-server").ok_or("nats-server is not on PATH")?;
     let address = free_address(ip)?;
     let known = dir.join("nats-registry");
     std::fs::DirBuilder::new().mode(0o700).create(&known)?;
     let registry = DeviceRegistry::new(&known);
     registry.platform_credentials()?;
+    registry.ensure_certificate(&[&ip.to_string()])?;
+    let mut config = registry.server_config()?;
     // NATS reads JSON as its own configuration language.
-    let settings = [
-        ("listen", serde_json::json!(address.to_string())),
-        (
-            "jetstream",
-            serde_json::json!({ "store_dir": dir.join("nats") }),
-        ),
-        ("pid_file", serde_json::json!(registry.pid_file())),
-    ];
-    let mut config = String::from("include \"nats-registry/accounts.json\"\n");
-    for (name, value) in settings {
-        config.push_str(&format!("{name}: {value}\n"));
-    }
-    let config_path = dir.join("nats.conf");
+    let jetstream = serde_json::json!({ "store_dir": dir.join("nats") });
+    config.push_str(&format!("listen: \"{address}\"\njetstream: {jetstream}\n"));
+    let config_path = known.join("nats.conf");
     write_private(&config_path, &config)?;
     let mut command = Command::new(program);
     command.arg("--config").arg(&config_path);
     let server = Server::start(command, address, &dir.join("nats.log")).await?;
-    Ok((server, known))
+    let url = format!("tls://{address}");
+    Ok(NatsServer {
+        registry: known,
+        url,
+        server,
+    })
 }

@@ -15,6 +15,7 @@ mod documents;
 mod error;
 mod files;
 mod identity;
+mod nats_ca;
 mod user;
 
 use std::net::Ipv4Addr;
@@ -34,9 +35,11 @@ use crate::domain::topology::virtualization::VmArchitecture;
 pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
 pub use error::DeviceError;
 pub use identity::{AGENT_KEY, AGENT_TOKEN, own_key, public_key, put_token};
+pub use nats_ca::{NATS_CA, NatsCa, NatsCaError};
 
 use files::{
-    Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_stamped, program_file, root_file, unit_file,
+    Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_read_by_agent, is_stamped, program_file, root_file,
+    unit_file,
 };
 use identity::{IDENTITY_CONTENT, identity_file};
 use user::{PODMAN_CONTENTS, agent_user, containers_user, ensure_podman_socket, run_podman_once};
@@ -76,6 +79,9 @@ pub struct ProvisionIotAgentScore {
     /// The agent's configuration. NATS URLs that name this machine's loopback are rewritten, see
     /// [`guest_view_of_nats_urls`], and plain text to the device's default gateway is allowed.
     pub config: AgentConfig,
+    /// The authority that the device believes `tls://` servers by: it is put on it as [`NATS_CA`], and the configuration
+    /// names that file. Without it the configuration is as given.
+    pub nats_ca: Option<NatsCa>,
     /// The agent's program on this machine.
     pub agent_binary: PathBuf,
     /// The device's instruction set.
@@ -136,8 +142,8 @@ impl<T: LinuxHost> Interpret<T> for InstallIotAgentScore {
             registries,
             identity_file(),
         ];
-        let [program, unit, _, _] = steps.files(host, files).await?;
-        steps.unit(host, program.or(unit)).await?;
+        let read = steps.files(host, &files).await?;
+        steps.unit(host, read).await?;
         steps.settle(host).await?;
         Ok(steps.outcome("what devices have in common is installed".to_owned()))
     }
@@ -202,9 +208,10 @@ impl ProvisionIotAgentScore {
         let mut steps = Steps::default();
         install(host, &mut steps).await?;
         let is_stamped = is_stamped(host, &own.stamp).await?;
-        let files = [own.program, own.unit, own.registries, own.config];
-        let [program, unit, _, config] = steps.files(host, files).await?;
-        let mut read = program.or(unit).or(config);
+        let mut files = vec![own.program, own.unit, own.registries];
+        files.extend(own.nats_ca);
+        files.push(own.config);
+        let mut read = steps.files(host, &files).await?;
         if !is_stamped {
             read = Change::Changed;
         }
@@ -227,13 +234,14 @@ impl ProvisionIotAgentScore {
         let program = self.check().await?;
         let own = Own::of(self, facts, &host.name(), program)?;
         let mut steps = Steps::default();
-        // What is installed names no registry. The configuration comes last: the agent takes it up at once.
-        if self.insecure_registries.is_empty() {
-            steps.files(host, [own.stamp, own.config]).await?;
-        } else {
-            let files = [own.registries, own.stamp, own.config];
-            steps.files(host, files).await?;
-        }
+        // What is installed names no registry.
+        let registries = Some(own.registries).filter(|_| !self.insecure_registries.is_empty());
+        let mut files: Vec<HostFile> = registries.into_iter().collect();
+        files.push(own.stamp);
+        files.extend(own.nats_ca);
+        // It comes last: the agent takes it up at once, and what it names.
+        files.push(own.config);
+        steps.files(host, &files).await?;
         steps.settle(host).await?;
         Ok(steps.outcome(format!("device {} runs the agent", self.config.device_id)))
     }
@@ -277,19 +285,21 @@ impl Steps {
         self.change = self.change.or(change);
     }
 
-    /// Small files go in one command.
-    async fn files<T: LinuxHost, const N: usize>(
+    /// Small files go in one command. Returns whether one was changed that the agent's service reads.
+    async fn files<T: LinuxHost>(
         &mut self,
         host: &T,
-        files: [HostFile; N],
-    ) -> Result<[Change; N], ExecutorError> {
-        let changes = host.ensure_files(&files).await?;
-        let mut each = [Change::Unchanged; N];
-        for ((file, change), each) in files.iter().zip(changes).zip(&mut each) {
+        files: &[HostFile],
+    ) -> Result<Change, ExecutorError> {
+        let changes = host.ensure_files(files).await?;
+        let mut read = Change::Unchanged;
+        for (file, change) in files.iter().zip(changes) {
             self.done(&file.path, change);
-            *each = change;
+            if is_read_by_agent(file) {
+                read = read.or(change);
+            }
         }
-        Ok(each)
+        Ok(read)
     }
 
     /// The agent runs, and with what it reads now.

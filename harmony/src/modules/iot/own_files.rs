@@ -1,7 +1,8 @@
-//! Small files that only their owner reads, each there as a whole or not at all.
+//! Small files that only their owner reads, or only their owner writes, each there as a whole or not at all.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tempfile::NamedTempFile;
@@ -13,6 +14,19 @@ use tempfile::NamedTempFile;
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = directory_of(path);
     written(dir, content)?.persist(path)?;
+    File::open(dir)?.sync_all()
+}
+
+/// The same for a file that everybody may read.
+///
+/// # Errors
+/// It cannot be written; the file is as it was.
+pub(super) fn publish(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = directory_of(path);
+    let file = written(dir, content)?;
+    file.as_file()
+        .set_permissions(Permissions::from_mode(0o644))?;
+    file.persist(path)?;
     File::open(dir)?.sync_all()
 }
 
@@ -52,7 +66,7 @@ mod tests {
     use std::io;
     use std::os::unix::fs::MetadataExt;
 
-    use super::{make_once, replace};
+    use super::{make_once, publish, replace};
 
     #[test]
     fn a_file_is_made_once_and_replaced_as_a_whole() {
@@ -67,7 +81,10 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("readable"), b"1");
         replace(&path, b"3").expect("replaced");
         assert_eq!(std::fs::read(&path).expect("readable"), b"3");
-        let mode = std::fs::metadata(&path).expect("there").mode() & 0o7777;
-        assert_eq!((mode, names()), (0o600, 1));
+        let mode = || std::fs::metadata(&path).expect("there").mode() & 0o7777;
+        assert_eq!((mode(), names()), (0o600, 1));
+        publish(&path, b"4").expect("replaced");
+        assert_eq!(std::fs::read(&path).expect("readable"), b"4");
+        assert_eq!((mode(), names()), (0o644, 1));
     }
 }

@@ -113,7 +113,8 @@ impl HintedError for PlatformError {
 /// How the server comes to know a device by its key.
 #[derive(Debug, Clone)]
 pub enum KnownBy {
-    /// It is one more user in the server's configuration.
+    /// It is one more user in the server's configuration. With `tls://` the server shows the registry's certificate, unless
+    /// the device is given another authority.
     Registry(DeviceRegistry),
     /// It brings a token of its account along, which is put on the device.
     Token(Arc<DeviceTokens>),

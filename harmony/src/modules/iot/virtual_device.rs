@@ -29,7 +29,8 @@ use crate::modules::ssh::{SshKeyPair, SshLinuxHost};
 
 use super::boot::{BootParts, WatchedBoot};
 use super::device::{
-    InstallIotAgentScore, PACKAGES_STEP, ProvisionIotAgentScore, public_key, put_token,
+    InstallIotAgentScore, NatsCa, PACKAGES_STEP, ProvisionIotAgentScore, guest_view_of_nats_urls,
+    public_key, put_token,
 };
 use super::login::Login;
 use super::platform::{KnownBy, Platform};
@@ -51,6 +52,9 @@ pub struct VirtualDevice {
     /// How the server comes to know a device with a key of its own ([`own_key`](super::device::own_key)). Without it,
     /// whoever runs the server tells it.
     pub known_by: Option<KnownBy>,
+    /// As [`ProvisionIotAgentScore::nats_ca`]. Without it, where the server knows devices by a registry and is reached by
+    /// `tls://`, it is the registry's, and the server's certificate is made to name what the guest calls the server.
+    pub nats_ca: Option<NatsCa>,
     /// The agent's program on this machine.
     pub agent_binary: PathBuf,
     /// As [`ProvisionIotAgentScore::insecure_registries`].
@@ -343,8 +347,8 @@ impl Run<'_> {
         let ready = guest.ensure_ready();
         while_running(self.host, self.name(), "the guest's network", ready).await?;
         let facts = guest.facts().await?;
-        let agent = self.agent();
         let configured = async {
+            let agent = self.agent(&facts).await?;
             let outcome = agent.complete(&guest, &facts).await?;
             self.enrol(&guest).await?;
             Ok(outcome)
@@ -371,8 +375,8 @@ impl Run<'_> {
         stages.end("boot", "a login over SSH works");
         guest.ensure_ready().await?;
         let facts = guest.facts().await?;
-        let agent = self.agent();
         let configured = async {
+            let agent = self.agent(&facts).await?;
             let outcome = agent.apply(&guest, &facts).await?;
             self.enrol(&guest).await?;
             Ok(outcome)
@@ -411,14 +415,32 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What makes a guest the device.
-    fn agent(&self) -> ProvisionIotAgentScore {
-        ProvisionIotAgentScore {
+    /// The authority that this guest believes the server by. A registry's server is then certain to show a certificate for
+    /// the host by which the guest calls it.
+    async fn nats_ca(&self, facts: &LinuxFacts) -> Result<Option<NatsCa>, ExecutorError> {
+        let (device, nats) = (self.device, &self.device.agent.nats);
+        let named = nats.tls.as_ref().and_then(|tls| tls.ca.as_ref());
+        let is_given = device.nats_ca.is_some() || named.is_some();
+        let registry = match &device.known_by {
+            Some(KnownBy::Registry(registry)) if nats.urls.are_tls() && !is_given => registry,
+            _ => return Ok(device.nats_ca.clone()),
+        };
+        let seen = guest_view_of_nats_urls(&nats.urls, facts.default_gateway)?;
+        let hosts = seen.as_slice().iter().map(|url| url.host());
+        let servers: Vec<_> = nats.urls.as_slice().iter().zip(hosts).collect();
+        registry.certify(&servers).await?;
+        Ok(Some(NatsCa::read(&registry.ca_file())?))
+    }
+
+    /// What makes a guest with these facts the device.
+    async fn agent(&self, facts: &LinuxFacts) -> Result<ProvisionIotAgentScore, ExecutorError> {
+        Ok(ProvisionIotAgentScore {
             config: self.device.agent.clone(),
+            nats_ca: self.nats_ca(facts).await?,
             agent_binary: self.device.agent_binary.clone(),
             architecture: self.device.spec.architecture,
             insecure_registries: self.device.insecure_registries.clone(),
-        }
+        })
     }
 }
 

@@ -4,8 +4,8 @@ use sha2::{Digest, Sha256};
 
 use super::documents;
 use super::{
-    AGENT_BINARY, AGENT_CONFIG, AGENT_USER, DeviceError, ProvisionIotAgentScore, check_machine,
-    guest_view_of_registries,
+    AGENT_BINARY, AGENT_CONFIG, AGENT_USER, DeviceError, NATS_CA, ProvisionIotAgentScore,
+    check_machine, guest_view_of_registries,
 };
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::linux_host::{HostCommand, HostFile, LinuxFacts, LinuxHost};
@@ -27,6 +27,7 @@ pub(super) struct Own {
     pub(super) program: HostFile,
     pub(super) unit: HostFile,
     pub(super) registries: HostFile,
+    pub(super) nats_ca: Option<HostFile>,
     pub(super) config: HostFile,
     /// Nobody else may read it: it would let a guess at the credentials be checked.
     pub(super) stamp: HostFile,
@@ -41,12 +42,16 @@ impl Own {
     ) -> Result<Self, DeviceError> {
         let (program, unit) = (program_file(program), unit_file());
         let config = config_file(score, facts, host)?;
-        let stamp = stamp(&[&program, &config, &unit]).into_bytes();
+        let nats_ca = score.nats_ca.as_ref();
+        let nats_ca = nats_ca.map(|ca| root_file(NATS_CA, ca.as_pem().into(), 0o644));
+        let read = [&program, &config, &unit].into_iter().chain(&nats_ca);
+        let stamp = stamp(read).into_bytes();
         Ok(Self {
             registries: registries_file(score, facts)?,
             stamp: root_file(STAMP_FILE, stamp, 0o600),
             program,
             unit,
+            nats_ca,
             config,
         })
     }
@@ -91,6 +96,9 @@ fn config_file(
 ) -> Result<HostFile, DeviceError> {
     check_machine(facts, score.architecture, host)?;
     let mut config = score.config.clone();
+    if score.nats_ca.is_some() {
+        config.nats.tls.get_or_insert_default().ca = Some(NATS_CA.into());
+    }
     config.nats = documents::guest_view_of_nats(&config.nats, facts.default_gateway)?;
     Ok(HostFile {
         path: AGENT_CONFIG.to_owned(),
@@ -110,9 +118,14 @@ pub(super) fn root_file(path: &str, content: Vec<u8>, mode: u32) -> HostFile {
 }
 
 /// One value for the content of all files that the service reads.
-fn stamp(files: &[&HostFile]) -> String {
-    let contents: Vec<&[u8]> = files.iter().map(|file| file.content.as_slice()).collect();
+fn stamp<'a>(files: impl Iterator<Item = &'a HostFile>) -> String {
+    let contents: Vec<&[u8]> = files.map(|file| file.content.as_slice()).collect();
     hex(&contents)
+}
+
+/// Whether the service has to be started anew when the file is another one.
+pub(super) fn is_read_by_agent(file: &HostFile) -> bool {
+    [AGENT_BINARY, UNIT_FILE, AGENT_CONFIG, NATS_CA].contains(&file.path.as_str())
 }
 
 /// One value for several contents, which no other division of the same bytes has.

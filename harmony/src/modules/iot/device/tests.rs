@@ -23,6 +23,9 @@ use crate::domain::topology::linux_host::{
 };
 use crate::domain::topology::virtualization::VmArchitecture;
 
+#[path = "nats_ca_tests.rs"]
+mod nats_ca;
+
 /// The most that systemd may find the agent exposed, in tenths: https://systemd.io calls up to 4 "OK", and what is left
 /// here is that it uses the network.
 const MAX_EXPOSURE_TENTHS: u32 = 15;
@@ -149,6 +152,7 @@ fn score(url: &str) -> ProvisionIotAgentScore {
     let config = format!("device_id = 'pi-1'\n[nats]\nurls = ['{url}']\n");
     ProvisionIotAgentScore {
         config: toml::from_str(&config).expect("valid"),
+        nats_ca: None,
         agent_binary: std::env::current_exe().expect("Linux"),
         architecture: VmArchitecture::of_host().expect("a host of ours"),
         insecure_registries: Vec::new(),

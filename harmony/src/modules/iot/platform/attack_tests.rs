@@ -9,6 +9,7 @@ mod raw;
 mod reload;
 mod scene;
 mod server;
+mod tls;
 
 use iot_contracts::{ServerFlaw, entry_subject, next_subject};
 

@@ -5,26 +5,33 @@
 //! accounts.json    what becomes of that; the server's configuration has: include "accounts.json"
 //! platform.nk      the platform's own key; it never leaves this machine
 //! nats.pid         the server's process id; its configuration names this file as pid_file
+//! nats-*.pem       certificates, where the server speaks TLS, see [`DeviceRegistry::certify`]
 //! lock             held while they change
 //! ```
 //! The lists have public keys only, and nobody but their owner reads them: a device's inbox and its consumer are called after
 //! its key, which other devices are not told.
 
-use std::collections::BTreeMap;
+mod certificates;
+mod error;
+mod served;
+mod tls;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use iot_contracts::{ContractError, DeviceId, NatsCredentials, ServerAccounts, UserKey};
+use iot_contracts::{DeviceId, NatsCredentials, ServerAccounts, UserKey};
 use nkeys::KeyPair;
 use rustix::fs::FlockOperation;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
+pub use error::RegistryError;
+
 use super::super::own_files;
-use crate::domain::error::{ErrorKind, HintedError};
 
 const DEVICES: &str = "devices.json";
 const ACCOUNTS: &str = "accounts.json";
@@ -32,70 +39,14 @@ const LOCK: &str = "lock";
 const PLATFORM_KEY: &str = "platform.nk";
 const PID: &str = "nats.pid";
 
-/// What can go wrong with a [`DeviceRegistry`].
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// A file cannot be read or written.
-    #[error("cannot {action} '{path}'")]
-    File {
-        /// What was tried.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: io::Error,
-    },
-    /// A file has another content.
-    #[error("'{path}' is no list of devices (expected JSON with 'platform' and 'devices')")]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: serde_json::Error,
-    },
-    /// Two of them are one.
-    #[error(transparent)]
-    Keys(#[from] ContractError),
-    /// The server cannot be told.
-    #[error(
-        "no server to tell of it by '{path}' (expected the process id of a running nats-server)"
-    )]
-    Server {
-        /// The file with its process id.
-        path: PathBuf,
-    },
-}
-
-impl HintedError for RegistryError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Keys(_) | Self::Content { .. } => ErrorKind::InvalidRequest,
-            Self::File { .. } => ErrorKind::Failed,
-            Self::Server { .. } => ErrorKind::Unavailable,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Keys(ContractError::SharedKey { .. }) => Some(
-                "a device was made as a copy of another one: remove the key file on it, and let its agent make its own"
-                    .to_owned(),
-            ),
-            Self::Server { .. } => {
-                Some("start the server with that path as 'pid_file' in its configuration".to_owned())
-            }
-            _ => None,
-        }
-    }
-}
-
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Known {
     platform: Vec<UserKey>,
     devices: BTreeMap<DeviceId, UserKey>,
+    /// What the server is called by those who connect to it, its own machine's names aside.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    server_names: BTreeSet<String>,
 }
 
 /// Which devices a nats-server knows. A device that is added is one more user in its configuration, which it is told to
@@ -182,16 +133,7 @@ impl DeviceRegistry {
 
     /// Changes both files, and returns whether there was anything to change.
     fn change(&self, change: impl FnOnce(&mut Known)) -> Result<bool, RegistryError> {
-        let path = self.dir.join(LOCK);
-        let failed = |source| RegistryError::File {
-            action: "lock",
-            path: path.clone(),
-            source,
-        };
-        let mut options = File::options();
-        let options = options.write(true).create(true).truncate(false).mode(0o600);
-        let lock = options.open(&path).map_err(failed)?;
-        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
+        let _lock = self.lock()?;
         let before = self.read()?;
         let mut known = before.clone();
         change(&mut known);
@@ -203,6 +145,21 @@ impl DeviceRegistry {
         self.write(ACCOUNTS, &accounts)?;
         self.write(DEVICES, &known)?;
         Ok(true)
+    }
+
+    /// Keeps all others from changing anything while it is held.
+    fn lock(&self) -> Result<File, RegistryError> {
+        let path = self.dir.join(LOCK);
+        let failed = |source| RegistryError::File {
+            action: "lock",
+            path: path.clone(),
+            source,
+        };
+        let mut options = File::options();
+        let options = options.write(true).create(true).truncate(false).mode(0o600);
+        let lock = options.open(&path).map_err(failed)?;
+        rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
+        Ok(lock)
     }
 
     fn read(&self) -> Result<Known, RegistryError> {

@@ -44,8 +44,8 @@ struct Setting<'a> {
 pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<String, Failure> {
     let listen = args.listen;
     let dir = TempDir::with_prefix("harmony-fleet-")?;
-    let (nats, nats_registry) = start_nats(dir.path(), listen).await?;
-    let nats_url = format!("nats://{}", nats.address);
+    let nats = start_nats(dir.path(), listen).await?;
+    nats.takes_no_plain_text().await?;
     let registry = registry::start(dir.path(), listen).await?;
     let built = match (&args.agent_binary, &args.workload_binary) {
         (Some(agent), Some(workload)) => Built {
@@ -57,7 +57,7 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
     registry::push(&registry, "fleet/workload", args.arch, &built.workload).await?;
     let setting = Setting {
         host,
-        platform: connect(&nats_registry, &nats_url).await?,
+        platform: connect(&nats.registry, &nats.url).await?,
         registry_address: registry.address.to_string(),
     };
     let mut report = Report::default();
@@ -67,9 +67,9 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
         .args(["--arch", args.arch.as_str(), "--warm"])
         .args(["--network", &args.network.to_string()])
         .args(["--name", &args.name, "--count", &args.count.to_string()])
-        .args(["--nats-url", &nats_url])
+        .args(["--nats-url", &nats.url])
         .arg("--nats-registry")
-        .arg(&nats_registry)
+        .arg(&nats.registry)
         .arg("--agent-binary")
         .arg(&built.agent)
         .args(["--insecure-registry", &setting.registry_address]);
@@ -118,6 +118,7 @@ impl Setting<'_> {
         expect("made from a checkpoint", &device.forked.to_string(), "true")?;
         let guest = Guest::log_in(&device.ssh).await?;
         let identity = Identity::of(&guest).await?;
+        guest.examine_nats().await?;
         expect("the host name", &identity.host_name, &device.name)?;
         let host_key = device.ssh.host_key.split(' ').nth(1).unwrap_or_default();
         expect("the SSH host key", &identity.host_key, host_key)?;

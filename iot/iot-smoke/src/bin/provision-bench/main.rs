@@ -126,12 +126,11 @@ async fn measure(
     name: &str,
 ) -> Result<Vec<Run>, Failure> {
     let dir = TempDir::with_prefix("harmony-bench-")?;
-    let (nats, nats_registry) = start_nats(dir.path(), [127, 0, 0, 1].into()).await?;
-    let url = format!("nats://{}", nats.address);
+    let nats = start_nats(dir.path(), [127, 0, 0, 1].into()).await?;
     let mut runs = Vec::new();
     for _ in 0..args.rounds {
         for way in [Way::Recipe, Way::Plain] {
-            let run = provision(args, way, name, &url, &nats_registry).await?;
+            let run = provision(args, way, name, &nats.url, &nats.registry).await?;
             tracing::info!(?way, seconds = format!("{:.1}", run.seconds), "provisioned");
             runs.push(run);
             host.destroy_vm(name).await?;

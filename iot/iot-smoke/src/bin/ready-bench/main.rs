@@ -97,14 +97,14 @@ async fn measure(
     name: &str,
 ) -> Result<Figures, Failure> {
     let dir = TempDir::with_prefix("harmony-bench-")?;
-    let (nats, nats_registry) = start_nats(dir.path(), [127, 0, 0, 1].into()).await?;
+    let nats = start_nats(dir.path(), [127, 0, 0, 1].into()).await?;
     let example = Example {
         program: args.example.clone(),
         agent_binary: args.agent_binary.clone(),
         architecture: args.arch,
         name: name.to_owned(),
-        nats_url: format!("nats://{}", nats.address),
-        nats_registry,
+        nats_url: nats.url.clone(),
+        nats_registry: nats.registry.clone(),
     };
     let raw = RawQemu::new(host.facts().await, args.arch)?;
     let virt_install = VirtInstall::find(host, &raw, args.arch, name);
