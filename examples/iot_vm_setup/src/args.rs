@@ -92,8 +92,8 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) image: Option<ImageSource>,
 
-    /// A NATS server with JetStream, as this host sees it: tls://HOST[:PORT], or nats://HOST[:PORT] for plain text; a
-    /// loopback address is given to the guest as its gateway's. May be repeated [default: nats://127.0.0.1:4222, with
+    /// A NATS server with JetStream, as this host sees it, by tls:// or in plain text by nats://; a loopback
+    /// address is given to the guest as its gateway's. May be repeated [default: nats://127.0.0.1:4222, with
     /// --nats-registry tls://127.0.0.1:4222]
     #[arg(long, value_name = "URL")]
     nats_url: Vec<NatsUrl>,

@@ -47,12 +47,7 @@ async fn a_device_gets_the_authority_and_another_one_restarts_its_agent() {
     let other = with_ca("tls://127.0.0.1:4222", 2);
     assert_eq!(changed(&other, &host).await, [NATS_CA, AGENT_UNIT]);
     // One that somebody else wrote there is not what the service was started with.
-    let other_text = (NATS_CA.to_owned(), b"other".to_vec());
-    host.state
-        .lock()
-        .expect("no panic")
-        .had
-        .extend([other_text]);
+    host.has(NATS_CA, b"other");
     assert_eq!(changed(&other, &host).await, [NATS_CA, AGENT_UNIT]);
 }
 

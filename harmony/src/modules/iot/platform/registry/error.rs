@@ -9,7 +9,7 @@ use iot_contracts::{ContractError, NatsUrl};
 use crate::domain::error::{ErrorKind, HintedError};
 use crate::modules::iot::platform::Cause;
 
-/// What can go wrong with a [`DeviceRegistry`].
+/// What can go wrong with a [`DeviceRegistry`](super::DeviceRegistry).
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A file cannot be read or written.
