@@ -16,13 +16,14 @@ use async_nats::jetstream::context::{
 use async_nats::jetstream::kv::{EntryErrorKind, UpdateErrorKind, WatchErrorKind};
 use async_nats::jetstream::stream::{ConsumerErrorKind, DirectGetErrorKind};
 use async_nats::{error, jetstream};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long a server is left alone between two requests.
 const PAUSE: Duration = Duration::from_millis(300);
-/// How long it is asked again: a reload takes a fraction of a second, on a busy machine a few. A request whose answer is
-/// awaited for longer than this is made no second time.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it is asked again: a reload takes a fraction of a second, on a busy machine a few.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How long an answer is awaited before it counts as lost; the last one for as long as the client waits.
+const LOST: Duration = Duration::from_secs(2);
 
 /// The answer, or the last failure.
 pub(super) async fn answered<T, E, F>(ask: impl Fn() -> F) -> Result<T, E>
@@ -31,12 +32,14 @@ where
     F: Future<Output = Result<T, E>>,
 {
     let deadline = Instant::now() + PATIENCE;
-    loop {
-        match ask().await {
-            Err(error) if is_unanswered(&error) && Instant::now() < deadline => sleep(PAUSE).await,
-            answer => return answer,
+    while Instant::now() < deadline {
+        match timeout(LOST, ask()).await {
+            Ok(Err(error)) if is_unanswered(&error) => sleep(PAUSE).await,
+            Ok(answer) => return answer,
+            Err(_) => {}
         }
     }
+    ask().await
 }
 
 /// Whether a failure, or one of its causes, is that nobody answered.
@@ -161,6 +164,24 @@ mod tests {
         assert_eq!(answered(answers_from(3)).await.expect("the third"), 3);
         asked.set(0);
         answered(answers_from(u32::MAX)).await.expect_err("never");
-        assert!((40..60).contains(&asked.get()), "{}", asked.get());
+        assert!((20..40).contains(&asked.get()), "{}", asked.get());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_lost_is_not_awaited_for_long() {
+        let asked = Cell::new(0);
+        let loses_the_first = || {
+            asked.set(asked.get() + 1);
+            let number = asked.get();
+            async move {
+                if number == 1 {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, WatchError>(number)
+            }
+        };
+        let since = tokio::time::Instant::now();
+        assert_eq!(answered(loses_the_first).await.expect("the second"), 2);
+        assert!(since.elapsed().as_secs() < 3, "{:?}", since.elapsed());
     }
 }
