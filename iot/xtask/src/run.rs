@@ -148,7 +148,7 @@ fn follow(mut output: impl BufRead, out: &mut dyn Write, counts: &mut Counts) {
 mod tests {
     use super::{run, run_step};
     use crate::host::Host;
-    use crate::lanes::Lane;
+    use crate::lanes::{Lane, When};
     use crate::step::{Kind, Plan, Step};
 
     fn lane(plan: fn(&Host) -> Plan) -> Lane {
@@ -157,7 +157,7 @@ mod tests {
             what: "x",
             needs: "nothing",
             about_minutes: 1,
-            quick: true,
+            when: When::Always,
             plan,
         }
     }
