@@ -40,7 +40,7 @@ pub enum When {
 pub const TURNS: u64 = 3;
 
 /// The lanes, in the order in which they run when no seed is given.
-pub const ALL: [Lane; 22] = [
+pub const ALL: [Lane; 23] = [
     Lane {
         name: "format",
         what: "the code is formatted",
@@ -202,6 +202,14 @@ pub const ALL: [Lane; 22] = [
         about_minutes: 12,
         when: When::InTurns,
         plan: |_| all([Step::of_line("./iot/scripts/fleet-check.sh --count 3")]),
+    },
+    Lane {
+        name: "power-cuts",
+        what: "three hard power cuts of an emulated device at random moments",
+        needs: "nothing",
+        about_minutes: 15,
+        when: When::InTurns,
+        plan: |_| all([Step::of_line("./iot/scripts/power-cuts.sh --count 3")]),
     },
     Lane {
         name: "smoke-x86",
