@@ -207,7 +207,7 @@ pub const ALL: [Lane; 23] = [
         name: "power-cuts",
         what: "three hard power cuts of an emulated device at random moments",
         needs: "nothing",
-        about_minutes: 15,
+        about_minutes: 16,
         when: When::InTurns,
         plan: |_| all([Step::of_line("./iot/scripts/power-cuts.sh --count 3")]),
     },

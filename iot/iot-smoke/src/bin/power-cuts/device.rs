@@ -198,10 +198,12 @@ impl<'a> Bench<'a> {
                 faults = now;
             }
             if faults.iter().any(|fault| fault.is_final) {
-                return Err(with_faults(
-                    "it is not as it must always be".into(),
-                    &faults,
-                ));
+                return Err(with_faults("it is as it must never be".into(), &faults));
+            }
+            if Instant::now() >= deadline {
+                let bound = BOUND.as_secs();
+                let late = format!("it is not as it should be within {bound} s");
+                return Err(with_faults(late.into(), &faults));
             }
         }
     }
