@@ -44,6 +44,17 @@ impl Guest {
         Ok(serde_json::from_str(&listed)?)
     }
 
+    /// All containers of that user, and what only Podman's storage has of others.
+    ///
+    /// # Errors
+    /// When Podman does not list them.
+    pub async fn containers_and_leftovers(&self) -> Result<Vec<Value>, Failure> {
+        let listed = self
+            .podman(&["ps", "--all", "--external", "--format", "json"])
+            .await?;
+        Ok(serde_json::from_str(&listed)?)
+    }
+
     /// Waits until Podman itself says that the one container runs. The agent has said so already, but a
     /// container may end right after its start; then the journal of Podman tells why.
     ///

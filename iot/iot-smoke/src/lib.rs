@@ -5,6 +5,7 @@ mod containers;
 pub mod deployment;
 pub mod example;
 pub mod guest;
+pub mod identity;
 mod nats;
 pub mod program;
 pub mod registry;

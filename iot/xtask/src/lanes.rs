@@ -40,7 +40,7 @@ pub enum When {
 pub const TURNS: u64 = 3;
 
 /// The lanes, in the order in which they run when no seed is given.
-pub const ALL: [Lane; 23] = [
+pub const ALL: [Lane; 24] = [
     Lane {
         name: "format",
         what: "the code is formatted",
@@ -210,6 +210,14 @@ pub const ALL: [Lane; 23] = [
         about_minutes: 12,
         when: When::InTurns,
         plan: |_| all([Step::of_line("./iot/scripts/fleet-check.sh --count 3")]),
+    },
+    Lane {
+        name: "power-cuts",
+        what: "three hard power cuts of an emulated device at random moments",
+        needs: "nothing",
+        about_minutes: 16,
+        when: When::InTurns,
+        plan: |_| all([Step::of_line("./iot/scripts/power-cuts.sh --count 3")]),
     },
     Lane {
         name: "smoke-x86",

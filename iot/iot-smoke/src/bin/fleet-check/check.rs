@@ -10,6 +10,7 @@ use iot_contracts::{AgentStatus, DeploymentName, DeviceId};
 use iot_smoke::deployment::{as_guest_sees, connect, one_service, runs};
 use iot_smoke::example::{self, Device};
 use iot_smoke::guest::Guest;
+use iot_smoke::identity::{Identity, all_distinct};
 use iot_smoke::server::start_nats;
 use iot_smoke::workload::{self, Built};
 use iot_smoke::{Failure, expect, registry};
@@ -18,7 +19,6 @@ use tokio::process::Command;
 use tracing::info;
 
 use crate::Args;
-use crate::identity::{Identity, all_distinct};
 
 /// How long the agent may take to pull the image and start the container, when many are emulated at once.
 const CONTAINER_TIMEOUT: Duration = Duration::from_secs(600);

@@ -2,7 +2,6 @@
 //! container, and each comes back from a power cut as who it was.
 
 mod check;
-mod identity;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::Failure;
+use crate::guest::Guest;
 use harmony::domain::topology::linux_host::HostCommand;
-use iot_smoke::Failure;
-use iot_smoke::guest::Guest;
 
 /// Prints a line for each field of [`Identity`], in their order.
 const SCRIPT: &str = r#"set -eu
@@ -20,19 +20,29 @@ cat /run/harmony-boot-id 2>/dev/null || cat /proc/sys/kernel/random/boot_id
 
 /// What a device is known by, and what it draws by lot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) host_name: String,
-    pub(crate) machine_id: String,
-    pub(crate) ethernet_address: String,
+pub struct Identity {
+    /// Its host name.
+    pub host_name: String,
+    /// systemd's id of the machine.
+    pub machine_id: String,
+    /// The Ethernet address of the card with the default route.
+    pub ethernet_address: String,
     /// The one IPv4 address of that card.
-    pub(crate) address: String,
-    pub(crate) host_key: String,
-    pub(crate) random: String,
-    pub(crate) boot_id: String,
+    pub address: String,
+    /// The SSH host key, in base64.
+    pub host_key: String,
+    /// 32 random bytes, as hexadecimal digits.
+    pub random: String,
+    /// The boot's id, as the agent reports it.
+    pub boot_id: String,
 }
 
 impl Identity {
-    pub(crate) async fn of(guest: &Guest) -> Result<Self, Failure> {
+    /// Asks the guest.
+    ///
+    /// # Errors
+    /// When it does not answer with all of it.
+    pub async fn of(guest: &Guest) -> Result<Self, Failure> {
         let script = HostCommand::new("sh").args(["-c", SCRIPT, "identity"]);
         let said = guest.output(script.as_root()).await?;
         let lines: Vec<&str> = said.lines().collect();
@@ -60,7 +70,7 @@ impl Identity {
     }
 
     /// What stays when the power goes.
-    pub(crate) fn lasting(&self) -> [(&'static str, &str); 4] {
+    pub fn lasting(&self) -> [(&'static str, &str); 4] {
         [
             ("host name", &self.host_name),
             ("machine id", &self.machine_id),
@@ -71,7 +81,10 @@ impl Identity {
 }
 
 /// Fails when two devices share anything that is one's own: their address where the network gives each one of its own.
-pub(crate) fn all_distinct(identities: &[Identity], has_addresses: bool) -> Result<(), Failure> {
+///
+/// # Errors
+/// With what they share.
+pub fn all_distinct(identities: &[Identity], has_addresses: bool) -> Result<(), Failure> {
     let mut seen: BTreeMap<(&str, &str), &str> = BTreeMap::new();
     for identity in identities {
         let random = [("randomness", identity.random.as_str())];
