@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser, ValueExt};
 use crate::choice::Scope;
 
 const EXCLUSIVE: &str =
-    "--quick, --all, --turn and --lane exclude each other (expected one of them)";
+    "--quick, --all, --turn, and --full or --lane exclude each other (expected one of them)";
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -15,12 +15,14 @@ Runs the project's checks, lane by lane: those that run each time and a third of
 asked for.
 
 Usage: test.sh [--quick | --all | --turn N | --lane NAME...] [--seed N]
+       test.sh --full [--lane NAME...]
        test.sh --list
 
   --quick      only the lanes that need no guest: format, lints, documentation, unit and golden tests
   --all        every lane
   --turn N     which third: any three numbers in a row run every lane (default: drawn, and printed)
   --lane NAME  this lane; may be repeated
+  --full       the lanes of faults only, with all the rounds whose figures are in docs/reliability.md; takes about two hours
   --seed N     shuffle the lanes; where CI is set they are shuffled by a seed that is printed
   --list       print the lanes, what each needs and about how long it takes
   -h, --help   print this
@@ -47,6 +49,8 @@ pub struct Args {
     pub request: Request,
     /// Which lanes, when none is named; without it a turn is drawn.
     pub scope: Option<Scope>,
+    /// The lanes of faults, in full.
+    pub full: bool,
     /// The lanes that are named.
     pub lanes: Vec<String>,
     /// The order's seed.
@@ -59,6 +63,7 @@ impl Args {
         let mut args = Self {
             request: Request::Test,
             scope: None,
+            full: false,
             lanes: Vec::new(),
             seed: None,
         };
@@ -75,6 +80,7 @@ impl Args {
             match arg {
                 Arg::Long("quick") => args.choose(Scope::Quick)?,
                 Arg::Long("all") => args.choose(Scope::All)?,
+                Arg::Long("full") => args.full = true,
                 Arg::Long("turn") => args.choose(Scope::Turn(parser.value()?.parse()?))?,
                 Arg::Long("lane") => args.lanes.push(parser.value()?.string()?),
                 Arg::Long("seed") => args.seed = Some(parser.value()?.parse()?),
@@ -83,7 +89,7 @@ impl Args {
                 other => return Err(other.unexpected()),
             }
         }
-        if args.scope.is_some() && !args.lanes.is_empty() {
+        if args.scope.is_some() && (args.full || !args.lanes.is_empty()) {
             return Err(EXCLUSIVE.into());
         }
         Ok(args)
@@ -124,6 +130,11 @@ mod tests {
                 "{line}"
             );
         }
+        assert!(
+            parse("xtask test --full --lane fuzz")
+                .expect("understood")
+                .full
+        );
         let list = parse("xtask test --list").expect("understood");
         assert_eq!(list.request, Request::List);
         assert_eq!(parse("xtask").expect("understood").request, Request::Help);
@@ -140,6 +151,7 @@ mod tests {
             ("xtask test --quick --lane unit", "exclude"),
             ("xtask test --all --quick", "exclude"),
             ("xtask test --turn 1 --turn 2", "exclude"),
+            ("xtask test --full --all", "exclude"),
         ];
         for (line, expected) in table {
             let error = parse(line).expect_err("refused");

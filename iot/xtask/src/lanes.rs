@@ -3,8 +3,8 @@
 
 use crate::host::Host;
 use crate::plans::{
-    PROPERTY_CASES, faults, fuzz, guest_builder, host_tests, idle_agent, images, nat, nats_current,
-    shell_scripts, stranger,
+    PROPERTY_CASES, faults, faults_in_full, fuzz, guest_builder, host_tests, idle_agent, images,
+    nat, nats_current, shell_scripts, stranger,
 };
 use crate::step::{Plan, Step, all};
 
@@ -270,11 +270,39 @@ pub const ALL: [Lane; 24] = [
     },
 ];
 
+/// The lanes of faults with all the rounds, executions and cuts whose figures docs/reliability.md has, for `--full`.
+pub const FULL: [Lane; 3] = [
+    Lane {
+        name: "faults",
+        what: "twenty rounds of each fault: NATS, the way to it, credentials, a cluster, a registry",
+        needs: "root for the partition",
+        about_minutes: 20,
+        when: When::Always,
+        plan: faults_in_full,
+    },
+    Lane {
+        name: "fuzz",
+        what: "what the agent reads, a million executions for each target",
+        needs: "nothing",
+        about_minutes: 15,
+        when: When::Always,
+        plan: |_| all([Step::of_line("./iot/scripts/fuzz.sh --runs 1000000")]),
+    },
+    Lane {
+        name: "power-cuts",
+        what: "thirty hard power cuts of an emulated device at random moments",
+        needs: "nothing",
+        about_minutes: 75,
+        when: When::Always,
+        plan: |_| all([Step::of_line("./iot/scripts/power-cuts.sh --count 30")]),
+    },
+];
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::ALL;
+    use super::{ALL, FULL};
     use crate::host::Host;
     use crate::step::Plan;
 
@@ -285,7 +313,7 @@ mod tests {
     fn lanes_have_names_of_their_own_and_every_one_runs_something_or_says_why_not() {
         let names: BTreeSet<_> = ALL.iter().map(|lane| lane.name).collect();
         assert_eq!(names.len(), ALL.len());
-        for lane in &ALL {
+        for lane in ALL.iter().chain(&FULL) {
             match (lane.plan)(&Host::for_tests(true)) {
                 Plan::Run { steps, .. } => assert!(!steps.is_empty(), "{}", lane.name),
                 Plan::Skip(reason) => panic!("{}: {reason}", lane.name),

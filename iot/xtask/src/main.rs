@@ -46,7 +46,11 @@ fn main() -> ExitCode {
 fn test(args: &Args) -> ExitCode {
     let drawn = || Scope::Turn(fastrand::u64(..lanes::TURNS));
     let scope = args.scope.unwrap_or_else(drawn);
-    let chosen = choice::choose(&lanes::ALL, &args.lanes, scope);
+    let (lanes, scope) = match args.full {
+        true => (lanes::FULL.as_slice(), Scope::All),
+        false => (lanes::ALL.as_slice(), scope),
+    };
+    let chosen = choice::choose(lanes, &args.lanes, scope);
     let mut chosen = match chosen {
         Ok(chosen) => chosen,
         Err(error) => {
@@ -58,7 +62,7 @@ fn test(args: &Args) -> ExitCode {
         complain(&format!(
             "{} of {} lanes run: --turn {turn} chooses them again, --all runs everything",
             chosen.len(),
-            lanes::ALL.len()
+            lanes.len()
         ));
     }
     let seed = args

@@ -64,10 +64,21 @@ pub fn idle_agent(_: &Host) -> Plan {
 }
 
 pub fn faults(host: &Host) -> Plan {
+    rounds(host, None)
+}
+
+pub fn faults_in_full(host: &Host) -> Plan {
+    rounds(host, Some("20"))
+}
+
+fn rounds(host: &Host, number: Option<&str>) -> Plan {
     // They wait more than they compute.
     let mut step = Step::tests(
         "cargo test --locked -p iot-agent-v0 --test rounds -- --ignored --test-threads=4",
     );
+    if let Some(number) = number {
+        step = step.with("HARMONY_ROUNDS", number);
+    }
     let mut skips = Vec::new();
     if !host.is_root {
         let partition = "rounds_of_a_partition";
