@@ -16,8 +16,9 @@ use std::time::Duration;
 use async_nats::jetstream::{self, kv};
 use futures::StreamExt;
 use iot_contracts::{
-    AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId, IotScore,
-    KvBucket, NatsConfig, desired_state_key, not_separating, status_key,
+    AgentRelease, AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId,
+    IotScore, KvBucket, NatsConfig, agent_release_key, desired_state_key, not_separating,
+    status_key,
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
@@ -207,6 +208,22 @@ impl Platform {
         let value = serde_json::to_vec(score);
         let put = self.put(device_id, deployment, value, None).await;
         put.map(drop)
+    }
+
+    /// Says which program of the agent's a device should run.
+    ///
+    /// # Errors
+    /// When NATS does not take it.
+    pub async fn put_release(
+        &self,
+        device_id: &DeviceId,
+        release: &AgentRelease,
+    ) -> Result<(), PlatformError> {
+        let key = agent_release_key(device_id);
+        let failed = |source: Cause| request("store", &key, source);
+        let value = serde_json::to_vec(release).map_err(|e| failed(e.into()))?;
+        let stored = self.desired.put(key.as_str(), value.into()).await;
+        stored.map(|_| ()).map_err(|e| failed(e.into()))
     }
 
     /// Says that a device should no longer run a deployment.
