@@ -6,7 +6,7 @@ use super::{Paper, execute, score};
 use crate::domain::interpret::Change;
 use crate::domain::topology::linux_host::LinuxHost;
 use crate::modules::iot::device::{
-    AGENT_CONFIG, AGENT_UNIT, DeviceError, NATS_CA, NatsCa, ProvisionIotAgentScore,
+    AGENT_CONFIG, AGENT_UNIT, DeviceError, NATS_CA, ProvisionIotAgentScore, NatsCa,
 };
 use iot_contracts::ContractError;
 
@@ -47,9 +47,7 @@ async fn a_device_gets_the_authority_and_another_one_restarts_its_agent() {
     let other = with_ca("tls://127.0.0.1:4222", 2);
     assert_eq!(changed(&other, &host).await, [NATS_CA, AGENT_UNIT]);
     // One that somebody else wrote there is not what the service was started with.
-    let mut state = host.state.lock().expect("no panic");
-    state.had.insert(NATS_CA.to_owned(), b"other".to_vec());
-    drop(state);
+    host.has(NATS_CA, b"other");
     assert_eq!(changed(&other, &host).await, [NATS_CA, AGENT_UNIT]);
 }
 
