@@ -9,7 +9,7 @@ use harmony::domain::topology::virtualization::{
     Accelerator, OnChange, VirtualMachineHost, VmArchitecture,
 };
 use harmony::modules::host::HostFacts;
-use harmony::modules::iot::device::NatsCa;
+use harmony::modules::iot::device::ServerCa;
 use harmony::modules::iot::fleet::{FailedDevice, FleetError, bring_up_fleet, destroy_fleet};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::run_preflight_on;
@@ -32,7 +32,7 @@ use crate::setup::{images_dir, keys_dir, planned_spec, preflight_options, spec};
 struct Common {
     platform: Platform,
     agent_binary: PathBuf,
-    nats_ca: Option<NatsCa>,
+    nats_ca: Option<ServerCa>,
     keys: SshKeyPair,
     deployments: Deployments,
     /// Whether devices go on from a checkpoint.
@@ -92,6 +92,7 @@ impl Common {
             agent: agent_config(args, name)?,
             known_by: known_by(args)?,
             nats_ca: self.nats_ca.clone(),
+            releases_ca: None,
             agent_binary: self.agent_binary.clone(),
             insecure_registries: args.insecure_registry.clone(),
             keys: self.keys.clone(),
