@@ -15,6 +15,7 @@ mod documents;
 mod error;
 mod files;
 mod identity;
+mod release;
 mod server_ca;
 mod user;
 
@@ -35,6 +36,7 @@ use crate::domain::topology::virtualization::VmArchitecture;
 pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
 pub use error::DeviceError;
 pub use identity::{AGENT_KEY, AGENT_TOKEN, own_key, public_key, put_token};
+pub use release::released_program;
 pub use server_ca::{NATS_CA, RELEASES_CA, ServerCa, ServerCaError};
 
 use files::{
