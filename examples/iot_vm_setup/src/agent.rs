@@ -13,6 +13,7 @@ use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, Operator
 use crate::args::Args;
 use crate::deployments::operator;
 use crate::error::SetupError;
+use crate::release::update_config;
 
 /// Where iot/scripts/build-agent.sh may have put the agent: cargo's directory is its own with `--target`, and
 /// one below that for Debian's compiler.
@@ -66,7 +67,7 @@ pub(crate) fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, Ex
         heartbeat_seconds: Default::default(),
         nats: nats_config(args, credentials)?,
         podman: Default::default(),
-        update: None,
+        update: update_config(args)?,
         operator: operator.transpose().map_err(SetupError::Config)?,
     })
 }
