@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use harmony::domain::error::ExecutorError;
 use harmony::domain::topology::virtualization::{VmArchitecture, VmNetwork};
-use harmony::modules::iot::device::{NatsCa, check_agent_binary, names_loopback, own_key};
+use harmony::modules::iot::device::{ServerCa, check_agent_binary, names_loopback, own_key};
 use harmony::modules::iot::platform::{DeviceRegistry, DeviceTokens, KnownBy};
 use harmony::modules::kvm::VmName;
 use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, OperatorConfig};
@@ -13,6 +13,7 @@ use iot_contracts::{AgentConfig, DeviceId, NatsConfig, NatsCredentials, Operator
 use crate::args::Args;
 use crate::deployments::operator;
 use crate::error::SetupError;
+use crate::release::update_config;
 
 /// Where iot/scripts/build-agent.sh may have put the agent: cargo's directory is its own with `--target`, and
 /// one below that for Debian's compiler.
@@ -66,7 +67,7 @@ pub(crate) fn agent_config(args: &Args, name: &VmName) -> Result<AgentConfig, Ex
         heartbeat_seconds: Default::default(),
         nats: nats_config(args, credentials)?,
         podman: Default::default(),
-        update: None,
+        update: update_config(args)?,
         operator: operator.transpose().map_err(SetupError::Config)?,
     })
 }
@@ -95,7 +96,7 @@ pub(crate) async fn platform_config(args: &Args) -> Result<NatsConfig, ExecutorE
 }
 
 /// The authority that is named, to be put on the devices.
-pub(crate) fn nats_ca(args: &Args) -> Result<Option<NatsCa>, ExecutorError> {
+pub(crate) fn nats_ca(args: &Args) -> Result<Option<ServerCa>, ExecutorError> {
     let Some(path) = &args.nats_ca else {
         return Ok(None);
     };
@@ -103,7 +104,7 @@ pub(crate) fn nats_ca(args: &Args) -> Result<Option<NatsCa>, ExecutorError> {
     if let Some(url) = urls.as_slice().iter().find(|url| !url.is_tls()) {
         return Err(SetupError::CaWithoutTls { url: url.clone() }.into());
     }
-    Ok(Some(NatsCa::read(path)?))
+    Ok(Some(ServerCa::read(path)?))
 }
 
 fn nats_config(

@@ -10,7 +10,7 @@ use harmony::domain::topology::virtualization::{
 use harmony::modules::image::ImageSource;
 use harmony::modules::image::build::BuilderChoice;
 use harmony::modules::kvm::connection::ConnectionUri;
-use iot_contracts::{ContractError, DeploymentName, HostPort, NatsUrl, NatsUrls};
+use iot_contracts::{ContractError, DeploymentName, HostPort, NatsUrl, NatsUrls, ReleaseUrl};
 
 use crate::deployments::DeployArg;
 use crate::image::RecipeArg;
@@ -159,6 +159,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME")]
     pub(crate) undeploy: Vec<DeploymentName>,
 
+    /// A file with the key of who releases the agent (an operator's seed, mode 0600), which is made where it is not there:
+    /// the device takes updates of its agent that are signed with it, and --release signs with it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) release_key: Option<PathBuf>,
+
+    /// A file with the certificates of the authority (PEM) that the servers of releases are believed by; each device gets
+    /// them [default: those of the system]
+    #[arg(long, value_name = "FILE", requires = "release_key")]
+    pub(crate) release_ca: Option<PathBuf>,
+
+    /// Have the device that is there update its agent to the program of --agent-binary, which is served at URL, wait until
+    /// it runs that, and do nothing else. With --count: NAME-1 to NAME-N, one after the other, until one does not
+    #[arg(long, value_name = "URL", requires = "release_key", conflicts_with_all = ["release_ca", "operator_key", "deploy",
+        "undeploy", "at_once", "warm", "cold", "reset", "replace", "dry_run", "print_facts", "reset_nvram", "preflight",
+        "inspect", "image_only", "init_registry", "destroy"])]
+    pub(crate) release: Option<ReleaseUrl>,
+
     /// Make N devices, NAME-1 to NAME-N, as many at a time as this host has cores; with --destroy: remove them
     #[arg(long, value_name = "N", conflicts_with_all = ["dry_run", "preflight", "print_facts", "reset_nvram", "inspect"])]
     pub(crate) count: Option<NonZeroUsize>,
@@ -258,71 +275,5 @@ impl Args {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::{CommandFactory, Parser};
-
-    use super::Args;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn the_default_device_is_x86_64() {
-        let args = Args::try_parse_from(["x"]).expect("no argument is required");
-        assert_eq!(
-            (args.arch.as_str(), args.vm_name().as_str()),
-            ("x86_64", "iot-x86-64")
-        );
-    }
-
-    #[test]
-    fn a_registrys_server_speaks_tls_unless_it_is_said_otherwise() {
-        let table: [(&[&str], &str); 4] = [
-            (&["x"], "nats://127.0.0.1:4222"),
-            (&["x", "--nats-registry", "d"], "tls://127.0.0.1:4222"),
-            (
-                &["x", "--nats-registry", "d", "--nats-url", "nats://h"],
-                "nats://h",
-            ),
-            (&["x", "--nats-url", "tls://h"], "tls://h"),
-        ];
-        for (arguments, expected) in table {
-            let args = Args::try_parse_from(arguments).expect("valid");
-            let urls = args.nats_urls().expect("valid");
-            assert_eq!(urls.as_slice()[0].as_str(), expected, "{arguments:?}");
-        }
-    }
-
-    #[test]
-    fn wrong_values_are_usage_errors_that_name_what_is_expected() {
-        let table = [
-            (["x", "--arch", "riscv64"], "expected x86_64 or aarch64"),
-            (["x", "--connect", "xen:///"], "qemu:///session"),
-            (["x", "--accel", "hvf"], "expected auto, kvm or tcg"),
-            (
-                ["x", "--network", "tap0"],
-                "nat, nat:NETWORK or bridge:NAME",
-            ),
-            (["x", "--firmware", "efi"], "expected auto, bios or uefi"),
-            (
-                ["x", "--builder", "docker"],
-                "expected auto, guest or packages",
-            ),
-            (["x", "--nats-url", "http://a"], "nats://"),
-            (["x", "--image", "https://example.org/a.img"], "sha256"),
-            (["x", "--deploy", "web"], "expected NAME=FILE"),
-            (["x", "--undeploy", "a.b"], "deployment name"),
-        ];
-        for (arguments, expected) in table {
-            let error = Args::try_parse_from(arguments).expect_err("refused");
-            assert_eq!(error.exit_code(), 2);
-            let text = error.to_string();
-            assert!(
-                text.contains(expected) && text.contains(arguments[2]),
-                "{text}"
-            );
-        }
-    }
-}
+#[path = "args_tests.rs"]
+mod tests;

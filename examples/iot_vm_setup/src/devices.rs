@@ -9,7 +9,7 @@ use harmony::domain::topology::virtualization::{
     Accelerator, OnChange, VirtualMachineHost, VmArchitecture,
 };
 use harmony::modules::host::HostFacts;
-use harmony::modules::iot::device::NatsCa;
+use harmony::modules::iot::device::ServerCa;
 use harmony::modules::iot::fleet::{FailedDevice, FleetError, bring_up_fleet, destroy_fleet};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::iot::preflight::run_preflight_on;
@@ -26,13 +26,15 @@ use crate::args::Args;
 use crate::deployments::Deployments;
 use crate::image::{self, DeviceImage, RecipeArg};
 use crate::output::{Device, print, print_json};
+use crate::release::releases_ca;
 use crate::setup::{images_dir, keys_dir, planned_spec, preflight_options, spec};
 
 /// What all devices have in common, and this host is ready for.
 struct Common {
     platform: Platform,
     agent_binary: PathBuf,
-    nats_ca: Option<NatsCa>,
+    nats_ca: Option<ServerCa>,
+    releases_ca: Option<ServerCa>,
     keys: SshKeyPair,
     deployments: Deployments,
     /// Whether devices go on from a checkpoint.
@@ -49,6 +51,7 @@ impl Common {
         stages: &mut Stages,
     ) -> Result<Self, ExecutorError> {
         let agent_binary = agent_binary(args)?;
+        let releases_ca = releases_ca(args)?;
         let deployments = Deployments::read(args)?;
         agent_config(args, first)?;
         known_by(args)?;
@@ -68,6 +71,7 @@ impl Common {
             platform,
             agent_binary,
             nats_ca,
+            releases_ca,
             deployments,
             keys: ensure_key_pair(&keys_dir(data_dir), "id_ed25519")?,
             warm: is_warm(args, host.facts().await)?,
@@ -92,6 +96,7 @@ impl Common {
             agent: agent_config(args, name)?,
             known_by: known_by(args)?,
             nats_ca: self.nats_ca.clone(),
+            releases_ca: self.releases_ca.clone(),
             agent_binary: self.agent_binary.clone(),
             insecure_registries: args.insecure_registry.clone(),
             keys: self.keys.clone(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use harmony::domain::error::{ErrorKind, HintedError};
 use harmony::domain::topology::virtualization::VmArchitecture;
-use iot_contracts::{DeploymentName, DeviceId, NatsUrl, Refusal};
+use iot_contracts::{DeploymentName, DeviceId, NatsUrl, Refusal, ReleaseUrl};
 
 /// What can be wrong with the request itself.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +43,20 @@ pub(crate) enum SetupError {
         deployment: DeploymentName,
         why: Refusal,
     },
+    /// A device fetches by itself, and would ask itself.
+    #[error(
+        "'{url}' names a loopback, at which each device finds itself (expected a host that devices reach)"
+    )]
+    LoopbackRelease { url: ReleaseUrl },
+    /// The device does not take a release of its agent.
+    #[error("{device_id} refuses the release: {why}")]
+    ReleaseRefused { device_id: DeviceId, why: String },
+    /// The new agent did not work.
+    #[error("the release did not prove itself on {device_id}, which runs the agent before: {why}")]
+    ReleaseFailed { device_id: DeviceId, why: String },
+    /// Somebody else asked for something else meanwhile.
+    #[error("another release was put for {device_id} meanwhile, with revision {revision}")]
+    ReleaseReplaced { device_id: DeviceId, revision: u64 },
     /// A value does not fit the agent's configuration.
     #[error("the agent's configuration is not valid")]
     Config(#[source] iot_contracts::ContractError),
@@ -64,11 +78,16 @@ impl HintedError for SetupError {
             | Self::NoDeviceKey
             | Self::CaWithoutTls { .. }
             | Self::LoopbackOnBridge { .. }
+            | Self::LoopbackRelease { .. }
             | Self::Credentials { .. }
             | Self::Facts { .. }
             | Self::Score { .. }
             | Self::Config(_) => ErrorKind::InvalidRequest,
-            Self::Refused { .. } | Self::Output(_) => ErrorKind::Failed,
+            Self::Refused { .. }
+            | Self::ReleaseRefused { .. }
+            | Self::ReleaseFailed { .. }
+            | Self::ReleaseReplaced { .. }
+            | Self::Output(_) => ErrorKind::Failed,
         }
     }
 
@@ -106,7 +125,18 @@ impl HintedError for SetupError {
             Self::Refused { .. } => Some(
                 "sign it with a key that the device obeys: --operator-key of its setup".to_owned(),
             ),
-            Self::Config(_) | Self::Output(_) => None,
+            Self::LoopbackRelease { .. } => Some(
+                "with --network user a guest reaches this host by its default gateway, which --json prints"
+                    .to_owned(),
+            ),
+            Self::ReleaseRefused { .. } => Some(
+                "the device trusts the --release-key of its setup, and takes no serial below one that it has taken"
+                    .to_owned(),
+            ),
+            Self::ReleaseFailed { .. } => Some(
+                "look at the agent's journal in the guest: journalctl -u iot-agent".to_owned(),
+            ),
+            Self::ReleaseReplaced { .. } | Self::Config(_) | Self::Output(_) => None,
         }
     }
 }

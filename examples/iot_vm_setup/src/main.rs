@@ -11,6 +11,7 @@ mod error;
 mod image;
 mod inspect;
 mod output;
+mod release;
 mod setup;
 
 use std::io::{IsTerminal, Write};

@@ -22,6 +22,7 @@ use crate::error::SetupError;
 use crate::image::{self, DeviceImage};
 use crate::inspect;
 use crate::output::{explanation, print, print_json};
+use crate::release;
 
 /// The user that cloud-init makes in the guest.
 const LOGIN_USER: &str = "harmony";
@@ -39,6 +40,9 @@ pub(crate) async fn run(args: &Args) -> Result<ExitCode, ExecutorError> {
     let names = args.vm_names().into_iter();
     let names = names.map(|name| name.parse().map_err(invalid_name));
     let names: Vec<VmName> = names.collect::<Result<_, _>>()?;
+    if let (Some(url), Some(key)) = (&args.release, &args.release_key) {
+        return release::run(args, key, url, &names).await;
+    }
     let data_dir = assets::data_dir()?;
     if args.preflight {
         return preflight_only(args, &data_dir).await;

@@ -1,4 +1,4 @@
-//! Operators for tests.
+//! Operators for tests, and who releases the agent.
 
 use std::convert::Infallible;
 
@@ -15,6 +15,11 @@ pub fn key(n: u8) -> OperatorKey {
     pair(n).public_key().parse().unwrap()
 }
 
+/// What key `n` signs a text with.
+pub fn sign(n: u8, text: &[u8]) -> Result<[u8; 64], Infallible> {
+    Ok(pair(n).sign(text).unwrap().try_into().unwrap())
+}
+
 /// A value that key `n` signed; without a score it is a removal.
 pub fn signed(
     n: u8,
@@ -25,8 +30,7 @@ pub fn signed(
 ) -> Vec<u8> {
     let (device, deployment) = (device.parse().unwrap(), deployment.parse().unwrap());
     let order = SignedOrder::sign(&device, &deployment, counter, score, &key(n), |input| {
-        let signature = pair(n).sign(input).unwrap();
-        Ok::<_, Infallible>(signature.try_into().unwrap())
+        sign(n, input)
     });
     serde_json::to_vec(&SignedValue::Signed(order.unwrap())).unwrap()
 }

@@ -20,7 +20,7 @@ use iot_contracts::{AgentProgram, AgentStatus, UpdatePhase, UpdateStatus};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::buckets::open;
-use crate::releases::{Releases, signed, signer};
+use crate::releases::{Releases, key, signed};
 use crate::server::{Server, free_port};
 
 /// How long any awaited event may take.
@@ -109,6 +109,8 @@ struct Bench {
     desired: Store,
     reports: Watch,
     serial: u64,
+    /// The revision of what was asked for last.
+    asked: u64,
 }
 
 impl Bench {
@@ -121,7 +123,7 @@ impl Bench {
         let (desired, reports) = tokio::time::timeout(LIMIT, opening).await.unwrap();
         let state = dir.path().join("state");
         std::fs::create_dir(&state).unwrap();
-        let (key, ca) = (signer().1, releases.ca());
+        let (key, ca) = (key(), releases.ca());
         let config = format!(
             "device_id = \"pi-1\"\nheartbeat_seconds = 1\npodman.socket = \"/nonexistent/podman.sock\"\n\
              [nats]\nurls = [\"nats://127.0.0.1:{port}\"]\n\
@@ -137,16 +139,21 @@ impl Bench {
             desired,
             reports,
             serial: 0,
+            asked: 0,
         }
     }
 
-    /// Asks for this program; the key's revision.
-    async fn want(&mut self, name: &str, program: &[u8]) -> u64 {
+    /// Asks for this program.
+    async fn want(&mut self, name: &str, program: &[u8]) {
         self.serial += 1;
         let url = self.releases.serve(name, program);
         let release = signed(self.serial, program, &url);
+        self.ask(release).await;
+    }
+
+    async fn ask(&mut self, release: String) {
         let put = self.desired.put("pi-1._agent", release.into());
-        put.await.unwrap()
+        self.asked = put.await.unwrap();
     }
 
     /// Waits until it is reported that an update fares so.
@@ -178,20 +185,24 @@ impl Bench {
     }
 
     async fn proven(&mut self, program: AgentProgram) {
-        let update = self.reported("proven", |update| is(update, UpdatePhase::Proven));
+        let asked = self.asked;
+        let update = self.reported("proven", |update| is(update, asked, UpdatePhase::Proven));
         assert_eq!(update.await.program, program);
     }
 
     async fn failed(&mut self, program: AgentProgram, why: &str) {
+        let asked = self.asked;
         let update = self.reported(why, |update| {
-            is(update, UpdatePhase::Failed) && detail(update).contains(why)
+            is(update, asked, UpdatePhase::Failed) && detail(update).contains(why)
         });
         assert_eq!(update.await.program, program, "{why}");
     }
 }
 
-fn is(update: &UpdateStatus, phase: UpdatePhase) -> bool {
-    update.last.as_ref().is_some_and(|last| last.phase == phase)
+/// Whether what was asked for with that revision fares so.
+fn is(update: &UpdateStatus, asked: u64, phase: UpdatePhase) -> bool {
+    let last = update.last.as_ref();
+    last.is_some_and(|last| (last.revision, last.phase) == (asked, phase))
 }
 
 fn detail(update: &UpdateStatus) -> &str {
@@ -268,36 +279,26 @@ async fn an_agent_is_updated_and_comes_back_from_what_does_not_work() {
     let url = bench.releases.serve("other", b"another program");
     let release = signed(bench.serial, b"the signed program", &url);
     let refused = release.replace(&format!("\"serial\":{}", bench.serial), "\"serial\":99");
-    bench
-        .desired
-        .put("pi-1._agent", refused.into())
-        .await
-        .unwrap();
+    bench.ask(refused).await;
+    let asked = bench.asked;
     let update = bench
-        .reported("refused", |update| is(update, UpdatePhase::Refused))
+        .reported("refused", |update| is(update, asked, UpdatePhase::Refused))
         .await;
     assert!(
         detail(&update).contains("none of the configuration's keys"),
         "{update:?}"
     );
-    bench
-        .desired
-        .put("pi-1._agent", release.into())
-        .await
-        .unwrap();
+    bench.ask(release).await;
+    let asked = bench.asked;
     bench
         .reported("other size", |update| {
-            is(update, UpdatePhase::Fetching)
+            is(update, asked, UpdatePhase::Fetching)
                 && detail(update).contains("15 bytes came (expected 18)")
         })
         .await;
     let url = bench.releases.serve("other", b"an other program.");
     let release = signed(bench.serial, b"the other program", &url);
-    bench
-        .desired
-        .put("pi-1._agent", release.into())
-        .await
-        .unwrap();
+    bench.ask(release).await;
     bench.failed(AgentProgram::A, "what came has digest").await;
 
     // All this has harmed nothing, and goes into the other slot.
@@ -324,11 +325,12 @@ async fn a_power_cut_ends_in_one_of_the_two() {
         bench.want("next", &program).await;
         tokio::time::sleep(Duration::from_millis(u64::from(round) * 90)).await;
         device.cut_power();
-        let digest = releases::sha256(&program);
+        let (digest, asked) = (releases::sha256(&program), bench.asked);
         let update = bench.reported("an end", |update| {
             let last = update.last.as_ref();
             last.is_some_and(|last| last.sha256 == Some(digest))
-                && (is(update, UpdatePhase::Proven) || is(update, UpdatePhase::Failed))
+                && (is(update, asked, UpdatePhase::Proven)
+                    || is(update, asked, UpdatePhase::Failed))
         });
         let update = update.await;
         outcomes.push((update.program, update.last.unwrap().phase));

@@ -23,7 +23,7 @@ password = "hunter2"
 socket = "/run/podman/podman.sock"
 
 [update]
-keys = ["abababababababababababababababababababababababababababababababab"]
+keys = ["ODVEU3DD4KOFECV66VIHWEZOYX4ZKR3WV27L464SIIPOU2IUI3JCZAW4"]
 ca = "/etc/iot-agent/releases-ca.pem"
 prove_within_seconds = 300
 "#;
@@ -51,7 +51,11 @@ fn full() -> AgentConfig {
             socket: Some(PathBuf::from("/run/podman/podman.sock")),
         },
         update: Some(UpdateConfig {
-            keys: vec![[0xab; 32].into()],
+            keys: vec![
+                "ODVEU3DD4KOFECV66VIHWEZOYX4ZKR3WV27L464SIIPOU2IUI3JCZAW4"
+                    .parse()
+                    .unwrap(),
+            ],
             ca: Some(PathBuf::from("/etc/iot-agent/releases-ca.pem")),
             prove_within_seconds: ProveWithin::try_from(300).unwrap(),
         }),

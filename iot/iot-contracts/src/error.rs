@@ -105,7 +105,7 @@ pub enum ContractError {
         /// What was given.
         value: String,
     },
-    /// Bytes that are not written as hexadecimal digits. The value is withheld: it may be a key.
+    /// Bytes that are not written as hexadecimal digits.
     #[error("not {digits} hexadecimal digits (expected 0-9 and a-f)")]
     Hex {
         /// How many are expected.
@@ -135,7 +135,7 @@ pub enum ContractError {
         /// The name.
         name: crate::ServiceName,
     },
-    /// An operator's public key. The value is withheld: it may be the private half.
+    /// The public key of an operator, or of who releases the agent. The value is withheld: it may be the private half.
     #[error(
         "an operator key is not valid (expected the public key of an operator, 56 characters from 'O')"
     )]
@@ -152,7 +152,7 @@ pub enum ContractError {
         /// The most of each.
         max: usize,
     },
-    /// An operator's signature.
+    /// The signature of such a key.
     #[error("a signature is not valid (expected 64 bytes in Base64)")]
     Signature,
     /// A number of a service.

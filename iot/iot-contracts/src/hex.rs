@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ContractError;
 
-/// `N` bytes: a digest, a public key, a signature. Written as `2 * N` hexadecimal digits in lower case.
+/// `N` bytes, such as a digest. Written as `2 * N` hexadecimal digits in lower case.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Hex<const N: usize>([u8; N]);

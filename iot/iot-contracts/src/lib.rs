@@ -6,7 +6,7 @@
 //! | [`IotScore`] | the platform | the agent | JSON value in the bucket [`DESIRED_STATE_BUCKET`] |
 //! | [`SignedValue`] | an operator, with a score in it | the agent | in its place, where keys are configured |
 //! | [`BucketMarker`] | the platform, when it makes that bucket | the agent | JSON value in the same bucket |
-//! | [`AgentRelease`] | the platform | the agent | JSON value in the same bucket |
+//! | [`AgentRelease`] | who releases the agent | the agent | JSON value in the same bucket |
 //! | [`AgentStatus`] | the agent | the platform | JSON value in the bucket [`AGENT_STATUS_BUCKET`] |
 //!
 //! Every value here is checked when it is made, also when serde makes it: what exists is valid. The
@@ -34,6 +34,7 @@ mod schema_tests;
 mod score;
 mod secret;
 mod separation;
+mod signature;
 mod signed;
 mod status;
 mod update;
@@ -63,11 +64,12 @@ pub use podman_v1::{
     PodmanServiceV1, PodmanV1, ProcessUser, Protocol, PublishedPort, RegistryLogin, Restart,
     Retries, StartPeriod, StopSeconds, Volume, VolumeMount,
 };
-pub use release::{AgentRelease, agent_release_key};
+pub use release::{AgentRelease, ReleaseUrl, ReleasedProgram, agent_release_key};
 pub use score::{EnvName, ImageReference, IotScore, PodmanService, PodmanV0, PortMapping};
 pub use secret::SecretString;
 pub use separation::{ServerFlaw, not_separating};
-pub use signed::{Refusal, Signature, SignedOrder, SignedValue};
+pub use signature::Signature;
+pub use signed::{Refusal, SignedOrder, SignedValue};
 pub use status::{
     AgentStatus, DeploymentStatus, DesiredVersion, OWN_BOOT_ID, Phase, RefusedEntry, ServiceHealth,
     ServiceState, ServiceStatus,

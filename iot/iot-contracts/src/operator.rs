@@ -1,4 +1,4 @@
-//! The keys that a device's operators sign with.
+//! The keys that a device's operators sign with, and those by which its agent's releases are signed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,8 +13,9 @@ const MAX_KEYS: usize = 16;
 /// The first byte of a public operator key, which makes its text begin with `O`.
 const OPERATOR: u8 = 14 << 3;
 
-/// An operator's public key: an ed25519 key as NATS writes those of operators, 56 characters that begin with `O`. It has
-/// a checksum, is told from its private half, which begins with `SO`, by its first letter, and is its own name.
+/// The public key of an operator, or of who releases the agent: an ed25519 key as NATS writes those of operators, 56
+/// characters that begin with `O`. It has a checksum, is told from its private half, which begins with `SO`, by its first
+/// letter, and is its own name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[cfg_attr(test, schemars(extend("pattern" = "^O[A-Z2-7]{55}$")))]

@@ -1,10 +1,15 @@
 //! The release of the agent that a device shall run.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::ContractError;
 use crate::hex::Hex;
 use crate::name::DeviceId;
+use crate::operator::OperatorKey;
+use crate::signature::Signature;
 
 /// The largest program that is fetched, in bytes.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -19,6 +24,99 @@ pub fn agent_release_key(device_id: &DeviceId) -> String {
     format!("{device_id}._agent")
 }
 
+/// Where a program is fetched: `https://HOST[:PORT]/PATH`, without a user.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ReleaseUrl(String);
+
+impl ReleaseUrl {
+    /// The URL's text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ReleaseUrl {
+    type Error = ContractError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let rest = text.strip_prefix("https://");
+        let is_url = |rest: &str| {
+            !rest.is_empty() && !rest.contains(|c: char| c == '@' || !c.is_ascii_graphic())
+        };
+        if text.len() > MAX_URL_CHARS || !rest.is_some_and(is_url) {
+            return Err(ContractError::Release {
+                what: "url",
+                expected: "https://HOST[:PORT]/PATH without a user",
+            });
+        }
+        Ok(Self(text))
+    }
+}
+
+impl FromStr for ReleaseUrl {
+    type Err = ContractError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl From<ReleaseUrl> for String {
+    fn from(url: ReleaseUrl) -> Self {
+        url.0
+    }
+}
+
+impl fmt::Display for ReleaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A program of the agent's, and where it is fetched: what is signed to be a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleasedProgram {
+    architecture: String,
+    sha256: Hex<32>,
+    size: u64,
+    url: ReleaseUrl,
+}
+
+impl ReleasedProgram {
+    /// A program of `size` bytes for an instruction set as `uname -m` names it.
+    ///
+    /// # Errors
+    ///
+    /// [`ContractError::Release`] for an instruction set of another form, and for a size that no device takes.
+    pub fn new(
+        architecture: &str,
+        sha256: Hex<32>,
+        size: u64,
+        url: ReleaseUrl,
+    ) -> Result<Self, ContractError> {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        if !(1..=16).contains(&architecture.len()) || !architecture.chars().all(is_word) {
+            return Err(ContractError::Release {
+                what: "architecture",
+                expected: "as uname -m names it",
+            });
+        }
+        if !(1..=MAX_BYTES).contains(&size) {
+            return Err(ContractError::Release {
+                what: "size",
+                expected: "1 to 33554432 bytes",
+            });
+        }
+        Ok(Self {
+            architecture: architecture.to_owned(),
+            sha256,
+            size,
+            url,
+        })
+    }
+}
+
 /// A program of the agent's, signed by who releases it. The value of [`agent_release_key`], as JSON.
 ///
 /// ```
@@ -26,7 +124,7 @@ pub fn agent_release_key(device_id: &DeviceId) -> String {
 ///     r#"{"type":"AgentReleaseV0","serial":7,"architecture":"aarch64","sha256":
 ///     "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":5000000,
 ///     "url":"https://releases.example/iot-agent-v0","signature":
-///     "00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000"}"#,
+///     "g+ES8Fi0t76IZaMDnlVdPcF7Oxmp31Q0UaujwJe0SOE3i4zyY27hqHMfuebKjjta9HVI3cLX4GPdRLKGwk96Ag=="}"#,
 /// )?;
 /// assert_eq!(
 ///     release.signed_text(),
@@ -37,7 +135,11 @@ pub fn agent_release_key(device_id: &DeviceId) -> String {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "WireRelease", into = "WireRelease")]
-pub struct AgentRelease(ReleaseV0);
+pub struct AgentRelease {
+    serial: u64,
+    program: ReleasedProgram,
+    signature: Signature,
+}
 
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "type")]
@@ -45,145 +147,109 @@ enum WireRelease {
     AgentReleaseV0(ReleaseV0),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReleaseV0 {
     serial: u64,
     architecture: String,
     sha256: Hex<32>,
     size: u64,
-    url: String,
-    signature: Hex<64>,
+    url: ReleaseUrl,
+    signature: Signature,
 }
 
 impl AgentRelease {
+    /// A release that `sign` signs.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps `sign` from signing.
+    pub fn sign<E>(
+        serial: u64,
+        program: ReleasedProgram,
+        sign: impl FnOnce(&[u8]) -> Result<[u8; 64], E>,
+    ) -> Result<Self, E> {
+        let signature = sign(signed_text(serial, &program).as_bytes())?.into();
+        Ok(Self {
+            serial,
+            program,
+            signature,
+        })
+    }
+
     /// Counts the releases: a device takes none with a lower one than it has taken, so that an old one that was signed
     /// once cannot be put in the place of a newer one. To go back to an older program, sign it with a new serial.
     pub fn serial(&self) -> u64 {
-        self.0.serial
+        self.serial
     }
 
     /// The instruction set that it is for, as `uname -m` names it.
     pub fn architecture(&self) -> &str {
-        &self.0.architecture
+        &self.program.architecture
     }
 
     /// The digest of the program.
     pub fn sha256(&self) -> Hex<32> {
-        self.0.sha256
+        self.program.sha256
     }
 
     /// The program's size, in bytes.
     pub fn size(&self) -> u64 {
-        self.0.size
+        self.program.size
     }
 
-    /// Where it is fetched; `https://…`.
-    pub fn url(&self) -> &str {
-        &self.0.url
-    }
-
-    /// The ed25519 signature of [`AgentRelease::signed_text`].
-    pub fn signature(&self) -> Hex<64> {
-        self.0.signature
+    /// Where it is fetched.
+    pub fn url(&self) -> &ReleaseUrl {
+        &self.program.url
     }
 
     /// What is signed: a line each of a fixed text, serial, architecture, size and digest. Where it is fetched is not.
     pub fn signed_text(&self) -> String {
-        let ReleaseV0 {
-            serial,
-            architecture,
-            size,
-            sha256,
-            ..
-        } = &self.0;
-        format!("{SIGNED}\n{serial}\n{architecture}\n{size}\n{sha256}\n")
+        signed_text(self.serial, &self.program)
     }
+
+    /// Whether `key` has signed it.
+    pub fn is_signed_by(&self, key: &OperatorKey) -> bool {
+        self.signature.is_of(key, self.signed_text().as_bytes())
+    }
+}
+
+fn signed_text(serial: u64, program: &ReleasedProgram) -> String {
+    let ReleasedProgram {
+        architecture,
+        sha256,
+        size,
+        url: _,
+    } = program;
+    format!("{SIGNED}\n{serial}\n{architecture}\n{size}\n{sha256}\n")
 }
 
 impl TryFrom<WireRelease> for AgentRelease {
     type Error = ContractError;
 
     fn try_from(WireRelease::AgentReleaseV0(wire): WireRelease) -> Result<Self, Self::Error> {
-        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let architecture = &wire.architecture;
-        if !(1..=16).contains(&architecture.len()) || !architecture.chars().all(is_word) {
-            return Err(ContractError::Release {
-                what: "architecture",
-                expected: "as uname -m names it",
-            });
-        }
-        if !(1..=MAX_BYTES).contains(&wire.size) {
-            return Err(ContractError::Release {
-                what: "size",
-                expected: "1 to 33554432 bytes",
-            });
-        }
-        let rest = wire.url.strip_prefix("https://");
-        let is_url = |rest: &str| {
-            !rest.is_empty() && !rest.contains(|c: char| c == '@' || !c.is_ascii_graphic())
-        };
-        if wire.url.len() > MAX_URL_CHARS || !rest.is_some_and(is_url) {
-            return Err(ContractError::Release {
-                what: "url",
-                expected: "https://HOST[:PORT]/PATH without a user",
-            });
-        }
-        Ok(Self(wire))
+        Ok(Self {
+            serial: wire.serial,
+            program: ReleasedProgram::new(&wire.architecture, wire.sha256, wire.size, wire.url)?,
+            signature: wire.signature,
+        })
     }
 }
 
 impl From<AgentRelease> for WireRelease {
-    fn from(AgentRelease(wire): AgentRelease) -> Self {
-        Self::AgentReleaseV0(wire)
+    fn from(release: AgentRelease) -> Self {
+        let program = release.program;
+        Self::AgentReleaseV0(ReleaseV0 {
+            serial: release.serial,
+            architecture: program.architecture,
+            sha256: program.sha256,
+            size: program.size,
+            url: program.url,
+            signature: release.signature,
+        })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{AgentRelease, agent_release_key};
-    use crate::desired_state_key_deployment;
-
-    fn json(field: &str, value: serde_json::Value) -> serde_json::Value {
-        let mut json = serde_json::json!({
-            "type": "AgentReleaseV0", "serial": 1, "architecture": "aarch64", "sha256": "a".repeat(64), "size": 3,
-            "url": "https://h/x", "signature": "b".repeat(128),
-        });
-        json[field] = value;
-        json
-    }
-
-    #[test]
-    fn what_is_no_release_is_refused() {
-        let good = json("serial", 1.into());
-        let release: AgentRelease = serde_json::from_value(good.clone()).unwrap();
-        assert_eq!(serde_json::to_value(&release).unwrap(), good);
-        let bad: [(&str, serde_json::Value); 13] = [
-            ("type", "AgentReleaseV9".into()),
-            ("serial", (-1).into()),
-            ("architecture", "".into()),
-            ("architecture", "a\nb".into()),
-            ("sha256", "A".repeat(64).into()),
-            ("size", 0.into()),
-            ("size", 33_554_433.into()),
-            ("url", "http://h/x".into()),
-            ("url", "https://".into()),
-            ("url", "https://user@h/x".into()),
-            ("url", "https://h/ x".into()),
-            ("signature", "b".repeat(64).into()),
-            ("more", 1.into()),
-        ];
-        for (field, value) in bad {
-            let json = json(field, value);
-            serde_json::from_value::<AgentRelease>(json.clone()).expect_err(&json.to_string());
-        }
-    }
-
-    #[test]
-    fn its_key_is_no_deployments() {
-        let device = "pi-1".parse().unwrap();
-        let key = agent_release_key(&device);
-        assert_eq!(key, "pi-1._agent");
-        desired_state_key_deployment(&device, &key).unwrap_err();
-    }
-}
+#[path = "release_tests.rs"]
+mod tests;

@@ -225,7 +225,8 @@ fn signed_values() {
 #[test]
 fn statuses() {
     let whole = r#"{"device_id":"pi-1","timestamp_unix_ms":1,"boot_id":"b","agent_version":"0","architecture":"x",
-        "sequence":1,"operator_keys":1,"problems":["x"],"shortened":true,"deployments":{"web":{"phase":"Running",
+        "sequence":1,"operator_keys":1,"problems":["x"],"shortened":true,
+        "update":{"program":"b","last":{"revision":9,"phase":"Refused","detail":"why"}},"deployments":{"web":{"phase":"Running",
         "desired":{"revision":9,"digest":"sha256:0"},"ran":{"revision":9,"digest":"sha256:0","counter":7},
         "refused":{"revision":11,"reason":"counter-not-above","counter":1,"highest":7},"services":{"front":{
         "state":"Exited","image":"x","image_digest":"sha256:1","exit_code":-1,"restarts":2,"since_unix_s":3,
@@ -240,6 +241,9 @@ fn statuses() {
             ("/x", "1"),
             ("/deployments/web/x", "1"),
             ("/deployments/web/refused", ""),
+            ("/update", ""),
+            ("/update/last", ""),
+            ("/update/last/detail", ""),
             (web, r#"{"phase":"Failed","detail":"why"}"#),
         ],
         &[
@@ -249,6 +253,8 @@ fn statuses() {
             ("/deployments/web/desired", r#"{"revision":9}"#),
             (web, r#"{"phase":"Running","services":{"a":{"image":"x"}}}"#),
             ("/problems", "\"x\""),
+            ("/update/last/revision", ""),
+            ("/update/last/sha256", "\"ab\""),
         ],
     );
 }
@@ -259,8 +265,10 @@ fn configurations() {
     let whole = format!(
         r#"{{"device_id":"pi-1","heartbeat_seconds":30,"nats":{{"urls":["tls://h","tls://[::1]:4222"],
         "credentials":{{"type":"token","token":"t"}},"tls":{{"ca":"/ca.pem"}}}},
-        "podman":{{"socket":"/x.sock"}},"operator":{{"keys":["{key}"],"revoked":[]}}}}"#
+        "podman":{{"socket":"/x.sock"}},"operator":{{"keys":["{key}"],"revoked":[]}},
+        "update":{{"keys":["{key}"],"ca":"/releases.pem","prove_within_seconds":60}}}}"#
     );
+    let digits = format!("[\"{}\"]", "ab".repeat(32));
     Judge::<AgentConfig>::of("agent-config").check(
         &whole,
         &[
@@ -268,6 +276,10 @@ fn configurations() {
             ("/operator", ""),
             ("/operator/revoked", ""),
             ("/podman", "{}"),
+            ("/update", ""),
+            ("/update/keys", "[]"),
+            ("/update/ca", ""),
+            ("/update/prove_within_seconds", ""),
         ],
         &[
             ("/x", "1"),
@@ -282,6 +294,10 @@ fn configurations() {
             ("/operator/keys", "[]"),
             ("/operator/keys", "[\"SOAB\"]"),
             ("/operator/x", "1"),
+            ("/update/keys", "[\"SOAB\"]"),
+            ("/update/keys", &digits),
+            ("/update/prove_within_seconds", "4"),
+            ("/update/x", "1"),
         ],
     );
 }

@@ -12,15 +12,11 @@
 //!   SCORE
 //! ```
 
-use std::fmt;
-
-use data_encoding::BASE64;
-use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-use crate::error::ContractError;
 use crate::name::{DeploymentName, DeviceId};
 use crate::operator::{OperatorConfig, OperatorKey};
+use crate::signature::Signature;
 
 /// What is signed begins with this line: a signature for anything else is none for a desired state.
 const DOMAIN: &str = "harmony desired state 1";
@@ -54,13 +50,6 @@ pub struct SignedOrder {
     /// The signature.
     pub signature: Signature,
 }
-
-/// An ed25519 signature; 64 bytes, in Base64 on the wire.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[cfg_attr(test, schemars(extend("pattern" = "^[A-Za-z0-9+/]{86}==$")))]
-#[serde(try_from = "String", into = "String")]
-pub struct Signature([u8; 64]);
 
 /// Why a device does not obey an entry of its desired state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
@@ -138,7 +127,7 @@ impl SignedOrder {
         sign: impl FnOnce(&[u8]) -> Result<[u8; 64], E>,
     ) -> Result<Self, E> {
         let input = signing_input(device_id, deployment, counter, score.as_deref());
-        let signature = Signature(sign(&input)?);
+        let signature = sign(&input)?.into();
         Ok(Self {
             device_id: device_id.clone(),
             deployment: deployment.clone(),
@@ -173,8 +162,7 @@ impl SignedOrder {
             self.counter,
             self.score.as_deref(),
         );
-        let public = UnparsedPublicKey::new(&ED25519, key.bytes());
-        if public.verify(&input, &self.signature.0).is_err() {
+        if !self.signature.is_of(&key, &input) {
             return Err(Refusal::BadSignature { key });
         }
         if self.device_id != *device_id {
@@ -200,28 +188,6 @@ fn signing_input(
         None => ("remove", ""),
     };
     format!("{DOMAIN}\n{device_id}\n{deployment}\n{counter}\n{order}\n{score}").into_bytes()
-}
-
-impl TryFrom<String> for Signature {
-    type Error = ContractError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let bytes = BASE64.decode(text.as_bytes()).ok();
-        let bytes = bytes.and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or(ContractError::Signature)
-    }
-}
-
-impl From<Signature> for String {
-    fn from(signature: Signature) -> Self {
-        BASE64.encode(&signature.0)
-    }
-}
-
-impl fmt::Debug for Signature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&BASE64.encode(&self.0))
-    }
 }
 
 #[cfg(test)]

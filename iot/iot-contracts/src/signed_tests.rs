@@ -78,8 +78,7 @@ fn nothing_of_an_order_can_be_changed() {
     let pair = pair(1);
     let operator = operator(&[&pair], &[]);
     let good = order(&pair, 5, Some(SCORE));
-    let mut flipped = good.signature;
-    flipped.0[63] ^= 1;
+    let flipped = good.signature.flipped();
     let tampered = [
         SignedOrder {
             counter: 6,
@@ -110,7 +109,7 @@ fn nothing_of_an_order_can_be_changed() {
             ..good.clone()
         },
         SignedOrder {
-            signature: Signature([0; 64]),
+            signature: Signature::from([0; 64]),
             ..good.clone()
         },
     ];

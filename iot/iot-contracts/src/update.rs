@@ -7,21 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::ContractError;
 use crate::hex::Hex;
+use crate::operator::OperatorKey;
 
 /// Whose updates of the agent are taken, and how.
 ///
 /// ```toml
 /// [update]
-/// keys = ["d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"]
+/// keys = ["ODVEU3DD4KOFECV66VIHWEZOYX4ZKR3WV27L464SIIPOU2IUI3JCZAW4"]
 /// ca = "/etc/iot-agent/releases-ca.pem"
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct UpdateConfig {
-    /// The ed25519 public keys; a release is taken when it is signed by one of them. A program whose key is no longer here
-    /// is not started any more, and the one that was installed runs instead.
-    pub keys: Vec<Hex<32>>,
+    /// A release is taken when it is signed by one of these. A program whose key is no longer here is not started any
+    /// more, and the one that was installed runs instead.
+    pub keys: Vec<OperatorKey>,
     /// The certificates of the authorities by which the servers of releases are verified (PEM); absent for the system's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
@@ -105,6 +106,8 @@ pub enum AgentProgram {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LastUpdate {
+    /// The revision of the key that asked for it.
+    pub revision: u64,
     /// The program's digest; absent where what was asked for cannot be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<Hex<32>>,
@@ -144,19 +147,22 @@ mod tests {
         let status = UpdateStatus {
             program: AgentProgram::B,
             last: Some(LastUpdate {
+                revision: 9,
                 sha256: Some([0; 32].into()),
                 phase: UpdatePhase::Proven,
                 detail: None,
             }),
         };
         let zeros = "0".repeat(64);
-        let golden = format!(r#"{{"program":"b","last":{{"sha256":"{zeros}","phase":"Proven"}}}}"#);
+        let golden = format!(
+            r#"{{"program":"b","last":{{"revision":9,"sha256":"{zeros}","phase":"Proven"}}}}"#
+        );
         assert_eq!(serde_json::to_string(&status).unwrap(), golden);
         assert_eq!(
             serde_json::from_str::<UpdateStatus>(&golden).unwrap(),
             status
         );
-        let newer = r#"{"program":"c","last":{"phase":"Dreaming"},"more":1}"#;
+        let newer = r#"{"program":"c","last":{"revision":9,"phase":"Dreaming"},"more":1}"#;
         let newer: UpdateStatus = serde_json::from_str(newer).unwrap();
         assert_eq!(newer.program, AgentProgram::Unknown);
         assert_eq!(newer.last.unwrap().phase, UpdatePhase::Unknown);
@@ -170,8 +176,17 @@ mod tests {
             let error = ProveWithin::try_from(value).unwrap_err();
             assert!(matches!(error, ContractError::ProveWithin { value: v, .. } if v == value));
         }
-        for text in ["", "keys = [\"ab\"]", "keys = []\nx = 1"] {
+        let digits = format!("keys = [\"{}\"]", "ab".repeat(32));
+        for text in ["", "keys = [\"O\"]", &digits, "keys = []\nx = 1"] {
             toml::from_str::<UpdateConfig>(text).expect_err(text);
         }
+        let pair = nkeys::KeyPair::new_operator();
+        let key = pair.public_key();
+        let config: UpdateConfig = toml::from_str(&format!("keys = [\"{key}\"]")).unwrap();
+        assert_eq!(config.keys[0].as_str(), key);
+        // The private half does not belong there, and is not quoted.
+        let seed = pair.seed().unwrap();
+        let error = toml::from_str::<UpdateConfig>(&format!("keys = [\"{seed}\"]")).unwrap_err();
+        assert!(!error.message().contains(&seed), "{}", error.message());
     }
 }

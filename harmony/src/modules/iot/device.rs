@@ -15,7 +15,8 @@ mod documents;
 mod error;
 mod files;
 mod identity;
-mod nats_ca;
+mod release;
+mod server_ca;
 mod user;
 
 use std::net::Ipv4Addr;
@@ -35,7 +36,8 @@ use crate::domain::topology::virtualization::VmArchitecture;
 pub use documents::{guest_view_of_nats_urls, guest_view_of_registries, names_loopback};
 pub use error::DeviceError;
 pub use identity::{AGENT_KEY, AGENT_TOKEN, own_key, public_key, put_token};
-pub use nats_ca::{NATS_CA, NatsCa, NatsCaError};
+pub use release::released_program;
+pub use server_ca::{NATS_CA, RELEASES_CA, ServerCa, ServerCaError};
 
 use files::{
     Own, REGISTRIES_FILE, UNIT_CONTENT, hex, is_read_by_agent, is_stamped, program_file, root_file,
@@ -81,7 +83,10 @@ pub struct ProvisionIotAgentScore {
     pub config: AgentConfig,
     /// The authority that the device believes `tls://` servers by: it is put on it as [`NATS_CA`], and the configuration
     /// names that file. Without it the configuration is as given.
-    pub nats_ca: Option<NatsCa>,
+    pub nats_ca: Option<ServerCa>,
+    /// The authority that the device believes the servers of releases by: it is put on it as [`RELEASES_CA`], and
+    /// `update.ca` of the configuration names that file. Without it the configuration is as given.
+    pub releases_ca: Option<ServerCa>,
     /// The agent's program on this machine.
     pub agent_binary: PathBuf,
     /// The device's instruction set.
@@ -210,6 +215,7 @@ impl ProvisionIotAgentScore {
         let is_stamped = is_stamped(host, &own.stamp).await?;
         let mut files = vec![own.program, own.unit, own.registries];
         files.extend(own.nats_ca);
+        files.extend(own.releases_ca);
         files.push(own.config);
         let mut read = steps.files(host, &files).await?;
         if !is_stamped {
@@ -239,6 +245,7 @@ impl ProvisionIotAgentScore {
         let mut files: Vec<HostFile> = registries.into_iter().collect();
         files.push(own.stamp);
         files.extend(own.nats_ca);
+        files.extend(own.releases_ca);
         // It comes last: the agent takes it up at once, and what it names.
         files.push(own.config);
         steps.files(host, &files).await?;

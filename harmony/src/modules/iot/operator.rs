@@ -1,4 +1,4 @@
-//! The key that an operator signs desired states with, and its counter.
+//! The key that an operator signs desired states with, or releases of the agent, and its counter.
 //!
 //! The key is a file with an operator's seed as NATS writes it (`SO…`, what `nk -gen operator` prints), mode 0600. The
 //! last counter lies beside it, in `FILE.counter`. A counter is the time in milliseconds, or one more than the last one
@@ -11,7 +11,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use iot_contracts::{DeploymentName, DeviceId, IotScore, OperatorKey, SignedOrder};
+use iot_contracts::{
+    AgentRelease, DeploymentName, DeviceId, IotScore, OperatorKey, ReleasedProgram, SignedOrder,
+};
 use nkeys::{KeyPair, KeyPairType};
 use rustix::fs::{FlockOperation, flock};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -80,6 +82,13 @@ pub enum OperatorError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A release cannot be signed.
+    #[error("cannot sign a release of the agent")]
+    Release {
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl HintedError for OperatorError {
@@ -88,7 +97,10 @@ impl HintedError for OperatorError {
             Self::Read { .. } | Self::Permissions { .. } | Self::Key { .. } => {
                 ErrorKind::InvalidRequest
             }
-            Self::Write { .. } | Self::Counter { .. } | Self::Sign { .. } => ErrorKind::Failed,
+            Self::Write { .. }
+            | Self::Counter { .. }
+            | Self::Sign { .. }
+            | Self::Release { .. } => ErrorKind::Failed,
         }
     }
 
@@ -96,7 +108,7 @@ impl HintedError for OperatorError {
         match self {
             Self::Permissions { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
             Self::Counter { .. } => Some(
-                "write the highest counter that the devices report (deployments.NAME.desired.counter) into it"
+                "write the highest number that the devices report into it: deployments.NAME.desired.counter, or the serial that a refused update tells of"
                     .to_owned(),
             ),
             _ => None,
@@ -104,7 +116,7 @@ impl HintedError for OperatorError {
     }
 }
 
-/// An operator who signs.
+/// An operator who signs, or who releases the agent: a device's configuration says for what a key is trusted.
 #[derive(Debug)]
 pub struct Operator {
     path: PathBuf,
@@ -198,14 +210,27 @@ impl Operator {
         let score = score.map_err(|error| failed(error.into()))?;
         let counter = self.next_counter()?;
         SignedOrder::sign(device_id, deployment, counter, score, &self.key, |input| {
-            let signature = self
-                .pair
-                .sign(input)
-                .map_err(|error| failed(error.into()))?;
-            let length = signature.len();
-            <[u8; 64]>::try_from(signature)
-                .map_err(|_| failed(format!("the signature has {length} bytes").into()))
+            self.sign(input).map_err(failed)
         })
+    }
+
+    /// A release of `program`. Its serial is a new counter, so that it is above all that was given with this key.
+    ///
+    /// # Errors
+    /// [`OperatorError`]: the counter cannot rise.
+    pub fn release(&self, program: &ReleasedProgram) -> Result<AgentRelease, OperatorError> {
+        let serial = self.next_counter()?;
+        AgentRelease::sign(serial, program.clone(), |text| {
+            let failed = |source| OperatorError::Release { source };
+            self.sign(text).map_err(failed)
+        })
+    }
+
+    fn sign(&self, text: &[u8]) -> Result<[u8; 64], Box<dyn std::error::Error + Send + Sync>> {
+        let signature = self.pair.sign(text)?;
+        let length = signature.len();
+        <[u8; 64]>::try_from(signature)
+            .map_err(|_| format!("the signature has {length} bytes").into())
     }
 
     /// A counter that was never given before with this key. It is on the disk when it is given.

@@ -8,6 +8,7 @@ mod connection;
 mod enrolment;
 mod orders;
 mod registry;
+mod releases;
 mod token;
 
 use std::sync::Arc;
@@ -16,9 +17,8 @@ use std::time::Duration;
 use async_nats::jetstream::{self, kv};
 use futures::StreamExt;
 use iot_contracts::{
-    AgentRelease, AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId,
-    IotScore, KvBucket, NatsConfig, agent_release_key, desired_state_key, not_separating,
-    status_key,
+    AgentStatus, BucketId, BucketMarker, ContractError, DeploymentName, DeviceId, IotScore,
+    KvBucket, NatsConfig, desired_state_key, not_separating, status_key,
 };
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
@@ -29,6 +29,7 @@ use super::operator::OperatorError;
 use crate::domain::error::{ErrorKind, HintedError};
 
 pub use registry::{DeviceRegistry, RegistryError};
+pub use releases::{ReleaseFate, release_fate};
 pub use token::{DeviceTokens, devices_imports, devices_scope, platform_exports};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -208,22 +209,6 @@ impl Platform {
         let value = serde_json::to_vec(score);
         let put = self.put(device_id, deployment, value, None).await;
         put.map(drop)
-    }
-
-    /// Says which program of the agent's a device should run.
-    ///
-    /// # Errors
-    /// When NATS does not take it.
-    pub async fn put_release(
-        &self,
-        device_id: &DeviceId,
-        release: &AgentRelease,
-    ) -> Result<(), PlatformError> {
-        let key = agent_release_key(device_id);
-        let failed = |source: Cause| request("store", &key, source);
-        let value = serde_json::to_vec(release).map_err(|e| failed(e.into()))?;
-        let stored = self.desired.put(key.as_str(), value.into()).await;
-        stored.map(|_| ()).map_err(|e| failed(e.into()))
     }
 
     /// Says that a device should no longer run a deployment.

@@ -29,7 +29,7 @@ use crate::modules::ssh::{SshKeyPair, SshLinuxHost};
 
 use super::boot::{BootParts, WatchedBoot};
 use super::device::{
-    InstallIotAgentScore, NatsCa, PACKAGES_STEP, ProvisionIotAgentScore, guest_view_of_nats_urls,
+    InstallIotAgentScore, PACKAGES_STEP, ProvisionIotAgentScore, ServerCa, guest_view_of_nats_urls,
     public_key, put_token,
 };
 use super::login::Login;
@@ -54,7 +54,9 @@ pub struct VirtualDevice {
     pub known_by: Option<KnownBy>,
     /// As [`ProvisionIotAgentScore::nats_ca`]. Without it, where the server knows devices by a registry and is reached by
     /// `tls://`, it is the registry's, and the server's certificate is made to name what the guest calls the server.
-    pub nats_ca: Option<NatsCa>,
+    pub nats_ca: Option<ServerCa>,
+    /// As [`ProvisionIotAgentScore::releases_ca`].
+    pub releases_ca: Option<ServerCa>,
     /// The agent's program on this machine.
     pub agent_binary: PathBuf,
     /// As [`ProvisionIotAgentScore::insecure_registries`].
@@ -417,7 +419,7 @@ impl Run<'_> {
 
     /// The authority that this guest believes the server by. A registry's server is then certain to show a certificate for
     /// the host by which the guest calls it.
-    async fn nats_ca(&self, facts: &LinuxFacts) -> Result<Option<NatsCa>, ExecutorError> {
+    async fn nats_ca(&self, facts: &LinuxFacts) -> Result<Option<ServerCa>, ExecutorError> {
         let (device, nats) = (self.device, &self.device.agent.nats);
         let named = nats.tls.as_ref().and_then(|tls| tls.ca.as_ref());
         let is_given = device.nats_ca.is_some() || named.is_some();
@@ -429,7 +431,7 @@ impl Run<'_> {
         let hosts = seen.as_slice().iter().map(|url| url.host());
         let servers: Vec<_> = nats.urls.as_slice().iter().zip(hosts).collect();
         registry.certify(&servers).await?;
-        Ok(Some(NatsCa::read(&registry.ca_file())?))
+        Ok(Some(ServerCa::read(&registry.ca_file())?))
     }
 
     /// What makes a guest with these facts the device.
@@ -437,6 +439,7 @@ impl Run<'_> {
         Ok(ProvisionIotAgentScore {
             config: self.device.agent.clone(),
             nats_ca: self.nats_ca(facts).await?,
+            releases_ca: self.device.releases_ca.clone(),
             agent_binary: self.device.agent_binary.clone(),
             architecture: self.device.spec.architecture,
             insecure_registries: self.device.insecure_registries.clone(),

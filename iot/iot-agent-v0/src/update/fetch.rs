@@ -154,7 +154,7 @@ async fn receive(
     pieces: mpsc::Sender<Bytes>,
     patience: Patience,
 ) -> Result<(), FetchError> {
-    let answer = timeout(patience.answer, ask(release.url(), ca)).await;
+    let answer = timeout(patience.answer, ask(release.url().as_str(), ca)).await;
     let (response, _driver) = answer.map_err(|_| FetchError::Silent(patience.answer))??;
     if response.status() != StatusCode::OK {
         return Err(FetchError::Status(response.status()));

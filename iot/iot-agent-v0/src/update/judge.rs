@@ -1,7 +1,8 @@
 //! Whether a release is taken. Pure.
 
-use iot_contracts::{AgentProgram, AgentRelease, Hex, LastUpdate, UpdateConfig, UpdatePhase};
-use ring::signature::{ED25519, UnparsedPublicKey};
+use iot_contracts::{
+    AgentProgram, AgentRelease, LastUpdate, OperatorKey, UpdateConfig, UpdatePhase,
+};
 
 use super::record::Record;
 
@@ -85,13 +86,12 @@ pub fn judge(
         return Err(Refusal::Architecture { found });
     }
     if record.runs(program, release.sha256()) {
-        let last = record.told();
-        let is_it = |last: &LastUpdate| last.sha256 == Some(release.sha256());
-        return Ok(Judgement::Leave(last.filter(is_it).unwrap_or(LastUpdate {
+        return Ok(Judgement::Leave(LastUpdate {
+            revision: wanted.revision,
             sha256: Some(release.sha256()),
             phase: UpdatePhase::Proven,
             detail: None,
-        })));
+        }));
     }
     if record.is_older(&release) {
         return Err(Refusal::Old {
@@ -112,16 +112,11 @@ pub fn judge(
 /// # Errors
 ///
 /// [`Refusal`]: none has, or there is none.
-pub fn check_signature(release: &AgentRelease, keys: &[Hex<32>]) -> Result<(), Refusal> {
+pub fn check_signature(release: &AgentRelease, keys: &[OperatorKey]) -> Result<(), Refusal> {
     if keys.is_empty() {
         return Err(Refusal::NoKeys);
     }
-    let (text, signature) = (release.signed_text(), release.signature());
-    let has_signed = |key: &Hex<32>| {
-        let key = UnparsedPublicKey::new(&ED25519, key.bytes());
-        key.verify(text.as_bytes(), signature.bytes()).is_ok()
-    };
-    match keys.iter().any(has_signed) {
+    match keys.iter().any(|key| release.is_signed_by(key)) {
         true => Ok(()),
         false => Err(Refusal::Signature),
     }

@@ -210,6 +210,7 @@ impl Record {
     pub fn told(&self) -> Option<LastUpdate> {
         if let Some(trial) = &self.trial {
             return Some(LastUpdate {
+                revision: trial.revision,
                 sha256: Some(trial.placed.release.sha256()),
                 phase: UpdatePhase::Trying,
                 detail: None,
@@ -217,6 +218,7 @@ impl Record {
         }
         let last = self.last.as_ref()?;
         Some(LastUpdate {
+            revision: last.revision,
             sha256: Some(last.sha256),
             phase: match last.is_proven {
                 true => UpdatePhase::Proven,

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use iot_contracts::{AgentProgram, Hex};
+use iot_contracts::{AgentProgram, Hex, OperatorKey};
 use sha2::{Digest, Sha256};
 
 use super::judge::{Refusal, check_signature};
@@ -110,7 +110,7 @@ impl Slots {
     /// # Errors
     ///
     /// [`SlotError`]: it is not.
-    pub fn check(&self, placed: &Placed, keys: &[Hex<32>]) -> Result<(), SlotError> {
+    pub fn check(&self, placed: &Placed, keys: &[OperatorKey]) -> Result<(), SlotError> {
         check_signature(&placed.release, keys)?;
         let path = self.program(placed.slot);
         let found = match digest_of(&path) {

@@ -7,33 +7,29 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use iot_contracts::AgentProgram::{A, Installed};
-use iot_contracts::{AgentRelease, Hex, LastUpdate, UpdateConfig, UpdatePhase};
-use ring::signature::{Ed25519KeyPair, KeyPair};
-use serde_json::json;
+use iot_contracts::{AgentRelease, Hex, LastUpdate, ReleasedProgram, UpdateConfig, UpdatePhase};
 
 use super::judge::{Judgement, Refusal, Wanted, judge};
 use super::record::{MAX_STARTS, Placed, Record, Slot, Start};
 use super::slots::{SlotError, Slots, digest_of};
 use crate::durable;
-
-/// The key of who releases.
-pub fn signer(seed: u8) -> (Ed25519KeyPair, Hex<32>) {
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
-    let public: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
-    (pair, public.into())
-}
+use crate::signing::{key, sign};
 
 /// A release of this device's architecture.
 pub fn release(seed: u8, serial: u64, sha256: Hex<32>, size: u64, url: &str) -> AgentRelease {
-    let mut wire = json!({
-        "type": "AgentReleaseV0", "serial": serial, "architecture": std::env::consts::ARCH,
-        "sha256": sha256, "size": size, "url": url, "signature": "0".repeat(128),
-    });
-    let unsigned: AgentRelease = serde_json::from_value(wire.clone()).unwrap();
-    let signature = signer(seed).0.sign(unsigned.signed_text().as_bytes());
-    let signature: [u8; 64] = signature.as_ref().try_into().unwrap();
-    wire["signature"] = Hex::from(signature).to_string().into();
-    serde_json::from_value(wire).unwrap()
+    release_for(std::env::consts::ARCH, seed, serial, sha256, size, url)
+}
+
+fn release_for(
+    architecture: &str,
+    seed: u8,
+    serial: u64,
+    sha256: Hex<32>,
+    size: u64,
+    url: &str,
+) -> AgentRelease {
+    let program = ReleasedProgram::new(architecture, sha256, size, url.parse().unwrap());
+    AgentRelease::sign(serial, program.unwrap(), |text| sign(seed, text)).unwrap()
 }
 
 fn numbered(serial: u64) -> AgentRelease {
@@ -43,7 +39,7 @@ fn numbered(serial: u64) -> AgentRelease {
 
 pub fn trusting(seeds: &[u8]) -> UpdateConfig {
     UpdateConfig {
-        keys: seeds.iter().map(|seed| signer(*seed).1).collect(),
+        keys: seeds.iter().map(|seed| key(*seed)).collect(),
         ca: None,
         prove_within_seconds: Default::default(),
     }
@@ -103,13 +99,7 @@ fn what_is_signed_by_one_of_the_keys_is_taken_and_nothing_else() {
 
 #[test]
 fn a_release_for_others_is_refused() {
-    let mut wire = serde_json::to_value(numbered(1)).unwrap();
-    wire["architecture"] = "riscv64".into();
-    let unsigned: AgentRelease = serde_json::from_value(wire.clone()).unwrap();
-    let signature = signer(1).0.sign(unsigned.signed_text().as_bytes());
-    let signature: [u8; 64] = signature.as_ref().try_into().unwrap();
-    wire["signature"] = Hex::from(signature).to_string().into();
-    let release = serde_json::from_value(wire).unwrap();
+    let release = release_for("riscv64", 1, 1, [1; 32].into(), 10, "https://h/x");
     let judged = judge(
         &wanted(1, &release),
         Some(&trusting(&[1])),
@@ -132,6 +122,7 @@ fn an_older_release_is_refused_and_one_that_runs_is_left() {
     ));
     assert_eq!(judged(6).unwrap(), Judgement::Take(numbered(6)));
     let proven = LastUpdate {
+        revision: 9,
         sha256: Some(numbered(5).sha256()),
         phase: UpdatePhase::Proven,
         detail: None,
@@ -157,6 +148,7 @@ fn what_failed_is_not_tried_again_until_its_key_is_written_anew() {
         judge(&wanted, Some(&config), &record, A).unwrap()
     };
     let failed = LastUpdate {
+        revision: 7,
         sha256: Some(numbered(5).sha256()),
         phase: UpdatePhase::Failed,
         detail: Some("why".to_owned()),
@@ -259,54 +251,4 @@ fn a_left_over_is_not_followed() {
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     let mode = fs::symlink_metadata(&link).unwrap().permissions().mode();
     assert_eq!(mode, 0o100_700);
-}
-
-/// The guide's function, as it stands there.
-fn of_the_guide() -> String {
-    let guide = include_str!("../../../../docs/guides/updating-the-agent.md");
-    let lines = guide
-        .lines()
-        .map(|line| line.strip_prefix("    ").unwrap_or(line));
-    let mut lines = lines.skip_while(|line| *line != "release_of() {");
-    let mut function = Vec::new();
-    for line in &mut lines {
-        function.push(line);
-        if line == "}" {
-            break;
-        }
-    }
-    function.join("\n")
-}
-
-#[test]
-fn what_is_released_as_the_guide_says_is_taken() {
-    let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("agent"), "a program").unwrap();
-    let script = format!(
-        "set -eu\nopenssl genpkey -algorithm ed25519 -out release.key\n{}\n\
-         openssl pkey -in release.key -pubout -outform DER | tail -c 32 | od -An -v -tx1 | tr -d ' \\n'; echo\n\
-         release_of agent {} 7 https://h/x\n",
-        of_the_guide(),
-        std::env::consts::ARCH
-    );
-    let mut bash = std::process::Command::new("bash");
-    let output = bash.arg("-c").arg(script).current_dir(dir.path()).output();
-    let output = output.expect("bash");
-    let said = String::from_utf8(output.stdout).unwrap();
-    let (key, value) = said.split_once('\n').expect("a key and a release");
-    let config = UpdateConfig {
-        keys: vec![key.parse().unwrap()],
-        ..trusting(&[])
-    };
-    let value = value.as_bytes().to_vec();
-    let judged = judge(
-        &Wanted { revision: 1, value },
-        Some(&config),
-        &fresh(),
-        Installed,
-    );
-    let Judgement::Take(release) = judged.unwrap() else {
-        panic!("left");
-    };
-    assert_eq!((release.serial(), release.size()), (7, 9));
 }

@@ -114,7 +114,10 @@ impl Updater {
             Err(refusal) => {
                 let why = chain(&refusal);
                 tracing::warn!(revision = wanted.revision, why, "update refused");
-                tell(status, last(None, UpdatePhase::Refused, Some(why)));
+                tell(
+                    status,
+                    last(wanted.revision, None, UpdatePhase::Refused, Some(why)),
+                );
                 Step::Rest
             }
         }
@@ -129,8 +132,8 @@ impl Updater {
     ) -> bool {
         let Ok(slots) = &self.slots else { return false };
         let sha256 = placed.release.sha256();
-        let fetching = |why| last(Some(sha256), UpdatePhase::Fetching, why);
-        if !is_fetching(status, sha256) {
+        let fetching = |why| last(revision, Some(sha256), UpdatePhase::Fetching, why);
+        if !is_fetching(status, revision) {
             tell(status, fetching(None));
         }
         tracing::info!(%sha256, "fetches an update");
@@ -147,7 +150,8 @@ impl Updater {
                 };
                 match note(slots, fail) {
                     Ok(()) => {
-                        tell(status, last(Some(sha256), UpdatePhase::Failed, Some(why)));
+                        let failed = last(revision, Some(sha256), UpdatePhase::Failed, Some(why));
+                        tell(status, failed);
                         return false;
                     }
                     Err(why) => why,
@@ -187,18 +191,24 @@ fn note(slots: &Slots, change: impl FnOnce(&mut Record)) -> Result<(), String> {
     slots.save(&record).map_err(|error| chain(&error))
 }
 
-fn last(sha256: Option<Hex<32>>, phase: UpdatePhase, why: Option<String>) -> LastUpdate {
+fn last(
+    revision: u64,
+    sha256: Option<Hex<32>>,
+    phase: UpdatePhase,
+    why: Option<String>,
+) -> LastUpdate {
     LastUpdate {
+        revision,
         sha256,
         phase,
         detail: why.map(|why| bounded(&why)),
     }
 }
 
-fn is_fetching(status: &watch::Sender<UpdateStatus>, sha256: Hex<32>) -> bool {
+fn is_fetching(status: &watch::Sender<UpdateStatus>, revision: u64) -> bool {
     let status = status.borrow();
     let last = status.last.as_ref();
-    last.is_some_and(|last| last.phase == UpdatePhase::Fetching && last.sha256 == Some(sha256))
+    last.is_some_and(|last| last.phase == UpdatePhase::Fetching && last.revision == revision)
 }
 
 fn tell(status: &watch::Sender<UpdateStatus>, last: LastUpdate) {

@@ -1,11 +1,11 @@
 //! Who releases the agent: a key, and a server of programs.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use iot_contracts::{AgentRelease, Hex};
-use ring::signature::{Ed25519KeyPair, KeyPair};
-use serde_json::json;
+use iot_contracts::{AgentRelease, Hex, OperatorKey, ReleasedProgram};
+use nkeys::{KeyPair, KeyPairType};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,10 +14,13 @@ use tokio_rustls::TlsAcceptor;
 use crate::https::{acceptor, certificate};
 
 /// The key.
-pub fn signer() -> (Ed25519KeyPair, Hex<32>) {
-    let pair = Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap();
-    let public: [u8; 32] = pair.public_key().as_ref().try_into().unwrap();
-    (pair, public.into())
+fn pair() -> KeyPair {
+    KeyPair::new_from_raw(KeyPairType::Operator, [1; 32]).unwrap()
+}
+
+/// Its public half.
+pub fn key() -> OperatorKey {
+    pair().public_key().parse().unwrap()
 }
 
 pub fn sha256(program: &[u8]) -> Hex<32> {
@@ -26,15 +29,14 @@ pub fn sha256(program: &[u8]) -> Hex<32> {
 
 /// A release as JSON.
 pub fn signed(serial: u64, program: &[u8], url: &str) -> String {
-    let mut wire = json!({
-        "type": "AgentReleaseV0", "serial": serial, "architecture": std::env::consts::ARCH,
-        "sha256": sha256(program), "size": program.len(), "url": url, "signature": "0".repeat(128),
+    let size = program.len().try_into().unwrap();
+    let arch = std::env::consts::ARCH;
+    let program = ReleasedProgram::new(arch, sha256(program), size, url.parse().unwrap());
+    let release = AgentRelease::sign(serial, program.unwrap(), |text| {
+        let signature = pair().sign(text).unwrap();
+        Ok::<_, Infallible>(signature.try_into().unwrap())
     });
-    let unsigned: AgentRelease = serde_json::from_value(wire.clone()).unwrap();
-    let signature = signer().0.sign(unsigned.signed_text().as_bytes());
-    let signature: [u8; 64] = signature.as_ref().try_into().unwrap();
-    wire["signature"] = Hex::from(signature).to_string().into();
-    wire.to_string()
+    serde_json::to_string(&release.unwrap()).unwrap()
 }
 
 /// A server of the files in a directory.

@@ -62,6 +62,14 @@ pub enum DeviceError {
     /// The agent would refuse how it shall reach NATS.
     #[error(transparent)]
     Nats(ContractError),
+    /// No device would take the program as a release.
+    #[error(transparent)]
+    Release(ContractError),
+    /// An authority of servers of releases, and nobody's releases are taken.
+    #[error(
+        "there is an authority for the servers of releases, and the device takes none (expected update.keys)"
+    )]
+    ReleasesCaUnused,
     /// A registry's name is none.
     #[error("invalid registry '{value}' (expected HOST[:PORT][/PATH])")]
     Registry {
@@ -103,6 +111,8 @@ impl HintedError for DeviceError {
             | Self::BinaryArchitecture { .. }
             | Self::NatsUrl { .. }
             | Self::Nats(_)
+            | Self::Release(_)
+            | Self::ReleasesCaUnused
             | Self::Registry { .. } => ErrorKind::InvalidRequest,
             Self::BinaryUnreadable { .. } | Self::NoGateway { .. } => ErrorKind::Unavailable,
             Self::HostArchitecture { .. } => ErrorKind::Conflict,

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use super::documents;
 use super::{
     AGENT_BINARY, AGENT_CONFIG, AGENT_USER, DeviceError, NATS_CA, ProvisionIotAgentScore,
-    check_machine, guest_view_of_registries,
+    RELEASES_CA, ServerCa, check_machine, guest_view_of_registries,
 };
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::linux_host::{HostCommand, HostFile, LinuxFacts, LinuxHost};
@@ -28,6 +28,8 @@ pub(super) struct Own {
     pub(super) unit: HostFile,
     pub(super) registries: HostFile,
     pub(super) nats_ca: Option<HostFile>,
+    /// The agent reads it for each release that it fetches: another one needs no restart.
+    pub(super) releases_ca: Option<HostFile>,
     pub(super) config: HostFile,
     /// Nobody else may read it: it would let a guess at the credentials be checked.
     pub(super) stamp: HostFile,
@@ -42,8 +44,10 @@ impl Own {
     ) -> Result<Self, DeviceError> {
         let (program, unit) = (program_file(program), unit_file());
         let config = config_file(score, facts, host)?;
-        let nats_ca = score.nats_ca.as_ref();
-        let nats_ca = nats_ca.map(|ca| root_file(NATS_CA, ca.as_pem().into(), 0o644));
+        let ca_file = |path, ca: &ServerCa| root_file(path, ca.as_pem().into(), 0o644);
+        let nats_ca = score.nats_ca.as_ref().map(|ca| ca_file(NATS_CA, ca));
+        let releases_ca = score.releases_ca.as_ref();
+        let releases_ca = releases_ca.map(|ca| ca_file(RELEASES_CA, ca));
         let read = [&program, &config, &unit].into_iter().chain(&nats_ca);
         let stamp = stamp(read).into_bytes();
         Ok(Self {
@@ -52,6 +56,7 @@ impl Own {
             program,
             unit,
             nats_ca,
+            releases_ca,
             config,
         })
     }
@@ -98,6 +103,10 @@ fn config_file(
     let mut config = score.config.clone();
     if score.nats_ca.is_some() {
         config.nats.tls.get_or_insert_default().ca = Some(NATS_CA.into());
+    }
+    if score.releases_ca.is_some() {
+        let update = config.update.as_mut();
+        update.ok_or(DeviceError::ReleasesCaUnused)?.ca = Some(RELEASES_CA.into());
     }
     config.nats = documents::guest_view_of_nats(&config.nats, facts.default_gateway)?;
     Ok(HostFile {

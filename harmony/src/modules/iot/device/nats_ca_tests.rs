@@ -6,13 +6,13 @@ use super::{Paper, execute, score};
 use crate::domain::interpret::Change;
 use crate::domain::topology::linux_host::LinuxHost;
 use crate::modules::iot::device::{
-    AGENT_CONFIG, AGENT_UNIT, DeviceError, NATS_CA, NatsCa, ProvisionIotAgentScore,
+    AGENT_CONFIG, AGENT_UNIT, DeviceError, NATS_CA, ProvisionIotAgentScore, ServerCa,
 };
 use iot_contracts::ContractError;
 
 fn with_ca(url: &str, certificate: u8) -> ProvisionIotAgentScore {
     ProvisionIotAgentScore {
-        nats_ca: Some(NatsCa::of(&[CertificateDer::from(vec![certificate])])),
+        nats_ca: Some(ServerCa::of(&[CertificateDer::from(vec![certificate])])),
         ..score(url)
     }
 }

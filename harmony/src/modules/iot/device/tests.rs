@@ -25,6 +25,8 @@ use crate::domain::topology::virtualization::VmArchitecture;
 
 #[path = "nats_ca_tests.rs"]
 mod nats_ca;
+#[path = "releases_ca_tests.rs"]
+mod releases_ca;
 
 /// The most that systemd may find the agent exposed, in tenths: https://systemd.io calls up to 4 "OK", and what is left
 /// here is that it uses the network.
@@ -153,6 +155,7 @@ fn score(url: &str) -> ProvisionIotAgentScore {
     ProvisionIotAgentScore {
         config: toml::from_str(&config).expect("valid"),
         nats_ca: None,
+        releases_ca: None,
         agent_binary: std::env::current_exe().expect("Linux"),
         architecture: VmArchitecture::of_host().expect("a host of ours"),
         insecure_registries: Vec::new(),

@@ -29,6 +29,7 @@ fn device(name: &str, id: &str) -> VirtualDevice {
         known_by: None,
         agent_binary: PathBuf::from("/agent"),
         nats_ca: None,
+        releases_ca: None,
         insecure_registries: Vec::new(),
         keys: SshKeyPair {
             private_key_path: PathBuf::from("/key"),

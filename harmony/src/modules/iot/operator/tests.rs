@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use iot_contracts::{DeploymentName, DeviceId, IotScore, OperatorConfig, Refusal};
+use iot_contracts::{DeploymentName, DeviceId, IotScore, OperatorConfig, Refusal, ReleasedProgram};
 
 use super::{Operator, OperatorError};
 
@@ -124,4 +124,53 @@ fn what_is_signed_is_what_a_device_checks() {
         let is_json = order.score.map(|json| serde_json::from_str(&json));
         assert_eq!(is_json.transpose().expect("JSON"), score);
     }
+}
+
+fn program() -> ReleasedProgram {
+    let url = "https://releases.example/agent".parse().expect("valid");
+    ReleasedProgram::new("aarch64", [1; 32].into(), 7, url).expect("valid")
+}
+
+#[test]
+fn a_release_is_signed_with_the_key_and_its_serial_rises() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("releaser");
+    let operator = Operator::ensure(&path).expect("made");
+    let other = Operator::ensure(&dir.path().join("other")).expect("made");
+    let mut last = 0;
+    for _ in 0..20 {
+        let release = operator.release(&program()).expect("signed");
+        assert!(release.is_signed_by(operator.key()));
+        assert!(!release.is_signed_by(other.key()));
+        assert!(release.serial() > last, "{release:?} after {last}");
+        last = release.serial();
+    }
+    // It is on the disk when it is given, and an order is no release.
+    let file = dir.path().join("releaser.counter");
+    let kept = fs::read_to_string(&file).expect("readable");
+    assert_eq!(kept, format!("{last}\n"));
+    assert!(counter(&path) > last);
+    fs::write(&file, "9000000000000000\n").expect("written");
+    let ahead = operator.release(&program()).expect("signed");
+    assert_eq!(ahead.serial(), 9_000_000_000_000_001);
+    fs::write(&file, "x").expect("written");
+    let refused = operator.release(&program());
+    assert!(
+        matches!(&refused, Err(OperatorError::Counter { found, .. }) if found == "x"),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn no_release_leaves_whose_serial_could_not_be_kept() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("releaser");
+    let operator = Operator::ensure(&path).expect("made");
+    // A directory cannot be replaced by a file, whoever asks.
+    fs::create_dir_all(dir.path().join("releaser.counter/x")).expect("made");
+    let refused = operator.release(&program());
+    assert!(
+        matches!(&refused, Err(OperatorError::Read { .. })),
+        "{refused:?}"
+    );
 }

@@ -103,7 +103,7 @@ impl<'a> Bench<'a> {
         let mut config: AgentConfig = toml::from_str(&guest.output(read).await?)?;
         config.heartbeat_seconds = HEARTBEAT.try_into()?;
         config.update = Some(UpdateConfig {
-            keys: vec![releases.key()?],
+            keys: vec![releases.key().clone()],
             ca: Some(RELEASES_CA.into()),
             prove_within_seconds: Default::default(),
         });

@@ -209,7 +209,7 @@ fn report(phase: &str, digest_told: &str, update: &str, more: bool) -> AgentStat
     serde_json::from_value(json!({
         "device_id": "pi-1", "timestamp_unix_ms": 1, "boot_id": "b", "agent_version": "0.1.0",
         "architecture": "aarch64", "sequence": 1, "deployments": deployments,
-        "update": { "program": "a", "last": { "sha256": digest(2).to_string(), "phase": update } },
+        "update": { "program": "a", "last": { "revision": 1, "sha256": digest(2).to_string(), "phase": update } },
     }))
     .unwrap()
 }

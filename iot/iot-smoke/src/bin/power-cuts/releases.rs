@@ -6,14 +6,14 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use harmony::domain::topology::virtualization::VmArchitecture;
-use iot_contracts::{AgentRelease, Hex};
+use harmony::modules::iot::device::released_program;
+use harmony::modules::iot::operator::Operator;
+use iot_contracts::{AgentRelease, Hex, OperatorKey};
 use iot_smoke::Failure;
 use iot_smoke::deployment::as_guest_sees;
-use ring::signature::{Ed25519KeyPair, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,11 +29,12 @@ const MAX_REQUEST: usize = 4096;
 pub(crate) struct Releases {
     /// Its address as the guest sees it.
     authority: String,
-    key: Ed25519KeyPair,
+    releaser: Operator,
     served: PathBuf,
     /// The certificate that vouches for the server, as PEM.
     pub(crate) certificate: String,
-    serial: u64,
+    /// How many there were.
+    count: u64,
     _serving: JoinSet<()>,
 }
 
@@ -61,18 +62,17 @@ impl Releases {
         serving.spawn(accept(listener, acceptor, served.clone()));
         Ok(Self {
             authority,
-            key: Ed25519KeyPair::from_seed_unchecked(&[1; 32]).map_err(|_| "not a seed")?,
+            releaser: Operator::ensure(&dir.join("release.seed"))?,
             served,
             certificate: std::fs::read_to_string(certificate)?,
-            serial: 0,
+            count: 0,
             _serving: serving,
         })
     }
 
     /// The public half of the key that signs.
-    pub(crate) fn key(&self) -> Result<Hex<32>, Failure> {
-        let public: [u8; 32] = self.key.public_key().as_ref().try_into()?;
-        Ok(public.into())
+    pub(crate) fn key(&self) -> &OperatorKey {
+        self.releaser.key()
     }
 
     /// Releases another build of `program`: nobody reads what comes after it.
@@ -84,25 +84,16 @@ impl Releases {
         program: &[u8],
         arch: VmArchitecture,
     ) -> Result<AgentRelease, Failure> {
-        self.serial += 1;
+        self.count += 1;
         let mut program = program.to_vec();
-        program.extend(self.serial.to_be_bytes());
-        let name = format!("agent-{}", self.serial);
-        std::fs::write(self.served.join(&name), &program)?;
-        let mut wire = json!({
-            "type": "AgentReleaseV0",
-            "serial": self.serial,
-            "architecture": arch.as_str(),
-            "sha256": sha256(&program),
-            "size": program.len(),
-            "url": format!("https://{}/{name}", self.authority),
-            "signature": "0".repeat(128),
-        });
-        let unsigned: AgentRelease = serde_json::from_value(wire.clone())?;
-        let signature = self.key.sign(unsigned.signed_text().as_bytes());
-        let signature: [u8; 64] = signature.as_ref().try_into()?;
-        wire["signature"] = Hex::from(signature).to_string().into();
-        Ok(serde_json::from_value(wire)?)
+        program.extend(self.count.to_be_bytes());
+        let name = format!("agent-{}", self.count);
+        let path = self.served.join(&name);
+        std::fs::write(&path, &program)?;
+        let url = format!("https://{}/{name}", self.authority).parse()?;
+        Ok(self
+            .releaser
+            .release(&released_program(&path, arch, url)?)?)
     }
 }
 

@@ -31,7 +31,7 @@ use time::OffsetDateTime;
 use tracing::info;
 
 use super::RegistryError;
-use crate::modules::iot::device::NatsCa;
+use crate::modules::iot::device::ServerCa;
 use crate::modules::iot::own_files;
 use crate::modules::iot::platform::Cause;
 
@@ -148,7 +148,7 @@ impl Authority {
 
     /// Has everybody read the certificate, and nothing else.
     fn publish(&self, path: &Path) -> Result<(), RegistryError> {
-        let ca = NatsCa::of(std::slice::from_ref(&self.certificate));
+        let ca = ServerCa::of(std::slice::from_ref(&self.certificate));
         if fs::read(path).is_ok_and(|there| there == ca.as_pem().as_bytes()) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! The authority that a device believes its NATS server by.
+//! The authorities that a device believes servers by.
 
 use std::fs;
 use std::io;
@@ -11,15 +11,17 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::domain::error::{ErrorKind, HintedError};
 
-/// Where the certificates of that authority are on a device.
+/// Where the certificates of the NATS server's authority are on a device.
 pub const NATS_CA: &str = "/etc/iot-agent/nats-ca.pem";
+/// Where those of the authority of the servers of releases are.
+pub const RELEASES_CA: &str = "/etc/iot-agent/releases-ca.pem";
 
 /// How many characters a line of PEM has.
 const LINE: usize = 64;
 
 /// What can be wrong with a file of an authority's certificates.
 #[derive(Debug, thiserror::Error)]
-pub enum NatsCaError {
+pub enum ServerCaError {
     /// It cannot be read.
     #[error("cannot read the authority's certificates '{path}'")]
     Unreadable {
@@ -48,7 +50,7 @@ pub enum NatsCaError {
     },
 }
 
-impl HintedError for NatsCaError {
+impl HintedError for ServerCaError {
     fn kind(&self) -> ErrorKind {
         ErrorKind::InvalidRequest
     }
@@ -62,27 +64,27 @@ impl HintedError for NatsCaError {
     }
 }
 
-/// The certificates of the authority that a NATS server is believed by, and nothing else: a key that lies in the same
+/// The certificates of the authority that a server is believed by, and nothing else: a key that lies in the same
 /// file is not taken along.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NatsCa {
+pub struct ServerCa {
     pem: String,
 }
 
-impl NatsCa {
+impl ServerCa {
     /// What a file of PEM has.
     ///
     /// # Errors
-    /// [`NatsCaError`]: it cannot be read, or has no certificate, or one that cannot be used.
-    pub fn read(path: &Path) -> Result<Self, NatsCaError> {
-        let text = fs::read(path).map_err(|source| NatsCaError::Unreadable {
+    /// [`ServerCaError`]: it cannot be read, or has no certificate, or one that cannot be used.
+    pub fn read(path: &Path) -> Result<Self, ServerCaError> {
+        let text = fs::read(path).map_err(|source| ServerCaError::Unreadable {
             path: path.to_owned(),
             source,
         })?;
         let mut usable = RootCertStore::empty();
         let mut certificates = Vec::new();
         for (before, certificate) in CertificateDer::pem_slice_iter(&text).enumerate() {
-            let cannot = |source| NatsCaError::Certificate {
+            let cannot = |source| ServerCaError::Certificate {
                 path: path.to_owned(),
                 number: before + 1,
                 source,
@@ -93,7 +95,7 @@ impl NatsCa {
             certificates.push(certificate);
         }
         if certificates.is_empty() {
-            return Err(NatsCaError::NoCertificate {
+            return Err(ServerCaError::NoCertificate {
                 path: path.to_owned(),
             });
         }
@@ -128,7 +130,7 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
 mod tests {
     use std::fs;
 
-    use super::{NatsCa, NatsCaError};
+    use super::{ServerCa, ServerCaError};
 
     #[test]
     fn certificates_are_taken_and_keys_are_not() {
@@ -140,26 +142,29 @@ mod tests {
         let key = one.signing_key.serialize_pem();
         let text = format!("# ours\n{key}{}{}", one.cert.pem(), two.cert.pem());
         fs::write(&path, text.replace('\n', "\r\n")).expect("written");
-        let ca = NatsCa::read(&path).expect("two certificates");
+        let ca = ServerCa::read(&path).expect("two certificates");
         let expected = format!("{}{}", one.cert.pem(), two.cert.pem());
         assert_eq!(ca.as_pem(), expected.replace("\r\n", "\n"));
 
         fs::write(&path, key).expect("written");
-        let error = NatsCa::read(&path).expect_err("a key alone");
+        let error = ServerCa::read(&path).expect_err("a key alone");
         assert!(
-            matches!(error, NatsCaError::NoCertificate { .. }),
+            matches!(error, ServerCaError::NoCertificate { .. }),
             "{error:?}"
         );
         let wrong = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         fs::write(&path, one.cert.pem() + wrong).expect("written");
-        let error = NatsCa::read(&path).expect_err("the second is none");
+        let error = ServerCa::read(&path).expect_err("the second is none");
         assert!(
-            matches!(error, NatsCaError::Certificate { number: 2, .. }),
+            matches!(error, ServerCaError::Certificate { number: 2, .. }),
             "{error:?}"
         );
         fs::remove_file(&path).expect("there");
-        let error = NatsCa::read(&path).expect_err("absent");
-        assert!(matches!(error, NatsCaError::Unreadable { .. }), "{error:?}");
+        let error = ServerCa::read(&path).expect_err("absent");
+        assert!(
+            matches!(error, ServerCaError::Unreadable { .. }),
+            "{error:?}"
+        );
         for part in ["ca.pem", "cannot read"] {
             assert!(error.to_string().contains(part), "{error}");
         }
