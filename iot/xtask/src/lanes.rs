@@ -89,7 +89,7 @@ pub const ALL: [Lane; 24] = [
         when: When::Quick,
         plan: |_| {
             all([Step::tests(
-                "cargo test --locked --workspace --features harmony/kvm",
+                "cargo test --locked --workspace --features harmony/kvm --no-fail-fast",
             )])
         },
     },

@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use crate::host::Host;
 use crate::step::{Kind, Plan, Step, all};
 
-const HOST_TESTS: &str =
-    "cargo test --locked --workspace --features harmony/kvm -- --ignored --test-threads=1";
+const HOST_TESTS: &str = "cargo test --locked --workspace --features harmony/kvm --no-fail-fast -- --ignored --test-threads=1";
 
 /// How many random specs a whole run tries.
 pub const PROPERTY_CASES: (&str, &str) = ("HARMONY_PROPERTY_CASES", "100000");

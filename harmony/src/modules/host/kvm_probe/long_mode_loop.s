@@ -46,7 +46,7 @@ long:
   out %al,$0xf4
 2: hlt
   jmp 2b
-.balign 8
+.balign 8, 0
 gdt:
   .quad 0
   .quad 0x00cf9b000000ffff

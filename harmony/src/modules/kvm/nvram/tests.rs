@@ -194,8 +194,9 @@ fn a_qcow2_store_is_used_by_the_firmware() {
     assert!(fs::read(&nvram).expect("read") == fresh, "copied as it is");
 
     boot(&code, &nvram);
+    // A template of Debian 13 has all of its clusters, so the file need not have grown.
     assert!(
-        fs::metadata(&nvram).expect("there").len() > fresh.len() as u64,
+        fs::read(&nvram).expect("read") != fresh,
         "the firmware has stored its variables"
     );
     assert!(
