@@ -97,7 +97,8 @@ bytes=$(stat -c %s "$binary")
 [ "$bin" != iot-agent-v0 ] || [ "$bytes" -le "$max_agent_bytes" ] ||
   die "'$binary' has $bytes bytes (expected at most $max_agent_bytes)"
 # A program that needs a newer glibc than the device's does not start there.
-glibc=$(readelf --version-info --wide "$binary" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n1 || true)
+needs=$(LC_ALL=C readelf --version-info --wide "$binary") || die "readelf cannot read '$binary' (binutils)"
+glibc=$(grep -oE 'GLIBC_[0-9.]+' <<<"$needs" | sort -uV | tail -n1 || true)
 newest=$(printf '%s\n' "${glibc:-GLIBC_2.0}" "GLIBC_$max_glibc" | sort -V | tail -n1)
 [ "$newest" = "GLIBC_$max_glibc" ] || die "'$binary' needs $glibc (expected at most GLIBC_$max_glibc, which Debian 12 has)"
 printf '%s\n' "$binary"

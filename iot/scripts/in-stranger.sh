@@ -112,6 +112,8 @@ if [ -d /usr/local/share/ca-certificates ]; then
 fi
 say "made in $((SECONDS - since)) s; running there: $*"
 
+# Where pip gets packages from, without a password.
+if [ -e /etc/pip.conf ] && ! grep -q '://[^/]*@' /etc/pip.conf; then cp /etc/pip.conf "$root/etc/pip.conf"; fi
 environment=(HARMONY_STRANGER="$suite" HOME=/root USER=root LANG=C.UTF-8 TERM="${TERM:-dumb}" CARGO_TARGET_DIR=/target CARGO_INCREMENTAL=0
   PATH=/root/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
 for variable in CI RUST_BACKTRACE RUSTUP_TOOLCHAIN http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do

@@ -1,7 +1,7 @@
 //! Small files that only their owner reads, or only their owner writes, each there as a whole or not at all.
 
 use std::fs::{File, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -49,6 +49,23 @@ pub(super) fn make_once(
     }
 }
 
+/// The text of a file that nobody but its owner may read.
+///
+/// # Errors
+/// It cannot be read, or others may.
+pub(super) fn read_secret(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        let why = format!("it has mode {mode:#o} (expected 0o600): chmod 600 '{path}'");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 fn written(dir: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
     let mut file = NamedTempFile::new_in(dir)?;
     file.write_all(content)?;
@@ -66,7 +83,7 @@ mod tests {
     use std::io;
     use std::os::unix::fs::MetadataExt;
 
-    use super::{make_once, publish, replace};
+    use super::{make_once, publish, read_secret, replace};
 
     #[test]
     fn a_file_is_made_once_and_replaced_as_a_whole() {
@@ -81,10 +98,13 @@ mod tests {
         assert_eq!(std::fs::read(&path).expect("readable"), b"1");
         replace(&path, b"3").expect("replaced");
         assert_eq!(std::fs::read(&path).expect("readable"), b"3");
+        assert_eq!(read_secret(&path).expect("its owner's"), "3");
         let mode = || std::fs::metadata(&path).expect("there").mode() & 0o7777;
         assert_eq!((mode(), names()), (0o600, 1));
         publish(&path, b"4").expect("replaced");
         assert_eq!(std::fs::read(&path).expect("readable"), b"4");
         assert_eq!((mode(), names()), (0o644, 1));
+        let why = read_secret(&path).expect_err("everybody's").to_string();
+        assert!(why.contains("0o644 (expected 0o600): chmod 600"), "{why}");
     }
 }

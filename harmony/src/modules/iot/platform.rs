@@ -10,6 +10,7 @@ mod orders;
 mod registry;
 mod releases;
 mod token;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +134,7 @@ pub struct BucketOptions {
 /// A connection to the NATS servers, with both buckets present.
 #[derive(Debug, Clone)]
 pub struct Platform {
+    context: jetstream::Context,
     desired: kv::Store,
     status: kv::Store,
     server_version: String,
@@ -168,6 +170,7 @@ impl Platform {
         buckets::ensure_marker(&desired).await?;
         let status = buckets::ensure(&context, &KvBucket::AGENT_STATUS, options).await?;
         Ok(Self {
+            context,
             desired,
             status,
             server_version,
@@ -221,8 +224,7 @@ impl Platform {
         deployment: &DeploymentName,
     ) -> Result<(), PlatformError> {
         let key = desired_state_key(device_id, deployment);
-        let deleted = answered(|| self.desired.delete(&key)).await;
-        deleted.map_err(|e| request("delete", &key, e.into()))
+        self.write("delete", &key, None).await.map(drop)
     }
 
     /// The last report of a device, if there is one that this version can read.
@@ -249,9 +251,17 @@ impl Platform {
     ) -> Result<AgentStatus, PlatformError> {
         let key = status_key(device_id);
         let deadline = Instant::now() + bound;
-        let watch = answered(|| self.status.watch_with_history(&key)).await;
-        let mut watch = watch.map_err(|e| request("watch", &key, e.into()))?;
+        let late = |last_seen: &str| PlatformError::TimedOut {
+            device_id: device_id.clone(),
+            awaited: awaited.to_owned(),
+            bound,
+            last_seen: last_seen.to_owned(),
+        };
         let mut last_seen = "no report".to_owned();
+        let watch = answered(|| self.status.watch_with_history(&key));
+        let watch = timeout_at(deadline, watch).await;
+        let watch = watch.map_err(|_| late("nothing: nobody answered"))?;
+        let mut watch = watch.map_err(|e| request("watch", &key, e.into()))?;
         loop {
             let entry = match timeout_at(deadline, watch.next()).await {
                 Ok(Some(Ok(entry))) => entry,
@@ -259,14 +269,7 @@ impl Platform {
                 Ok(None) => {
                     return Err(request("watch", &key, "the watch ended".into()));
                 }
-                Err(_) => {
-                    return Err(PlatformError::TimedOut {
-                        device_id: device_id.clone(),
-                        awaited: awaited.to_owned(),
-                        bound,
-                        last_seen,
-                    });
-                }
+                Err(_) => return Err(late(&last_seen)),
             };
             if entry.operation != kv::Operation::Put {
                 continue;

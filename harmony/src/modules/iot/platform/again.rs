@@ -2,7 +2,7 @@
 //!
 //! A server that reads its configuration anew, as it does for each device that is added, is for a moment without
 //! JetStream: it says so, says that nobody listens, or loses the answer. So each request that comes here must be one that
-//! may be made twice.
+//! may be made twice: writes have an id, by which the server knows the second one, see `writes.rs`.
 
 use std::error::Error;
 use std::fmt::{Debug, Display};

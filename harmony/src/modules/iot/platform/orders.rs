@@ -6,7 +6,6 @@ use iot_contracts::{
 };
 use sha2::{Digest, Sha256};
 
-use super::again::answered;
 use super::{Cause, Platform, PlatformError, request};
 use crate::modules::iot::operator::Operator;
 
@@ -69,10 +68,9 @@ impl Platform {
         let failed = |source: Cause| request("store", &key, source);
         let value = value.map_err(|e| failed(e.into()))?;
         let digest = Hex::<32>::from(<[u8; 32]>::from(Sha256::digest(&value)));
-        let put = || self.desired.put(key.as_str(), value.clone().into());
-        let stored = answered(put).await;
+        let revision = self.write("store", &key, Some(value)).await?;
         Ok(DesiredVersion {
-            revision: stored.map_err(|e| failed(e.into()))?,
+            revision,
             digest: format!("sha256:{digest}"),
             counter,
         })

@@ -208,7 +208,7 @@ fn ensure_key(path: &Path) -> io::Result<UserKey> {
         let seed = KeyPair::new_user().seed().map_err(io::Error::other)?;
         Ok(format!("{seed}\n"))
     })?;
-    let seed = fs::read_to_string(path)?;
+    let seed = own_files::read_secret(path)?;
     let key = KeyPair::from_seed(seed.trim()).map_err(io::Error::other)?;
     key.public_key().parse().map_err(io::Error::other)
 }

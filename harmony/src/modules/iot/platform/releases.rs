@@ -2,7 +2,6 @@
 
 use iot_contracts::{AgentRelease, AgentStatus, DeviceId, UpdatePhase, agent_release_key};
 
-use super::again::answered;
 use super::{Cause, Platform, PlatformError, request};
 
 impl Platform {
@@ -19,8 +18,7 @@ impl Platform {
         let key = agent_release_key(device_id);
         let failed = |source: Cause| request("store", &key, source);
         let value = serde_json::to_vec(release).map_err(|e| failed(e.into()))?;
-        let put = || self.desired.put(key.as_str(), value.clone().into());
-        answered(put).await.map_err(|e| failed(e.into()))
+        self.write("store", &key, Some(value)).await
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
-use iot_contracts::{BucketId, NatsConfig, NatsUrls};
-use tokio::net::{TcpListener, TcpStream};
+use iot_contracts::{BucketId, NatsConfig, NatsUrl, NatsUrls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{BucketOptions, Platform, PlatformError};
 
@@ -135,4 +136,63 @@ async fn a_bucket_keeps_its_marker_and_takes_anothers_place_only_when_told() {
     assert!(!replaced.contains(&told.id));
     let again = Platform::connect(&nats).await.expect("there");
     assert_eq!(again.marker().await.expect("written"), told);
+}
+
+/// A way to the server on which the answer to the first write of `a.web` takes longer than it is awaited.
+async fn slow_way(nats: &NatsConfig) -> NatsConfig {
+    let server = nats.urls.as_slice()[0].host_and_port();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("nats://{}", listener.local_addr().expect("bound"));
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.expect("a client");
+        let server = TcpStream::connect(server).await.expect("it listens");
+        let (mut from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) = server.into_split();
+        let (is_first, holds) = (AtomicBool::new(true), AtomicBool::new(false));
+        let there = async {
+            let mut chunk = vec![0; 65536];
+            while let Ok(length @ 1..) = from_client.read(&mut chunk).await {
+                let write = b"PUB $KV.desired-state.a.web ";
+                let mut parts = chunk[..length].windows(write.len());
+                if parts.any(|part| part == write) && is_first.swap(false, Ordering::Relaxed) {
+                    holds.store(true, Ordering::Relaxed);
+                }
+                to_server.write_all(&chunk[..length]).await.expect("open");
+            }
+        };
+        let back = async {
+            let mut chunk = vec![0; 65536];
+            while let Ok(length @ 1..) = from_server.read(&mut chunk).await {
+                if holds.swap(false, Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_secs(3)).await;
+                }
+                to_client.write_all(&chunk[..length]).await.expect("open");
+            }
+        };
+        tokio::join!(there, back);
+    });
+    NatsConfig::new(NatsUrls::from(url.parse::<NatsUrl>().expect("valid")))
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: the answer to a write is late, and another one comes between"]
+async fn a_write_that_is_asked_for_again_does_not_undo_what_came_between() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (_server, nats) = Server::start(dir.path()).await;
+    let platform = Platform::connect(&nats).await.expect("both buckets");
+    let slow = slow_way(&nats).await;
+    let slow = Platform::connect(&slow).await.expect("the same server");
+    let first = slow.write("store", "a.web", Some(b"first".to_vec()));
+    let between = async {
+        while platform.desired.get("a.web").await.expect("read").is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let second = platform.write("store", "a.web", Some(b"second".to_vec()));
+        second.await.expect("stored")
+    };
+    let (first, second) = tokio::join!(first, between);
+    let entry = platform.desired.entry("a.web").await.expect("read");
+    let entry = entry.expect("there");
+    assert_eq!((&entry.value[..], entry.revision), (&b"second"[..], second));
+    assert!(first.expect("stored") < second);
 }

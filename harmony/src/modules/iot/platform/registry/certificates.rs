@@ -125,7 +125,7 @@ impl Authority {
     fn ensure(path: &Path, now: SystemTime) -> Result<Self, RegistryError> {
         own_files::make_once(path, || Self::make(now).map_err(io::Error::other))
             .map_err(file("make", path))?;
-        let pem = fs::read_to_string(path).map_err(file("read", path))?;
+        let pem = own_files::read_secret(path).map_err(file("read", path))?;
         let unusable = |source: Cause| RegistryError::Authority {
             path: path.to_owned(),
             source,

@@ -110,7 +110,7 @@ impl HintedError for RegistryError {
                     .to_owned(),
             ),
             Self::NotServed { .. } => Some(
-                "have the server's configuration name nats-server.pem of the registry as cert_file and key_file                  (--init-registry prints it), or name the authority of another certificate with --nats-ca"
+                "have the server's configuration name nats-server.pem of the registry as cert_file and key_file (--init-registry prints it), or name the authority of another certificate with --nats-ca"
                     .to_owned(),
             ),
             _ => None,

@@ -23,11 +23,16 @@ const PAUSE: Duration = Duration::from_millis(50);
 const FIRST_LINE: u64 = 64 << 10;
 
 /// Looks at what servers show to who believes an authority.
-pub(super) struct Looker(TlsConnector);
+pub(super) struct Looker {
+    connector: TlsConnector,
+    /// The certificate that they are to show.
+    expected: CertificateDer<'static>,
+}
 
 impl Looker {
-    /// Believes the certificates of a file, and no other.
-    pub(super) fn new(ca: &Path) -> Result<Self, Cause> {
+    /// Believes the certificates of the file `ca`, and no other, and expects the one of the file `server`: a server that
+    /// was not told of a new one shows the one before, which ends sooner.
+    pub(super) fn new(ca: &Path, server: &Path) -> Result<Self, Cause> {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_file_iter(ca)? {
             roots.add(certificate?)?;
@@ -37,10 +42,13 @@ impl Looker {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self(TlsConnector::from(Arc::new(config))))
+        Ok(Self {
+            connector: TlsConnector::from(Arc::new(config)),
+            expected: CertificateDer::from_pem_file(server)?,
+        })
     }
 
-    /// Whether the server of a URL shows a certificate for `name`, whatever the URL calls it. One to which there is no
+    /// Whether the server of a URL shows the certificate, and that is one for `name`, whatever the URL calls it. One to which there is no
     /// connection has no say: who uses it next is told.
     ///
     /// # Errors
@@ -91,7 +99,15 @@ impl Looker {
         if !line.starts_with(b"INFO ") || !line.ends_with(b"\n") {
             return Err(io::Error::other("its first line is not a nats-server's"));
         }
-        let mut secure = self.0.connect(name, stream.into_inner()).await?;
-        secure.shutdown().await
+        let mut secure = self.connector.connect(name, stream.into_inner()).await?;
+        let shown = secure.get_ref().1.peer_certificates();
+        let is_it = shown.and_then(|shown| shown.first()) == Some(&self.expected);
+        secure.shutdown().await?;
+        match is_it {
+            true => Ok(()),
+            false => Err(io::Error::other(
+                "it shows another certificate of the authority",
+            )),
+        }
     }
 }

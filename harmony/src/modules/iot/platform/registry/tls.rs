@@ -96,7 +96,8 @@ impl DeviceRegistry {
                 bound: RELOADS_WITHIN,
                 source,
             };
-            let looker = Looker::new(&ca).map_err(not_served)?;
+            let pair = certificates::server_file(&self.dir);
+            let looker = Looker::new(&ca, &pair).map_err(not_served)?;
             let seen = timeout(RELOADS_WITHIN, looker.look(url, name)).await;
             if !is_told && !matches!(seen, Ok(Ok(()))) {
                 // It may not have been told the last time.
