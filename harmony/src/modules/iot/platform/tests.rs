@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, stream};
 use iot_contracts::{BucketId, NatsConfig, NatsUrl, NatsUrls};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::{BucketOptions, Platform, PlatformError};
 
