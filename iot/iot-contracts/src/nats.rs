@@ -232,7 +232,7 @@ impl TryFrom<String> for NatsUrl {
 }
 
 /// The parts of `HOST[:PORT]`, an IPv6 address without its brackets.
-fn host_and_port(authority: &str) -> Option<(&str, u16)> {
+pub(crate) fn host_and_port(authority: &str) -> Option<(&str, u16)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::ContractError;
 use crate::hex::Hex;
 use crate::name::DeviceId;
+use crate::nats::host_and_port;
 use crate::operator::OperatorKey;
 use crate::signature::Signature;
 
@@ -42,7 +43,9 @@ impl TryFrom<String> for ReleaseUrl {
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let rest = text.strip_prefix("https://");
         let is_url = |rest: &str| {
-            !rest.is_empty() && !rest.contains(|c: char| c == '@' || !c.is_ascii_graphic())
+            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            let is_odd = |c: char| c == '@' || !c.is_ascii_graphic();
+            host_and_port(authority).is_some() && !rest.contains(is_odd)
         };
         if text.len() > MAX_URL_CHARS || !rest.is_some_and(is_url) {
             return Err(ContractError::Release {

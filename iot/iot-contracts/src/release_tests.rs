@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::{Value, json};
 
-use super::{AgentRelease, ReleasedProgram, agent_release_key};
+use super::{AgentRelease, ReleaseUrl, ReleasedProgram, agent_release_key};
 use crate::{ContractError, OperatorKey, desired_state_key_deployment};
 
 /// A key that is the same in each run.
@@ -77,7 +77,7 @@ fn a_signature_is_for_all_but_the_place() {
 #[test]
 fn what_is_no_release_is_refused() {
     let good = serde_json::to_value(signed(7, 1)).unwrap();
-    let bad: [(&str, Value); 14] = [
+    let bad: [(&str, Value); 22] = [
         ("type", "AgentReleaseV9".into()),
         ("serial", (-1).into()),
         ("architecture", "".into()),
@@ -87,6 +87,14 @@ fn what_is_no_release_is_refused() {
         ("size", 33_554_433.into()),
         ("url", "http://h/x".into()),
         ("url", "https://".into()),
+        ("url", "https:///agent".into()),
+        ("url", "https://?x".into()),
+        ("url", "https://:8443/x".into()),
+        ("url", "https://h:/x".into()),
+        ("url", "https://h:0/x".into()),
+        ("url", "https://h:99999/x".into()),
+        ("url", "https://h:+1/x".into()),
+        ("url", "https://::1/x".into()),
         ("url", "https://user@h/x".into()),
         ("url", "https://h/ x".into()),
         ("url", format!("https://h/{}", "x".repeat(2048)).into()),
@@ -97,6 +105,10 @@ fn what_is_no_release_is_refused() {
         let mut wire = good.clone();
         wire[field] = value;
         serde_json::from_value::<AgentRelease>(wire.clone()).expect_err(&wire.to_string());
+    }
+    let urls = ["https://h", "https://h:1/x", "https://[::1]:65535/x?a:b"];
+    for url in urls {
+        url.parse::<ReleaseUrl>().expect(url);
     }
     let size = ReleasedProgram::new("x86_64", [0; 32].into(), 0, "https://h/x".parse().unwrap());
     let expected = ContractError::Release {

@@ -110,14 +110,15 @@ pub enum FetchError {
 }
 
 impl FetchError {
-    /// Whether another try would fetch the same: the server has another program there.
+    /// Whether another try would be in vain: the server has another program there, or there can be no server.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::OtherProgram { .. })
+        matches!(self, Self::OtherProgram { .. } | Self::Url)
     }
 }
 
 /// Fetches the program of `release` to `path`, from a server that the authorities in the file `ca` vouch for, or the
-/// system's. What was not complete is removed.
+/// system's. What was not complete is removed. `turn` is kept until nothing is written to `path` any more, also where this is
+/// dropped before.
 ///
 /// # Errors
 ///
@@ -127,12 +128,16 @@ pub async fn fetch(
     ca: Option<&Path>,
     path: &Path,
     patience: Patience,
+    turn: impl Send + 'static,
 ) -> Result<(), FetchError> {
     let (pieces, to_write) = mpsc::channel(PIECES);
     let (target, size) = (path.to_owned(), release.size());
     let sha256 = release.sha256();
     // The disk may be slow, and nothing else waits for it.
-    let written = tokio::task::spawn_blocking(move || write(&target, size, sha256, to_write));
+    let written = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        write(&target, size, sha256, to_write)
+    });
     let received = timeout(patience.whole, receive(release, ca, pieces, patience)).await;
     let received = received.unwrap_or(Err(FetchError::Slow(patience.whole)));
     let written = written.await.unwrap_or_else(|error| {

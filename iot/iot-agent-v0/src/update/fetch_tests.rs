@@ -87,7 +87,7 @@ async fn fetched(program: &[u8], answer: Vec<u8>, hangs: bool) -> Result<Vec<u8>
     let release = release(1, 1, digest, program.len() as u64, &server.url());
     let path = dir.path().join("a.new");
     fs::write(&path, "a left-over").unwrap();
-    let fetched = fetch(&release, Some(&server.ca), &path, PATIENCE).await;
+    let fetched = fetch(&release, Some(&server.ca), &path, PATIENCE, ()).await;
     if let Err(error) = fetched {
         assert!(!path.exists(), "a part stays: {error}");
         return Err(error);
@@ -136,6 +136,20 @@ async fn a_server_that_hangs_is_left() {
 }
 
 #[tokio::test]
+async fn a_url_that_can_have_no_server_is_not_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let release = release(1, 1, sha256(b"x"), 1, "https://-._/x");
+    let path = dir.path().join("a.new");
+    let error = fetch(&release, None, &path, PATIENCE, ())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, FetchError::Url) && error.is_final(),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn another_status_is_no_program() {
     let moved = b"HTTP/1.1 302 Found\r\nLocation: https://elsewhere/\r\nContent-Length: 0\r\n\r\n";
     let found = fetched(b"x", moved.to_vec(), true).await;
@@ -151,14 +165,14 @@ async fn only_a_server_that_the_authority_vouches_for_is_asked() {
     let path = dir.path().join("a.new");
     let (_, other) = certificate(dir.path(), "other");
     for ca in [Some(other.as_path()), None] {
-        let fetched = fetch(&release, ca, &path, PATIENCE).await;
+        let fetched = fetch(&release, ca, &path, PATIENCE, ()).await;
         assert!(
             matches!(fetched, Err(FetchError::Connect { .. })),
             "{fetched:?}"
         );
     }
     let nothing = dir.path().join("nothing.pem");
-    let fetched = fetch(&release, Some(&nothing), &path, PATIENCE).await;
+    let fetched = fetch(&release, Some(&nothing), &path, PATIENCE, ()).await;
     assert!(
         matches!(fetched, Err(FetchError::Certificates { .. })),
         "{fetched:?}"
@@ -184,7 +198,7 @@ async fn a_disk_that_fills_up_is_told_and_left_as_it_was() {
     let digest = sha256(&program);
     let release = release(1, 1, digest, program.len() as u64, &server.url());
     let path = small.join("a.new");
-    let fetched = fetch(&release, Some(&server.ca), &path, PATIENCE).await;
+    let fetched = fetch(&release, Some(&server.ca), &path, PATIENCE, ()).await;
     let left = fs::read_dir(&small).unwrap().count();
     mount(&["umount"]);
     assert!(

@@ -20,6 +20,8 @@ pub struct Wanted {
 pub enum Judgement {
     /// Nothing, and that is reported.
     Leave(LastUpdate),
+    /// Nothing, but its serial is noted before that is reported: what was released in between is too old from then on.
+    Note(AgentRelease, LastUpdate),
     /// It is fetched and tried.
     Take(AgentRelease),
 }
@@ -86,12 +88,16 @@ pub fn judge(
         return Err(Refusal::Architecture { found });
     }
     if record.runs(program, release.sha256()) {
-        return Ok(Judgement::Leave(LastUpdate {
+        let proven = LastUpdate {
             revision: wanted.revision,
             sha256: Some(release.sha256()),
             phase: UpdatePhase::Proven,
             detail: None,
-        }));
+        };
+        return Ok(match release.serial() > record.serial() {
+            true => Judgement::Note(release, proven),
+            false => Judgement::Leave(proven),
+        });
     }
     if record.is_older(&release) {
         return Err(Refusal::Old {

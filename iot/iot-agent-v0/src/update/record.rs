@@ -134,9 +134,14 @@ impl Record {
         }
     }
 
+    /// A release is taken: what is older is not, from now on.
+    pub fn take_serial_of(&mut self, release: &AgentRelease) {
+        self.serial = self.serial.max(release.serial());
+    }
+
     /// A program was placed and has to prove itself.
     pub fn try_out(&mut self, placed: Placed, revision: u64) {
-        self.serial = self.serial.max(placed.release.serial());
+        self.take_serial_of(&placed.release);
         self.trial = Some(Trial {
             placed,
             revision,

@@ -1,9 +1,12 @@
 //! Fetches what the platform wants of the agent's program, and has it tried.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use iot_contracts::{AgentProgram, Hex, LastUpdate, UpdateConfig, UpdatePhase, UpdateStatus};
-use tokio::sync::watch;
+use iot_contracts::{
+    AgentProgram, AgentRelease, Hex, LastUpdate, UpdateConfig, UpdatePhase, UpdateStatus,
+};
+use tokio::sync::{Mutex, watch};
 
 use super::fetch::{Patience, fetch};
 use super::judge::{Judgement, Refusal, Wanted, judge};
@@ -25,12 +28,15 @@ pub struct Updater {
     /// Which program this is.
     program: AgentProgram,
     config: Option<UpdateConfig>,
+    /// Whose turn it is to write an unfinished program. Who is dropped keeps it until its last write is done.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What is left to do about what is wanted.
 enum Step {
     Rest,
     Fetch(Placed, u64),
+    Note(AgentRelease, LastUpdate),
 }
 
 impl Updater {
@@ -44,6 +50,7 @@ impl Updater {
             slots,
             program: program.unwrap_or(AgentProgram::Installed),
             config: config.cloned(),
+            turn: Arc::default(),
         }
     }
 
@@ -68,13 +75,17 @@ impl Updater {
             let now = wanted.borrow_and_update().clone();
             let step = now.map_or(Step::Rest, |wanted| self.decide(&wanted, status));
             let done = async {
-                let Step::Fetch(placed, revision) = step else {
-                    return std::future::pending().await;
-                };
-                if failures > 0 {
+                if failures > 0 && !matches!(step, Step::Rest) {
                     tokio::time::sleep(backoff::wait(failures, FIRST_RETRY, LAST_RETRY)).await;
                 }
-                self.place(placed, revision, status).await
+                match step {
+                    Step::Rest => std::future::pending().await,
+                    Step::Fetch(placed, revision) => self.place(placed, revision, status).await,
+                    Step::Note(release, proven) => {
+                        self.note_serial(&release, proven, status);
+                        false
+                    }
+                }
             };
             tokio::select! {
                 changed = wanted.changed() => match changed {
@@ -107,6 +118,7 @@ impl Updater {
                 tell(status, last);
                 Step::Rest
             }
+            Ok((Judgement::Note(release, proven), _)) => Step::Note(release, proven),
             Ok((Judgement::Take(release), record)) => {
                 let slot = record.free_slot();
                 Step::Fetch(Placed { slot, release }, wanted.revision)
@@ -119,6 +131,27 @@ impl Updater {
                     last(wanted.revision, None, UpdatePhase::Refused, Some(why)),
                 );
                 Step::Rest
+            }
+        }
+    }
+
+    /// Notes the serial of a release whose program already runs, and tells that; else why it is not noted.
+    fn note_serial(
+        &self,
+        release: &AgentRelease,
+        proven: LastUpdate,
+        status: &watch::Sender<UpdateStatus>,
+    ) {
+        let Ok(slots) = &self.slots else { return };
+        let prepared = slots.prepare().map_err(|error| chain(&error));
+        let noted = prepared.and_then(|()| note(slots, |record| record.take_serial_of(release)));
+        match noted {
+            Ok(()) => tell(status, proven),
+            Err(why) => {
+                tracing::warn!(sha256 = %release.sha256(), why, "serial not noted");
+                let (revision, sha256) = (proven.revision, proven.sha256);
+                let why = Some(format!("cannot note its serial: {why}"));
+                tell(status, last(revision, sha256, UpdatePhase::Fetching, why));
             }
         }
     }
@@ -167,12 +200,17 @@ impl Updater {
     async fn fetch(&self, slots: &Slots, placed: &Placed) -> Result<(), (String, bool)> {
         let failed = |error: std::io::Error| (chain(&error), false);
         slots.prepare().map_err(failed)?;
+        let turn = Arc::new(self.turn.clone().lock_owned().await);
         let ca = self.config.as_ref().and_then(|config| config.ca.as_deref());
         let path = slots.unfinished(placed.slot);
-        let fetched = fetch(&placed.release, ca, &path, Patience::SLOW).await;
+        let fetched = fetch(&placed.release, ca, &path, Patience::SLOW, turn.clone()).await;
         fetched.map_err(|error| (chain(&error), error.is_final()))?;
         let (slots, slot) = (slots.clone(), placed.slot);
-        let moved = tokio::task::spawn_blocking(move || slots.place(slot)).await;
+        let moved = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            slots.place(slot)
+        });
+        let moved = moved.await;
         let moved = moved.unwrap_or_else(|error| Err(std::io::Error::other(error)));
         moved.map_err(failed)
     }
@@ -218,3 +256,7 @@ fn tell(status: &watch::Sender<UpdateStatus>, last: LastUpdate) {
         is_news
     });
 }
+
+#[cfg(test)]
+#[path = "updater_tests.rs"]
+mod tests;
