@@ -109,7 +109,7 @@ pub const ALL: [Lane; 24] = [
         name: "host",
         what: "tests against this host's libvirt, QEMU, NATS server and sshd",
         needs: "root for some, openssh-server, libvirt 11.3 with QEMU 10.0 for the golden arguments",
-        about_minutes: 7,
+        about_minutes: 11,
         when: When::Always,
         plan: host_tests,
     },
