@@ -22,8 +22,7 @@ mod reset;
 use std::process::ExitCode;
 
 use clap::Parser;
-use iot_smoke::Failure;
-use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
+use iot_smoke::program::{log_to_stderr, say, unless_asked_to_stop};
 
 use crate::args::Args;
 use crate::phases::Smoke;
@@ -42,10 +41,7 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let result = tokio::select! {
-        result = smoke.run() => result,
-        asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
-    };
+    let result = unless_asked_to_stop(smoke.run()).await;
     let code = match result {
         Ok(()) => {
             let text = smoke.summary("PASS");

@@ -15,7 +15,7 @@ use harmony::modules::iot::fleet::destroy_fleet;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::Failure;
-use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
+use iot_smoke::program::{log_to_stderr, say, unless_asked_to_stop};
 
 /// Makes several devices from one checkpoint, and checks each.
 #[derive(Debug, Parser)]
@@ -93,10 +93,7 @@ async fn run(args: &Args) -> Result<String, Failure> {
         destroy_fleet(&host, &args.names()).await?;
         return Ok(String::new());
     }
-    let checked = tokio::select! {
-        checked = check::check(args, &host) => checked,
-        asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
-    };
+    let checked = unless_asked_to_stop(check::check(args, &host)).await;
     destroy_fleet(&host, &args.names()).await?;
     checked
 }

@@ -32,7 +32,7 @@ use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use harmony::modules::ssh::{SshKeyPair, ensure_key_pair};
 use iot_smoke::Failure;
 use iot_smoke::guest::Guest;
-use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
+use iot_smoke::program::{log_to_stderr, say, unless_asked_to_stop};
 use tempfile::TempDir;
 
 use crate::lane::{Lane, Material};
@@ -91,10 +91,7 @@ async fn run(args: &Args) -> Result<bool, Failure> {
         clean_up(&host, lanes).await?;
         return Ok(true);
     }
-    let result = tokio::select! {
-        result = run_lanes(args, &host, lanes) => result,
-        asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
-    };
+    let result = unless_asked_to_stop(run_lanes(args, &host, lanes)).await;
     clean_up(&host, lanes).await?;
     let reports = result?;
     if args.json {

@@ -24,7 +24,7 @@ use harmony::modules::iot::assets;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::Failure;
-use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
+use iot_smoke::program::{log_to_stderr, say, unless_asked_to_stop};
 
 use crate::moments::Kind;
 use crate::table::Table;
@@ -117,10 +117,7 @@ async fn run(args: &Args, seed: u64, table: &mut Table) -> Result<(), Failure> {
         host.destroy_vm(&args.name).await?;
         return Ok(());
     }
-    let checked = tokio::select! {
-        checked = check::check(args, seed, &host, table) => checked,
-        asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
-    };
+    let checked = unless_asked_to_stop(check::check(args, seed, &host, table)).await;
     host.destroy_vm(&args.name).await?;
     checked
 }

@@ -16,7 +16,7 @@ use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::Failure;
 use iot_smoke::example::{self, Stage};
-use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
+use iot_smoke::program::{log_to_stderr, say, unless_asked_to_stop};
 use iot_smoke::server::start_nats;
 use serde::Serialize;
 use tempfile::TempDir;
@@ -107,10 +107,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
     let uri = ConnectionUri::choose(None).await?;
     let host = KvmVirtualMachineHost::new(uri, assets::data_dir()?);
     let name = format!("harmony-bench-{}-{}", args.arch, std::process::id());
-    let result = tokio::select! {
-        runs = measure(args, &host, &name) => runs,
-        asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
-    };
+    let result = unless_asked_to_stop(measure(args, &host, &name)).await;
     host.destroy_vm(&name).await?;
     let figures = Figures::new(args, result?);
     say(&figures.to_text());

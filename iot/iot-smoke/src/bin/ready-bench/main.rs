@@ -23,7 +23,7 @@ use harmony::modules::iot::fleet::destroy_fleet;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::Failure;
-use iot_smoke::program::{asked_to_stop, log_to_stderr, say};
+use iot_smoke::program::{log_to_stderr, say, unless_asked_to_stop};
 use iot_smoke::server::start_nats;
 use tempfile::TempDir;
 use tracing::{info, warn};
@@ -81,10 +81,7 @@ async fn run(args: &Args) -> Result<(), Failure> {
     let uri = ConnectionUri::choose(None).await?;
     let host = KvmVirtualMachineHost::new(uri, assets::data_dir()?);
     let name = format!("harmony-bench-{}-{}", args.arch, std::process::id());
-    let result = tokio::select! {
-        figures = measure(args, &host, &name) => figures,
-        asked = asked_to_stop() => Err(asked.err().map_or_else(|| "interrupted".into(), Failure::from)),
-    };
+    let result = unless_asked_to_stop(measure(args, &host, &name)).await;
     destroy_fleet(&host, &Example::all_names(&name)).await?;
     let cleared = virt_install::clear(&host, &name).await;
     say(&result?.to_text());
