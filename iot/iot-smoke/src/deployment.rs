@@ -1,9 +1,12 @@
 //! What is asked of a device in NATS, and what it says of that.
 
 use std::path::Path;
+use std::time::Duration;
 
+use harmony::domain::topology::virtualization::while_running;
 use harmony::modules::iot::platform::{DeviceRegistry, Platform};
-use iot_contracts::{AgentStatus, DeploymentName, IotScore, NatsUrl, Phase};
+use harmony::modules::kvm::topology::KvmVirtualMachineHost;
+use iot_contracts::{AgentStatus, DeploymentName, DeviceId, IotScore, NatsUrl, Phase};
 use serde_json::json;
 
 use crate::Failure;
@@ -27,6 +30,26 @@ pub fn one_service(image: &str) -> Result<IotScore, Failure> {
         "type": "PodmanV0",
         "data": { "services": [{ "name": "workload", "image": image }] },
     }))?)
+}
+
+/// A device's report that fulfils a condition, unless its VM stops before.
+///
+/// # Errors
+/// When none comes within `bound`, or the VM does not run.
+pub async fn report_of_running(
+    host: &KvmVirtualMachineHost,
+    vm: &str,
+    platform: &Platform,
+    device_id: &DeviceId,
+    awaited: &'static str,
+    bound: Duration,
+    condition: impl Fn(&AgentStatus) -> bool,
+) -> Result<AgentStatus, Failure> {
+    let report = async {
+        let report = platform.wait_for_status(device_id, awaited, bound, condition);
+        Ok(report.await?)
+    };
+    Ok(while_running(host, vm, awaited, report).await?)
 }
 
 /// Whether a report says that a deployment runs.

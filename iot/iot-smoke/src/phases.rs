@@ -4,15 +4,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use harmony::domain::topology::virtualization::{
-    VirtualMachineHost, VmArchitecture, while_running,
-};
+use harmony::domain::topology::virtualization::{VirtualMachineHost, VmArchitecture};
 use harmony::modules::iot::assets;
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::{AgentStatus, DeploymentName, DeviceId};
-use iot_smoke::deployment::{as_guest_sees, connect, one_service, runs};
+use iot_smoke::deployment::{as_guest_sees, connect, one_service, report_of_running, runs};
 use iot_smoke::example::{self, Device};
 use iot_smoke::guest::Guest;
 use iot_smoke::server::{NatsServer, Server, start_nats};
@@ -323,11 +321,8 @@ impl Smoke {
     ) -> Result<AgentStatus, Failure> {
         let host = self.host.as_ref().ok_or("no host")?;
         let device_id = self.device_id()?;
-        let report = async {
-            let report = platform.wait_for_status(&device_id, awaited, bound, condition);
-            Ok(report.await?)
-        };
-        Ok(while_running(host, &self.args.name, awaited, report).await?)
+        let vm = &self.args.name;
+        report_of_running(host, vm, platform, &device_id, awaited, bound, condition).await
     }
 
     fn device_id(&self) -> Result<DeviceId, Failure> {

@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use harmony::domain::topology::virtualization::{VirtualMachineHost, VmNetwork, while_running};
+use harmony::domain::topology::virtualization::{VirtualMachineHost, VmNetwork};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::{AgentStatus, DeploymentName, DeviceId};
-use iot_smoke::deployment::{as_guest_sees, connect, one_service, runs};
+use iot_smoke::deployment::{as_guest_sees, connect, one_service, report_of_running, runs};
 use iot_smoke::example::{self, Device};
 use iot_smoke::guest::Guest;
 use iot_smoke::identity::{Identity, all_distinct};
@@ -187,13 +187,11 @@ impl Setting<'_> {
         bound: Duration,
         condition: impl Fn(&AgentStatus) -> bool,
     ) -> Result<AgentStatus, Failure> {
-        let report = async {
-            let report = self
-                .platform
-                .wait_for_status(&member.id, awaited, bound, condition);
-            Ok(report.await?)
-        };
-        Ok(while_running(self.host, &member.device.name, awaited, report).await?)
+        let (vm, platform) = (&member.device.name, &self.platform);
+        report_of_running(
+            self.host, vm, platform, &member.id, awaited, bound, condition,
+        )
+        .await
     }
 }
 

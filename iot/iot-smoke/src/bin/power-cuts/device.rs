@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use harmony::domain::topology::linux_host::HostCommand;
-use harmony::domain::topology::virtualization::{VirtualMachineHost, while_running};
+use harmony::domain::topology::virtualization::VirtualMachineHost;
 use harmony::modules::iot::device::{AGENT_CONFIG, AGENT_UNIT};
 use harmony::modules::iot::platform::Platform;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_contracts::{AgentConfig, AgentStatus, DeploymentName, DeviceId, Hex, UpdateConfig};
+use iot_smoke::deployment::report_of_running;
 use iot_smoke::example::Device;
 use iot_smoke::guest::Guest;
 use iot_smoke::identity::Identity;
@@ -215,13 +216,8 @@ impl<'a> Bench<'a> {
         bound: Duration,
         condition: impl Fn(&AgentStatus) -> bool,
     ) -> Result<AgentStatus, Failure> {
-        let report = async {
-            let report = self
-                .platform
-                .wait_for_status(&self.id, awaited, bound, condition);
-            Ok(report.await?)
-        };
-        Ok(while_running(self.host, &self.device.name, awaited, report).await?)
+        let (vm, platform) = (&self.device.name, self.platform);
+        report_of_running(self.host, vm, platform, &self.id, awaited, bound, condition).await
     }
 
     /// The device from inside.
