@@ -1,9 +1,10 @@
 //! Devices are added to a running server.
 
 use std::cell::Cell;
+use std::path::Path;
 use std::time::Duration;
 
-use iot_contracts::{IotScore, PodmanV0};
+use iot_contracts::{IotScore, NatsConfig, PodmanV0};
 use nkeys::KeyPair;
 
 use super::layouts::id;
@@ -11,19 +12,25 @@ use super::raw::Raw;
 use super::server;
 use crate::modules::iot::platform::{DeviceRegistry, Platform, PlatformError};
 
-#[tokio::test]
-#[ignore = "needs nats-server: adds devices to a running one, and removes one"]
-async fn a_device_is_added_by_a_reload_and_the_others_stay_connected() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let registry = DeviceRegistry::new(dir.path());
+/// A server that reads of devices in a registry, and how the platform reaches it.
+async fn start(dir: &Path) -> (DeviceRegistry, NatsConfig, u16, server::Server) {
+    let registry = DeviceRegistry::new(dir);
     let credentials = registry.platform_credentials().expect("made");
     let config = format!(
         "include \"accounts.json\"\npid_file: {:?}",
         registry.pid_file()
     );
-    let (port, server) = server::start_in(dir.path(), &config).await;
+    let (port, server) = server::start_in(dir, &config).await;
     let mut nats = server::config(port);
     nats.credentials = Some(credentials);
+    (registry, nats, port, server)
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: adds devices to a running one, and removes one"]
+async fn a_device_is_added_by_a_reload_and_the_others_stay_connected() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let (registry, nats, port, server) = start(dir.path()).await;
     let platform = Platform::connect(&nats).await.expect("the buckets");
     let keys = ["a", "b"].map(|name| (name, KeyPair::new_user()));
     let mut connections = Vec::new();
@@ -71,15 +78,7 @@ async fn a_device_is_added_by_a_reload_and_the_others_stay_connected() {
 #[ignore = "needs nats-server: has one read its configuration again and again, and asks it for everything meanwhile"]
 async fn what_the_platform_asks_for_is_answered_while_devices_are_added() {
     let dir = tempfile::tempdir().expect("temporary directory");
-    let registry = DeviceRegistry::new(dir.path());
-    let credentials = registry.platform_credentials().expect("made");
-    let config = format!(
-        "include \"accounts.json\"\npid_file: {:?}",
-        registry.pid_file()
-    );
-    let (port, server) = server::start_in(dir.path(), &config).await;
-    let mut nats = server::config(port);
-    nats.credentials = Some(credentials);
+    let (registry, nats, _, server) = start(dir.path()).await;
     let first = Platform::connect(&nats).await.expect("the buckets");
     let reloads = async {
         for number in 0..60 {
