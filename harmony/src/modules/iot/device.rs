@@ -342,21 +342,11 @@ impl Steps {
 /// # Errors
 /// When it cannot be read, is no program, or one for another architecture.
 pub fn check_agent_binary(path: &Path, architecture: VmArchitecture) -> Result<(), DeviceError> {
-    let program = std::fs::read(path).map_err(|source| DeviceError::BinaryUnreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    binary::check_program(path, &program, architecture)
+    binary::checked(path, std::fs::read(path), architecture).map(drop)
 }
 
 async fn read_program(path: &Path, architecture: VmArchitecture) -> Result<Vec<u8>, DeviceError> {
-    let program = tokio::fs::read(path).await;
-    let program = program.map_err(|source| DeviceError::BinaryUnreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    binary::check_program(path, &program, architecture)?;
-    Ok(program)
+    binary::checked(path, tokio::fs::read(path).await, architecture)
 }
 
 fn check_machine(

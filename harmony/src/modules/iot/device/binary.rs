@@ -9,15 +9,28 @@ use object::read::elf::FileHeader;
 use super::error::DeviceError;
 use crate::domain::topology::virtualization::VmArchitecture;
 
+/// The program that was read from the file at `path`, if it is one for `expected`.
+///
+/// # Errors
+/// When it could not be read, or as [`check_program`].
+pub(super) fn checked(
+    path: &Path,
+    read: std::io::Result<Vec<u8>>,
+    expected: VmArchitecture,
+) -> Result<Vec<u8>, DeviceError> {
+    let program = read.map_err(|source| DeviceError::BinaryUnreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    check_program(path, &program, expected)?;
+    Ok(program)
+}
+
 /// Checks that `content`, the file at `path`, is a program for `expected`.
 ///
 /// # Errors
 /// When it is no 64-bit ELF executable, or one for another machine.
-pub(super) fn check_program(
-    path: &Path,
-    content: &[u8],
-    expected: VmArchitecture,
-) -> Result<(), DeviceError> {
+fn check_program(path: &Path, content: &[u8], expected: VmArchitecture) -> Result<(), DeviceError> {
     let no_program = |found: &str| DeviceError::NotAProgram {
         path: path.to_owned(),
         found: found.to_owned(),

@@ -5,7 +5,7 @@ use std::path::Path;
 use iot_contracts::{ReleaseUrl, ReleasedProgram};
 use sha2::{Digest, Sha256};
 
-use super::binary::check_program;
+use super::binary;
 use super::error::DeviceError;
 use crate::domain::topology::virtualization::VmArchitecture;
 
@@ -19,11 +19,7 @@ pub fn released_program(
     architecture: VmArchitecture,
     url: ReleaseUrl,
 ) -> Result<ReleasedProgram, DeviceError> {
-    let program = std::fs::read(path).map_err(|source| DeviceError::BinaryUnreadable {
-        path: path.to_owned(),
-        source,
-    })?;
-    check_program(path, &program, architecture)?;
+    let program = binary::checked(path, std::fs::read(path), architecture)?;
     let sha256: [u8; 32] = Sha256::digest(&program).into();
     // A size that does not fit is too large for every device.
     let size = u64::try_from(program.len()).unwrap_or(u64::MAX);
