@@ -7,7 +7,6 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -135,9 +134,7 @@ impl Operator {
             source,
         };
         let file = File::open(path).map_err(failed)?;
-        let metadata = file.metadata().map_err(failed)?;
-        let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o077 != 0 {
+        if let Some(mode) = own_files::mode_for_others(&file).map_err(failed)? {
             return Err(OperatorError::Permissions {
                 path: path.to_owned(),
                 mode,

@@ -55,8 +55,7 @@ pub(super) fn make_once(
 /// It cannot be read, or others may.
 pub(super) fn read_secret(path: &Path) -> io::Result<String> {
     let mut file = File::open(path)?;
-    let mode = file.metadata()?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if let Some(mode) = mode_for_others(&file)? {
         let path = path.display();
         let why = format!("it has mode {mode:#o} (expected 0o600): chmod 600 '{path}'");
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
@@ -64,6 +63,15 @@ pub(super) fn read_secret(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// A file's mode, where it lets others than its owner do anything.
+///
+/// # Errors
+/// It cannot be told.
+pub(super) fn mode_for_others(file: &File) -> io::Result<Option<u32>> {
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    Ok(Some(mode).filter(|mode| mode & 0o077 != 0))
 }
 
 fn written(dir: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
