@@ -19,7 +19,7 @@ use async_nats::{error, jetstream};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long a server is left alone between two requests.
-const PAUSE: Duration = Duration::from_millis(300);
+pub(super) const PAUSE: Duration = Duration::from_millis(300);
 /// How long it is asked again: a reload takes a fraction of a second, on a busy machine a few.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long an answer is awaited before it counts as lost; the last one for as long as the client waits.

@@ -7,6 +7,7 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, connect
 use iot_contracts::{ContractError, NatsConfig, NatsCredentials};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::again::PAUSE;
 use super::{Cause, PlatformError};
 use crate::modules::iot::device::names_loopback;
 
@@ -15,8 +16,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For how long a server may say that it does not know who asks: while it reads its configuration anew, it knows nobody.
 const UNKNOWN: Duration = Duration::from_secs(3);
-/// How long it is left alone between two tries.
-const PAUSE: Duration = Duration::from_millis(300);
 
 pub(super) async fn connect(nats: &NatsConfig) -> Result<Client, PlatformError> {
     check(nats)?;
