@@ -21,13 +21,23 @@ use iot_contracts::{
 };
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::Instant;
 
-use crate::changes::{Change, Changes, SILENCE, header, is_deletion, nanoseconds};
+use crate::changes::{Change, Changes, HEARTBEAT, SILENCE, header, is_deletion, nanoseconds};
+use crate::connection::PING;
 use crate::followed::SeenMarker;
 use crate::notices::Asked;
 
 /// How long the server keeps a consumer that nobody asks.
 const ABANDONED: Duration = Duration::from_secs(300);
+
+/// The last part of [`SILENCE`]: it begins when the server should have said something, and the client asks within it
+/// ([`PING`]) whether it is there.
+const ASKED: Duration = SILENCE
+    .saturating_sub(HEARTBEAT)
+    .saturating_sub(Duration::from_millis(100));
+const _: () =
+    assert!(PING.as_millis() > HEARTBEAT.as_millis() && PING.as_millis() < ASKED.as_millis());
 
 /// JetStream's code for a consumer that it does not have.
 const NO_CONSUMER: u64 = 10014;
@@ -82,8 +92,8 @@ pub fn failed<E: Into<Source>>(what: &'static str) -> impl FnOnce(E) -> BucketEr
 ///
 /// # Errors
 ///
-/// [`BucketError::Silence`]: none came. [`BucketError::Dead`]: nor did the server say anything else for as long as
-/// [`SILENCE`], within which the client asks it whether it is there.
+/// [`BucketError::Silence`]: none came. [`BucketError::Dead`]: nor did the server say anything else at the end of a wait of
+/// [`SILENCE`] or longer, in [`ASKED`], within which the client asks it whether it is there.
 pub async fn message(
     client: &Client,
     subscriber: &mut Subscriber,
@@ -91,11 +101,19 @@ pub async fn message(
 ) -> Result<Message, BucketError> {
     let statistics = client.statistics();
     let received = || statistics.in_bytes.load(Ordering::Relaxed);
-    let before = received();
-    match tokio::time::timeout(patience, subscriber.next()).await {
-        Ok(Some(message)) => Ok(message),
-        Ok(None) => Err(BucketError::Ended("the subscription is gone".to_owned())),
-        Err(_) if patience >= SILENCE && received() == before => Err(BucketError::Dead),
+    let gone = || BucketError::Ended("the subscription is gone".to_owned());
+    let end = Instant::now() + patience;
+    let mut before = None;
+    if patience >= SILENCE {
+        // What the server said before it fell silent tells nothing of what became of it.
+        match tokio::time::timeout_at(end - ASKED, subscriber.next()).await {
+            Ok(next) => return next.ok_or_else(gone),
+            Err(_) => before = Some(received()),
+        }
+    }
+    match tokio::time::timeout_at(end, subscriber.next()).await {
+        Ok(next) => next.ok_or_else(gone),
+        Err(_) if before == Some(received()) => Err(BucketError::Dead),
         Err(_) => Err(BucketError::Silence),
     }
 }

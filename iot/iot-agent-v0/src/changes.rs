@@ -15,8 +15,10 @@ use crate::update::Wanted;
 
 /// How often the server says that there is nothing new.
 pub const HEARTBEAT: Duration = Duration::from_secs(4);
-/// When it has not for so long, the second time was missed as well: nobody is there any more.
-pub const SILENCE: Duration = Duration::from_secs(9);
+/// When it has not for so long, the second time was missed as well: nobody is there any more. Linux repeats what was not
+/// acknowledged after waits that double from 200 ms, so that the sixth time is 6.2 s after the first and the seventh 6.4 s
+/// later: whoever is back by then is not waited for longer than half of that.
+pub const SILENCE: Duration = Duration::from_millis(9500);
 /// How long a request for changes stands.
 pub const PULL: Duration = Duration::from_secs(30);
 /// How many entries the server may send before it is asked again; each may have 256 KiB.

@@ -30,7 +30,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// After how long without a word from the server it is asked for one; after three times that the connection counts as
 /// lost. The kernel repeats what was not acknowledged after waits that double: within that time none is longer than 4 s.
 /// While the desired state is followed the server says something more often, so that it is not asked.
-const PING: Duration = Duration::from_secs(5);
+pub const PING: Duration = Duration::from_secs(5);
 /// What the client makes room for before it reads, in bytes; it makes more for a message that is longer.
 const READ_BUFFER_BYTES: u16 = 8192;
 

@@ -10,6 +10,9 @@ use tokio::sync::watch;
 
 use super::platform::{LIMIT, Platform, score, until, with_agent};
 use super::server::{Server, free_port};
+use crate::bucket::{BucketError, message};
+use crate::changes::SILENCE;
+use crate::connection::PING;
 use crate::fake::FakePodman;
 
 /// The longest time from the server's return until a new desired state is brought about.
@@ -35,6 +38,39 @@ async fn is_back(port: u16, podman: &FakePodman, tag: &str) {
     let after = since.elapsed();
     assert!(after <= BACK, "{tag}: back after {after:?}");
     platform.phase("web", Phase::Running).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: lets it say something before it falls silent"]
+async fn what_the_server_said_before_it_fell_silent_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let server = Server::start(dir.path(), port);
+    // It waits for the server.
+    let _platform = Platform::of(port).await;
+    let client =
+        async_nats::ConnectOptions::with_user_and_password("device".into(), "hunter2".into())
+            .ping_interval(PING)
+            .connect(format!("127.0.0.1:{port}"))
+            .await
+            .unwrap();
+    let (mut silent, _other) = (
+        client.subscribe("silent").await.unwrap(),
+        client.subscribe("other").await.unwrap(),
+    );
+    let waiting = message(&client, &mut silent, SILENCE);
+    let falls_silent = async {
+        client.publish("other", "x".into()).await.unwrap();
+        client.flush().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        signal(&server, Signal::STOP);
+    };
+    let (ended, ()) = tokio::join!(waiting, falls_silent);
+    signal(&server, Signal::CONT);
+    assert!(matches!(ended, Err(BucketError::Dead)), "{ended:?}");
+    // One that answers the client's question is there.
+    let ended = message(&client, &mut silent, SILENCE).await;
+    assert!(matches!(ended, Err(BucketError::Silence)), "{ended:?}");
 }
 
 /// Who is on the way, and takes no more of what is sent once it is frozen: as a network that loses everything.
