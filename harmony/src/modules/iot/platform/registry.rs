@@ -14,6 +14,7 @@
 mod certificates;
 mod error;
 mod served;
+mod server;
 mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,6 @@ use std::path::{Path, PathBuf};
 use iot_contracts::{DeviceId, NatsCredentials, ServerAccounts, UserKey};
 use nkeys::KeyPair;
 use rustix::fs::FlockOperation;
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tracing::info;
 
@@ -125,9 +125,9 @@ impl DeviceRegistry {
     /// [`RegistryError`].
     pub fn remove(&self, device_id: &DeviceId) -> Result<Option<UserKey>, RegistryError> {
         let mut key = None;
-        if self.change(|known| key = known.devices.remove(device_id))? {
-            self.tell_server()?;
-        }
+        self.change(|known| key = known.devices.remove(device_id))?;
+        // It may not have been told the last time, and then the device is still let in.
+        self.tell_server()?;
         Ok(key)
     }
 
@@ -137,13 +137,14 @@ impl DeviceRegistry {
         let before = self.read()?;
         let mut known = before.clone();
         change(&mut known);
-        if known == before && self.accounts_file().exists() {
+        let accounts = json(&ServerAccounts::new(&known.platform, &known.devices)?);
+        let is_served = |text: &Vec<u8>| fs::read(self.accounts_file()).is_ok_and(|is| is == *text);
+        if known == before && accounts.as_ref().is_ok_and(is_served) {
             return Ok(false);
         }
-        let accounts = ServerAccounts::new(&known.platform, &known.devices)?;
-        // A server that is told of it twice has lost nothing; one that is told of nothing would.
-        self.write(ACCOUNTS, &accounts)?;
-        self.write(DEVICES, &known)?;
+        // Who is known comes first: what the server is told is made of it, by whoever comes next if it has to be.
+        self.write(DEVICES, json(&known))?;
+        self.write(ACCOUNTS, accounts)?;
         Ok(true)
     }
 
@@ -177,13 +178,9 @@ impl DeviceRegistry {
     }
 
     /// Takes the file's place as a whole.
-    fn write(&self, name: &str, value: &impl Serialize) -> Result<(), RegistryError> {
+    fn write(&self, name: &str, text: io::Result<Vec<u8>>) -> Result<(), RegistryError> {
         let path = self.dir.join(name);
-        let text = serde_json::to_vec_pretty(value).map_err(io::Error::from);
-        let written = text.and_then(|mut text| {
-            text.push(b'\n');
-            own_files::replace(&path, &text)
-        });
+        let written = text.and_then(|text| own_files::replace(&path, &text));
         written.map_err(|source| RegistryError::File {
             action: "write",
             path,
@@ -192,14 +189,14 @@ impl DeviceRegistry {
     }
 
     fn tell_server(&self) -> Result<(), RegistryError> {
-        let path = self.pid_file();
-        let unknown = || RegistryError::Server { path: path.clone() };
-        let text = fs::read_to_string(&path).map_err(|_| unknown())?;
-        let pid = text.trim().parse().ok().filter(|pid| *pid > 0);
-        let pid = pid.and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(unknown)?;
-        kill_process(pid, Signal::HUP).map_err(|_| unknown())
+        server::reload(&self.pid_file())
     }
+}
+
+fn json(value: &impl Serialize) -> io::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// The public half of the key in a file that nobody else can read.
@@ -243,7 +240,9 @@ mod tests {
     /// A registry whose server is a process that does not end by being told to read again.
     fn registry(dir: &Path) -> (DeviceRegistry, Ignoring) {
         let registry = DeviceRegistry::new(dir);
-        let server = Ignoring::start();
+        let program = dir.join("nats-server");
+        std::os::unix::fs::symlink("/bin/sh", &program).expect("made");
+        let server = Ignoring::start(&program);
         std::fs::write(registry.pid_file(), server.0.id().to_string()).expect("written");
         (registry, server)
     }
@@ -251,8 +250,8 @@ mod tests {
     struct Ignoring(Child);
 
     impl Ignoring {
-        fn start() -> Self {
-            let mut command = Command::new("sh");
+        fn start(server: &Path) -> Self {
+            let mut command = Command::new(server);
             command.args(["-c", "trap '' HUP; echo ready; read -r end"]);
             let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
             let mut child = child.expect("a shell");
@@ -311,6 +310,47 @@ mod tests {
         let error = registry.add(&"pi-1".parse().expect("valid"), &own);
         let error = error.expect_err("the platform's");
         assert!(matches!(error, RegistryError::Keys(_)), "{error:?}");
+    }
+
+    #[test]
+    fn what_was_not_told_or_written_the_last_time_is_now() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let (registry, server) = registry(dir.path());
+        let [pi_1, pi_2] = ["pi-1", "pi-2"].map(|id| id.parse().expect("valid"));
+        for (id, letter) in [(&pi_1, 'A'), (&pi_2, 'B')] {
+            registry.add(id, &key(letter)).expect("written");
+        }
+        // The server cannot be told that a device is to go, and neither is that a success the next time.
+        std::fs::write(registry.pid_file(), "").expect("written");
+        for _ in 0..2 {
+            let error = registry.remove(&pi_1).expect_err("not told");
+            assert!(matches!(error, RegistryError::Server { .. }), "{error:?}");
+        }
+        // A process that ended between the two files has not brought it back.
+        std::fs::write(registry.pid_file(), server.0.id().to_string()).expect("written");
+        let before = std::fs::read(registry.accounts_file()).expect("written");
+        registry.remove(&pi_2).expect("told");
+        std::fs::write(registry.accounts_file(), before).expect("written");
+        assert_eq!(users(&registry), ["B"]);
+        assert_eq!(registry.remove(&pi_2).expect("told"), None);
+        assert!(users(&registry).is_empty());
+    }
+
+    #[test]
+    fn another_program_that_has_the_servers_number_is_told_nothing() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let registry = DeviceRegistry::new(dir.path());
+        let mut other = Command::new("sleep").arg("60").spawn().expect("sleep");
+        std::fs::write(registry.pid_file(), other.id().to_string()).expect("written");
+        let error = registry.add(&"pi-1".parse().expect("valid"), &key('A'));
+        let error = error.expect_err("no server");
+        assert!(
+            matches!(&error, RegistryError::Another { name, .. } if name == "sleep"),
+            "{error:?}"
+        );
+        assert!(other.try_wait().expect("its state").is_none());
+        other.kill().expect("runs");
+        other.wait().expect("ended");
     }
 
     #[test]

@@ -43,6 +43,18 @@ pub enum RegistryError {
         /// The file with its process id.
         path: PathBuf,
     },
+    /// The process id is another program's: the server has ended without removing its file.
+    #[error(
+        "'{path}' has the process id {pid}, which is the program '{name}' (expected nats-server)"
+    )]
+    Another {
+        /// The file with the process id.
+        path: PathBuf,
+        /// The process id.
+        pid: i32,
+        /// What runs by it.
+        name: String,
+    },
     /// No certificate can have the name.
     #[error(
         "'{name}' cannot be in a server's certificate (expected a host's name or an IP address)"
@@ -88,7 +100,9 @@ impl HintedError for RegistryError {
             | Self::ServerName { .. }
             | Self::Authority { .. } => ErrorKind::InvalidRequest,
             Self::File { .. } => ErrorKind::Failed,
-            Self::Server { .. } | Self::NotServed { .. } => ErrorKind::Unavailable,
+            Self::Server { .. } | Self::Another { .. } | Self::NotServed { .. } => {
+                ErrorKind::Unavailable
+            }
         }
     }
 
@@ -98,7 +112,7 @@ impl HintedError for RegistryError {
                 "a device was made as a copy of another one: remove the key file on it, and let its agent make its own"
                     .to_owned(),
             ),
-            Self::Server { .. } => {
+            Self::Server { .. } | Self::Another { .. } => {
                 Some("start the server with that path as 'pid_file' in its configuration".to_owned())
             }
             Self::ServerName { .. } => Some(

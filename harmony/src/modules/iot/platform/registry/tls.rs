@@ -71,7 +71,7 @@ impl DeviceRegistry {
         let mut known = self.read()?;
         if !names.is_subset(&known.server_names) {
             known.server_names.extend(names);
-            self.write(DEVICES, &known)?;
+            self.write(DEVICES, super::json(&known))?;
         }
         certificates::ensure(&self.dir, &known.server_names, SystemTime::now())
     }
