@@ -9,7 +9,15 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::error::ImageError;
+/// A text that is no digest.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid digest '{value}' (expected {expected})")]
+pub struct NotADigest {
+    /// What was given.
+    pub value: String,
+    /// The expected form.
+    pub expected: &'static str,
+}
 
 /// A SHA-256 digest; as JSON a text of 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,7 +25,7 @@ use super::error::ImageError;
 pub struct Sha256Digest([u8; 32]);
 
 impl TryFrom<String> for Sha256Digest {
-    type Error = ImageError;
+    type Error = NotADigest;
 
     fn try_from(value: String) -> Result<Self, Self::Error> {
         value.parse()
@@ -31,7 +39,7 @@ impl From<Sha256Digest> for String {
 }
 
 impl TryFrom<String> for ImageDigest {
-    type Error = ImageError;
+    type Error = NotADigest;
 
     fn try_from(value: String) -> Result<Self, Self::Error> {
         value.parse()
@@ -212,15 +220,15 @@ fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
     bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
 }
 
-fn invalid(value: &str, expected: &'static str) -> ImageError {
-    ImageError::InvalidDigest {
+fn invalid(value: &str, expected: &'static str) -> NotADigest {
+    NotADigest {
         value: value.to_owned(),
         expected,
     }
 }
 
 impl FromStr for Sha256Digest {
-    type Err = ImageError;
+    type Err = NotADigest;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         decode(value.as_bytes())
@@ -230,7 +238,7 @@ impl FromStr for Sha256Digest {
 }
 
 impl FromStr for Sha512Digest {
-    type Err = ImageError;
+    type Err = NotADigest;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         decode(value.as_bytes())
@@ -240,7 +248,7 @@ impl FromStr for Sha512Digest {
 }
 
 impl FromStr for ImageDigest {
-    type Err = ImageError;
+    type Err = NotADigest;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         match value.split_once('=') {
@@ -292,8 +300,7 @@ impl fmt::Debug for ImageDigest {
 
 #[cfg(test)]
 mod tests {
-    use super::{ImageDigest, Sha256Digest, Sha512Digest};
-    use crate::modules::image::error::ImageError;
+    use super::{ImageDigest, NotADigest, Sha256Digest, Sha512Digest};
 
     #[test]
     fn digests_round_trip_and_compute_the_standard_test_vectors() {
@@ -342,7 +349,7 @@ mod tests {
         ];
         for (text, wanted) in table {
             match text.parse::<ImageDigest>() {
-                Err(ImageError::InvalidDigest { expected, .. }) => {
+                Err(NotADigest { expected, .. }) => {
                     assert_eq!(expected, wanted, "{text}");
                 }
                 other => panic!("{text}: {other:?}"),

@@ -6,21 +6,25 @@
 mod bios_boot;
 pub mod build;
 pub mod catalog;
+mod catalog_name;
 pub mod debian;
 pub mod digest;
 mod disk;
+mod disk_format;
 pub mod error;
 pub mod fetch;
 pub mod format;
+mod host_program;
 pub mod inspect;
 mod known_digests;
 pub mod packing;
 pub mod progress;
+mod published_name;
 pub mod recipe;
 pub mod source;
 pub mod store;
 #[cfg(test)]
-mod test_images;
+pub(crate) mod test_images;
 pub mod tool;
 mod transfer;
 

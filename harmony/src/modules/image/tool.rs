@@ -9,30 +9,10 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
 
 use super::error::ImageError;
+use super::host_program::search_path;
 use super::store::io_error;
 
-/// A program that must be on the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostProgram {
-    /// Its name, as it is looked up on the `PATH` and in `/usr/sbin` and `/sbin`.
-    pub program: &'static str,
-    /// The Debian package that has it.
-    pub debian_package: &'static str,
-}
-
-impl HostProgram {
-    /// Whether it is on this host.
-    pub fn is_installed(&self) -> bool {
-        std::env::split_paths(&search_path()).any(|dir| dir.join(self.program).is_file())
-    }
-}
-
-/// The `PATH` with the directories that ordinary users of Debian lack in theirs.
-fn search_path() -> OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/sbin:/sbin");
-    path
-}
+pub use super::host_program::HostProgram;
 
 /// The last lines of standard error that an error keeps.
 const TAIL_LINES: usize = 15;
@@ -41,13 +21,13 @@ const TAIL_LINE_BYTES: u64 = 400;
 
 /// A program with its arguments.
 #[derive(Debug)]
-pub(super) struct Tool {
+pub(crate) struct Tool {
     program: &'static str,
     command: Command,
 }
 
 impl Tool {
-    pub(super) fn new(program: &'static str) -> Self {
+    pub(crate) fn new(program: &'static str) -> Self {
         let mut command = Command::new(program);
         command
             .env("PATH", search_path())
@@ -60,23 +40,23 @@ impl Tool {
         Self { program, command }
     }
 
-    pub(super) fn arg(mut self, arg: impl Into<OsString>) -> Self {
+    pub(crate) fn arg(mut self, arg: impl Into<OsString>) -> Self {
         self.command.arg(arg.into());
         self
     }
 
-    pub(super) fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+    pub(crate) fn args<S: Into<OsString>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         self.command.args(args.into_iter().map(Into::into));
         self
     }
 
-    pub(super) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.command.env(name, value.into());
         self
     }
 
     /// Has it, and what it starts, look for programs in `dirs` first: directories with `:` between them.
-    pub(super) fn first_on_path(self, dirs: &str) -> Self {
+    pub(crate) fn first_on_path(self, dirs: &str) -> Self {
         let mut path = OsString::from(dirs);
         path.push(":");
         path.push(search_path());
@@ -84,12 +64,12 @@ impl Tool {
     }
 
     /// Runs it to its end and returns its standard output.
-    pub(super) async fn run(self) -> Result<String, ImageError> {
+    pub(crate) async fn run(self) -> Result<String, ImageError> {
         self.run_watched(&mut |_| {}).await
     }
 
     /// As [`run`](Self::run), with each line of standard error given to `watch` as it comes.
-    pub(super) async fn run_watched(
+    pub(crate) async fn run_watched(
         mut self,
         watch: &mut (dyn FnMut(&str) + Send),
     ) -> Result<String, ImageError> {
@@ -180,7 +160,7 @@ fn describe(status: ExitStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{HostProgram, TAIL_LINES, Tool};
+    use super::{TAIL_LINES, Tool};
     use crate::modules::image::error::ImageError;
 
     #[tokio::test]
@@ -238,18 +218,5 @@ mod tests {
         let end = tokio::task::spawn_blocking(move || std::io::read_to_string(pipe));
         let end = tokio::time::timeout(std::time::Duration::from_secs(10), end).await;
         assert_eq!(end.expect("ended").expect("no panic").expect("read"), "");
-    }
-
-    #[test]
-    fn programs_are_found_where_ordinary_users_do_not_look() {
-        let found = |program| {
-            HostProgram {
-                program,
-                debian_package: "x",
-            }
-            .is_installed()
-        };
-        assert!(found("sh"));
-        assert!(!found("no-such-program-of-harmony"));
     }
 }

@@ -11,7 +11,7 @@ use crate::domain::topology::virtualization::DiskSource;
 use crate::modules::host::find_program;
 use crate::modules::image::format::DiskFormat;
 use crate::modules::image::inspect::BootPath;
-use crate::modules::image::store::place::reflink_or_copy;
+use crate::modules::image::store::place::{UNFINISHED_COPY_PREFIX, copy_name, reflink_or_copy};
 use crate::modules::image::{Sha256Digest, known_digest};
 
 use super::blocking::blocking;
@@ -296,7 +296,7 @@ pub(super) fn published_path(image: &Path, pool: &Path, system: bool) -> Result<
     // The copy's name tells which file it is a copy of, in which state.
     let identity = format!("{}\n{}\n{modified}", image.display(), metadata.len());
     let identity = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, identity.as_bytes());
-    Ok(pool.join(format!("harmony-base-{}.img", identity.simple())))
+    Ok(pool.join(copy_name(&identity.simple().to_string())))
 }
 
 /// The image where QEMU of this connection can read it: in place for the session and for what is in the
@@ -322,7 +322,7 @@ pub(super) async fn publish_image(
 
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {
     let mut temporary = tempfile::Builder::new()
-        .prefix(".harmony-base-")
+        .prefix(UNFINISHED_COPY_PREFIX)
         .tempfile_in(pool)
         .map_err(KvmError::io("make a file in", pool))?;
     reflink_or_copy(image, temporary.as_file_mut())

@@ -123,3 +123,13 @@ impl Layout {
         Ok(removed)
     }
 }
+
+/// Makes a directory that is its owner's alone, and its parents.
+pub(super) fn make_private_dir(path: &Path) -> Result<(), KvmError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(KvmError::io("make", path))
+}

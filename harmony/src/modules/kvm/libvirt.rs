@@ -17,12 +17,11 @@ use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmSta
 use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion, find_program};
 
 use super::blocking::blocking;
-use super::checkpoint::{LinkState, cards_with_link};
 use super::connection::ConnectionUri;
 use super::error::{KvmError, LibvirtFault};
 use super::record::NAMESPACE;
 use super::types::MacAddress;
-use super::xml::domain_type;
+use super::xml::{LinkState, cards_with_link, domain_type};
 
 /// An open connection. Cheap to clone; closed when the last clone is dropped.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::error::{StoreError, invalid};
+use super::malformed::Malformed;
 
 /// How much is read at once, in bytes.
 pub(super) const BLOCK: usize = 128 * 1024;
@@ -25,7 +25,7 @@ impl ObjectDigest {
 }
 
 impl FromStr for ObjectDigest {
-    type Err = StoreError;
+    type Err = Malformed;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         let digits = value.as_bytes();
@@ -46,12 +46,12 @@ impl FromStr for ObjectDigest {
     }
 }
 
-fn malformed(value: &str) -> StoreError {
-    invalid("digest", value, "64 lower-case hexadecimal digits")
+fn malformed(value: &str) -> Malformed {
+    Malformed::new("digest", value, "64 lower-case hexadecimal digits")
 }
 
 impl TryFrom<String> for ObjectDigest {
-    type Error = StoreError;
+    type Error = Malformed;
 
     fn try_from(value: String) -> Result<Self, Self::Error> {
         value.parse()
@@ -146,7 +146,7 @@ fn mode_of(start: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::{BLOCK, Content, ObjectDigest};
-    use crate::modules::qemu::error::StoreError;
+    use crate::modules::qemu::malformed::Malformed;
 
     #[test]
     fn digests_have_one_form() {
@@ -165,7 +165,7 @@ mod tests {
         for text in malformed {
             let error = text.parse::<ObjectDigest>().expect_err("malformed");
             assert!(
-                matches!(&error, StoreError::Invalid { what: "digest", value, .. } if *value == text),
+                matches!(&error, Malformed { what: "digest", value, .. } if *value == text),
                 "{error:?}"
             );
         }

@@ -3,7 +3,7 @@
 //! cloud-init hands over to a unit of the guest's own, so that what it has made is there to be removed when
 //! the script has ended.
 
-use crate::modules::image::build::GUEST_SCRIPT;
+use super::products::GUEST_SCRIPT;
 use crate::modules::image::catalog::serial_console;
 use crate::modules::image::recipe::{BuildPlan, SCRIPT_ENVIRONMENT};
 
