@@ -115,7 +115,7 @@ async fn wait(
         false
     };
     let waited = platform.wait_for_status(device_id, awaited, BOUND, hears);
-    Ok(waited.await.map_err(|error| with_reason(error, heard))?)
+    waited.await.map_err(|error| with_reason(error, heard))
 }
 
 /// The last reason that was heard.
