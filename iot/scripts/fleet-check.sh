@@ -7,13 +7,4 @@
 # Does its own set-up through setup-host.sh (as root or with sudo; an ordinary user with the packages
 # installed needs neither). The logic is in iot/iot-smoke.
 set -euo pipefail
-cd "$(dirname "$(readlink -f "$0")")/../.."
-
-source iot/scripts/cargo-on-path.sh fleet-check
-./iot/scripts/setup-host.sh
-cargo build --locked -p iot-smoke --bin fleet-check -p example_iot_vm_setup --bin example_iot_vm_setup
-target=${CARGO_TARGET_DIR:-target}/debug
-name=harmony-fleet-$$
-# fleet-check cleans up after itself; this is for the case that it is killed.
-trap '"$target/fleet-check" "$@" --name "$name" --example "$target/example_iot_vm_setup" --clean-up >/dev/null 2>&1 || true' EXIT
-"$target/fleet-check" "$@" --name "$name" --example "$target/example_iot_vm_setup"
+exec "$(dirname "$(readlink -f "$0")")/on-devices.sh" fleet-check "$@"

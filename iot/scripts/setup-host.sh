@@ -27,11 +27,11 @@ esac
 # From backports where the distribution's QEMU is older than 9.1.
 virtualisation=(qemu-system-arm qemu-system-x86 qemu-utils
   libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-dev)
-# Guest firmware, networking, the image builder, NATS, a registry for the smoke's container, what judges units, compilers.
+# Guest firmware, networking, the image builder, NATS, a registry for the smoke's container, what judges units, git for --since of test.sh, compilers.
 others=(qemu-efi-aarch64 ovmf passt dnsmasq-base iproute2 nftables
   mmdebstrap arch-test qemu-user-static uidmap e2fsprogs grub-common podman crun
   debian-archive-keyring nats-server openssl docker-registry
-  systemd shellcheck build-essential pkg-config gcc-aarch64-linux-gnu libc6-dev-arm64-cross libxml2-utils ca-certificates)
+  systemd shellcheck git build-essential pkg-config gcc-aarch64-linux-gnu libc6-dev-arm64-cross libxml2-utils ca-certificates)
 
 # Tests of the SSH client run a private sshd. The package would start a public one where systemd runs.
 if [ ! -d /run/systemd/system ] && [ "$(id -u)" -eq 0 ]; then others+=(openssh-server); fi

@@ -5,6 +5,7 @@
 #   test.sh              what runs each time and a third of the rest (as root or with sudo; CI runs this, see .ci/run)
 #   test.sh --all        every lane
 #   test.sh --quick      the lanes that need no guest
+#   test.sh --since REV  the lanes that read something that has changed since that commit
 #   test.sh --lane NAME  that lane; may be repeated
 #   test.sh --list       the lanes, what each needs and about how long it takes; prepares nothing
 #   test.sh --help       all options

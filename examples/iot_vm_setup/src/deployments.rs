@@ -1,13 +1,16 @@
 //! What the devices are told to run.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use harmony::domain::error::ExecutorError;
 use harmony::modules::iot::operator::Operator;
-use harmony::modules::iot::platform::{Fate, Platform, fate};
-use iot_contracts::{ContractError, DeploymentName, DeviceId, IotScore};
+use harmony::modules::iot::platform::{Fate, Platform, PlatformError, fate};
+use iot_contracts::{
+    AgentStatus, ContractError, DeploymentName, DesiredVersion, DeviceId, IotScore,
+};
 use tracing::info;
 
 use crate::args::Args;
@@ -67,20 +70,16 @@ impl Deployments {
         for name in &self.unwanted {
             platform.undeploy(operator, device_id, name).await?;
             let awaited = format!("the end of deployment {name}");
-            platform
-                .wait_for_status(device_id, &awaited, BOUND, |status| {
-                    !status.deployments.contains_key(name)
-                })
-                .await?;
+            let is_gone = |status: &AgentStatus| !status.deployments.contains_key(name);
+            let of = |status: &AgentStatus| reason(status, name, None);
+            wait(platform, device_id, name, &awaited, of, is_gone).await?;
         }
         for (name, score) in &self.wanted {
             let version = platform.deploy(operator, device_id, name, score).await?;
             let awaited = format!("deployment {name}");
-            let status = platform
-                .wait_for_status(device_id, &awaited, BOUND, |status| {
-                    fate(status, name, &version) != Fate::Open
-                })
-                .await?;
+            let is_over = |status: &AgentStatus| fate(status, name, &version) != Fate::Open;
+            let of = |status: &AgentStatus| reason(status, name, Some(&version));
+            let status = wait(platform, device_id, name, &awaited, of, is_over).await?;
             if let Fate::Refused(entry) = fate(&status, name, &version) {
                 return Err(SetupError::Refused {
                     device_id: device_id.clone(),
@@ -92,6 +91,78 @@ impl Deployments {
             info!(device = %device_id, deployment = %name, revision = version.revision, "runs");
         }
         Ok(())
+    }
+}
+
+/// Waits for a report by which it is over, and passes on why it is not yet: each reason when it changes, the last one with
+/// the error.
+async fn wait(
+    platform: &Platform,
+    device_id: &DeviceId,
+    name: &DeploymentName,
+    awaited: &str,
+    reason: impl Fn(&AgentStatus) -> Option<String>,
+    is_over: impl Fn(&AgentStatus) -> bool,
+) -> Result<AgentStatus, ExecutorError> {
+    let heard = Heard::default();
+    let hears = |status: &AgentStatus| {
+        if is_over(status) {
+            return true;
+        }
+        if let Some(news) = heard.news(reason(status)) {
+            info!(device = %device_id, deployment = %name, "not yet: {news}");
+        }
+        false
+    };
+    let waited = platform.wait_for_status(device_id, awaited, BOUND, hears);
+    waited.await.map_err(|error| with_reason(error, heard))
+}
+
+/// The last reason that was heard.
+#[derive(Debug, Default)]
+struct Heard(RefCell<Option<String>>);
+
+impl Heard {
+    /// The reason, where it is another one than the last.
+    fn news(&self, reason: Option<String>) -> Option<String> {
+        let news = reason.filter(|reason| self.0.borrow().as_ref() != Some(reason))?;
+        self.0.replace(Some(news.clone()));
+        Some(news)
+    }
+}
+
+/// What a report says of why a deployment is not where it shall be; with a `version`, of that one only.
+fn reason(
+    status: &AgentStatus,
+    name: &DeploymentName,
+    version: Option<&DesiredVersion>,
+) -> Option<String> {
+    let status = status.deployments.get(name)?;
+    let told = status.desired.as_ref().map(|told| &told.digest);
+    let is_it = version.is_none_or(|version| told == Some(&version.digest));
+    let detail = status.detail.as_ref().filter(|_| is_it)?;
+    Some(format!("{:?}: {detail}", status.phase))
+}
+
+/// That it took too long is said with the last reason, where one was heard.
+fn with_reason(error: PlatformError, heard: Heard) -> ExecutorError {
+    match (error, heard.0.into_inner()) {
+        (
+            PlatformError::TimedOut {
+                device_id,
+                awaited,
+                bound,
+                ..
+            },
+            Some(reason),
+        ) => SetupError::Late {
+            device_id,
+            awaited,
+            bound,
+            reason,
+        }
+        .into(),
+        (error, _) => error.into(),
     }
 }
 
@@ -113,20 +184,5 @@ fn read_score(path: &Path) -> Result<IotScore, SetupError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::DeployArg;
-
-    #[test]
-    fn a_deployment_is_a_name_and_a_file() {
-        let arg: DeployArg = "web=a=b.json".parse().expect("valid");
-        assert_eq!(arg.name.as_str(), "web");
-        assert_eq!(arg.file.to_str(), Some("a=b.json"));
-        for (text, part) in [
-            ("web", "expected NAME=FILE"),
-            ("W=f", "deployment name 'W'"),
-        ] {
-            let error = text.parse::<DeployArg>().expect_err(text);
-            assert!(error.contains(part), "{error}");
-        }
-    }
-}
+#[path = "deployments_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! What can be wrong with a request before anything is done.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use harmony::domain::error::{ErrorKind, HintedError};
 use harmony::domain::topology::virtualization::VmArchitecture;
@@ -42,6 +43,14 @@ pub(crate) enum SetupError {
         device_id: DeviceId,
         deployment: DeploymentName,
         why: Refusal,
+    },
+    /// What was asked for did not come about, and the device says why.
+    #[error("{awaited} of device {device_id} did not come within {} s; the device says: {reason}", bound.as_secs())]
+    Late {
+        device_id: DeviceId,
+        awaited: String,
+        bound: Duration,
+        reason: String,
     },
     /// A device fetches by itself, and would ask itself.
     #[error(
@@ -88,6 +97,7 @@ impl HintedError for SetupError {
             | Self::ReleaseFailed { .. }
             | Self::ReleaseReplaced { .. }
             | Self::Output(_) => ErrorKind::Failed,
+            Self::Late { .. } => ErrorKind::TimedOut,
         }
     }
 
@@ -101,7 +111,7 @@ impl HintedError for SetupError {
                     .to_owned(),
             ),
             Self::Credentials { .. } => Some(
-                "expected TOML: type = \"user-password\", username, password; or type = \"token\", token"
+                "expected TOML: type = \"user-password\", username, password; type = \"token\", token; or type = \"creds-file\", path"
                     .to_owned(),
             ),
             Self::NoDeviceKey => Some(
@@ -133,7 +143,7 @@ impl HintedError for SetupError {
                 "the device trusts the --release-key of its setup, and takes no serial below one that it has taken"
                     .to_owned(),
             ),
-            Self::ReleaseFailed { .. } => Some(
+            Self::Late { .. } | Self::ReleaseFailed { .. } => Some(
                 "look at the agent's journal in the guest: journalctl -u iot-agent".to_owned(),
             ),
             Self::ReleaseReplaced { .. } | Self::Config(_) | Self::Output(_) => None,

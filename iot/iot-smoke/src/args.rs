@@ -1,38 +1,18 @@
 //! The command line.
 
-use std::path::PathBuf;
-
 use clap::Parser;
-use harmony::domain::topology::virtualization::{VmArchitecture, VmNetwork};
-use harmony::modules::kvm::connection::ConnectionUri;
+use iot_smoke::options::DeviceOptions;
 
 /// Runs the end-to-end smoke test of a virtual IoT device. Called by iot/scripts/smoke-a3.sh.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "iot-smoke", version, max_term_width = 100)]
 pub(crate) struct Args {
-    /// The device's architecture: x86_64 or aarch64
-    #[arg(long, default_value = "x86_64", value_name = "ARCH")]
-    pub(crate) arch: VmArchitecture,
-
-    /// The VM's name
-    #[arg(long)]
-    pub(crate) name: String,
-
-    /// The example_iot_vm_setup that brings the device up
-    #[arg(long, value_name = "FILE")]
-    pub(crate) example: PathBuf,
-
-    /// qemu:///system or qemu:///session
-    #[arg(long, value_name = "URI")]
-    pub(crate) connect: Option<ConnectionUri>,
+    #[command(flatten)]
+    pub(crate) device: DeviceOptions,
 
     /// auto, kvm or tcg
     #[arg(long, default_value = "auto")]
     pub(crate) accel: String,
-
-    /// user, nat[:NETWORK] or bridge:NAME
-    #[arg(long, default_value = "user")]
-    pub(crate) network: VmNetwork,
 
     /// A recipe's TOML file, or none for a plain image with the packages installed over SSH [default: the
     /// built-in recipe]
@@ -50,19 +30,6 @@ pub(crate) struct Args {
     /// The device goes on from a checkpoint, which is made when there is none
     #[arg(long)]
     pub(crate) warm: bool,
-
-    /// The agent, instead of building it
-    #[arg(long, value_name = "FILE", requires = "workload_binary")]
-    pub(crate) agent_binary: Option<PathBuf>,
-
-    /// The container's program, instead of building it
-    #[arg(long, value_name = "FILE", requires = "agent_binary")]
-    pub(crate) workload_binary: Option<PathBuf>,
-
-    /// The address on which NATS and the registry listen. With user networking the guest reaches this
-    /// host's loopback; on a NAT network it must be the bridge's address
-    #[arg(long, default_value = "127.0.0.1")]
-    pub(crate) listen: std::net::Ipv4Addr,
 }
 
 impl Args {

@@ -127,7 +127,7 @@ fn nvram(path: &Path) -> Result<String, Failure> {
 pub(crate) async fn keep(smoke: &Smoke, cause: &str) {
     let mut text = format!("{cause}\n\n");
     if let Some(host) = &smoke.host {
-        text.push_str(&host.diagnose_vm(&smoke.args.name).await);
+        text.push_str(&host.diagnose_vm(&smoke.args.device.name).await);
     }
     text.push_str("\nthe agent's journal:\n");
     text.push_str(&match journal(smoke).await {
@@ -136,7 +136,7 @@ pub(crate) async fn keep(smoke: &Smoke, cause: &str) {
     });
     tracing::error!("{text}");
     let directory = smoke.data_dir.join("failures");
-    let file = directory.join(format!("{}.log", smoke.args.name));
+    let file = directory.join(format!("{}.log", smoke.args.device.name));
     let written = std::fs::create_dir_all(&directory).and_then(|()| std::fs::write(&file, &text));
     match written {
         Ok(()) => tracing::error!("kept in {}", file.display()),
@@ -151,7 +151,7 @@ async fn login(smoke: &Smoke) -> Result<Login, Failure> {
     }
     let host = smoke.host.as_ref().ok_or("no VM was made")?;
     let wait = Duration::from_secs(10);
-    let address = host.wait_for_address(&smoke.args.name, wait).await?;
+    let address = host.wait_for_address(&smoke.args.device.name, wait).await?;
     Login::at(address, &smoke.data_dir.join("keys/id_ed25519"))
 }
 

@@ -7,6 +7,7 @@ pub mod example;
 pub mod guest;
 pub mod identity;
 mod nats;
+pub mod options;
 pub mod program;
 pub mod registry;
 pub mod server;

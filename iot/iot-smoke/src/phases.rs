@@ -13,8 +13,8 @@ use iot_contracts::{AgentStatus, DeploymentName, DeviceId};
 use iot_smoke::deployment::{as_guest_sees, connect, one_service, report_of_running, runs};
 use iot_smoke::example::{self, Device};
 use iot_smoke::guest::Guest;
+use iot_smoke::options::Surroundings;
 use iot_smoke::server::{NatsServer, Server, start_nats};
-use iot_smoke::workload::{self, Built};
 use iot_smoke::{Failure, expect, registry};
 use tempfile::TempDir;
 use tokio::process::Command;
@@ -31,14 +31,6 @@ const CONTAINER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long the guest may take to shut down, also when emulated.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(180);
-
-/// What a device is told of its surroundings.
-pub(crate) struct Setting {
-    agent: PathBuf,
-    nats_registry: PathBuf,
-    nats_url: String,
-    registry_address: String,
-}
 
 /// The smoke, and all that it has started so far.
 pub(crate) struct Smoke {
@@ -71,21 +63,18 @@ impl Smoke {
 
     pub(crate) async fn run(&mut self) -> Result<(), Failure> {
         let start = Instant::now();
-        let (nats_registry, nats_url, registry_address) = self.phase_1().await?;
+        self.phase_1().await?;
         let start = self.end_phase("1 preflight, NATS, registry", start);
 
-        let (built, ()) = tokio::try_join!(self.programs(), self.prepare_image())?;
+        let programs = self.args.device.programs();
+        let (built, ()) = tokio::try_join!(programs, self.prepare_image())?;
         let program = &built.workload;
         let registry = self.registry.as_ref().ok_or("no registry")?;
-        registry::push(registry, "smoke/workload", self.args.arch, program).await?;
+        registry::push(registry, "smoke/workload", self.args.device.arch, program).await?;
+        let nats = self.nats.as_ref().ok_or("no NATS server")?;
+        let setting = Surroundings::new(built.agent, nats, registry.address.to_string());
         let start = self.end_phase("2 agent, workload and image", start);
 
-        let setting = Setting {
-            agent: built.agent,
-            nats_registry,
-            nats_url,
-            registry_address,
-        };
         self.phase_3(&setting).await?;
         let start = self.end_phase("3 VM with agent", start);
 
@@ -117,34 +106,13 @@ impl Smoke {
 
     /// The command of the example with what both its uses share.
     fn example(&self) -> Command {
-        let args = &self.args;
-        let mut command = Command::new(&args.example);
+        let mut command = self.args.device.example();
         command
-            .args(["--arch", args.arch.as_str(), "--name", &args.name])
-            .args([
-                "--accel",
-                &args.accel,
-                "--network",
-                &args.network.to_string(),
-            ])
+            .args(["--accel", &self.args.accel])
             .stdin(Stdio::null())
             .stderr(Stdio::inherit())
             .kill_on_drop(true);
-        if let Some(uri) = &args.connect {
-            command.args(["--connect", uri.as_str()]);
-        }
         command
-    }
-
-    /// The agent and the container's program.
-    async fn programs(&self) -> Result<Built, Failure> {
-        match (&self.args.agent_binary, &self.args.workload_binary) {
-            (Some(agent), Some(workload)) => Ok(Built {
-                agent: agent.clone(),
-                workload: workload.clone(),
-            }),
-            _ => workload::build(self.args.arch).await,
-        }
     }
 
     /// Has the example bring the image to this host: it takes one core and minutes, while a compiler runs.
@@ -159,44 +127,35 @@ impl Smoke {
         }
     }
 
-    async fn phase_1(&mut self) -> Result<(PathBuf, String, String), Failure> {
+    async fn phase_1(&mut self) -> Result<(), Failure> {
         let status = self.example().arg("--preflight").status().await?;
         if !status.success() {
             return Err("the preflight failed".into());
         }
-        let nats = start_nats(self.dir.path(), self.args.listen).await?;
+        let nats = start_nats(self.dir.path(), self.args.device.listen).await?;
         nats.takes_no_plain_text().await?;
-        let (nats_registry, nats_url) = (nats.registry.clone(), nats.url.clone());
         self.nats = Some(nats);
-        let registry = registry::start(self.dir.path(), self.args.listen).await?;
-        let registry_address = registry.address.to_string();
+        let registry = registry::start(self.dir.path(), self.args.device.listen).await?;
         self.registry = Some(registry);
-        Ok((nats_registry, nats_url, registry_address))
+        Ok(())
     }
 
     /// Has the example set the device up.
     pub(crate) async fn set_up(
         &self,
-        setting: &Setting,
+        setting: &Surroundings,
         options: &[&str],
     ) -> Result<Device, Failure> {
         let mut command = self.example();
-        command
-            .args(self.args.image_options())
-            .args(["--nats-url", &setting.nats_url])
-            .arg("--nats-registry")
-            .arg(&setting.nats_registry)
-            .arg("--agent-binary")
-            .arg(&setting.agent)
-            .args(["--insecure-registry", &setting.registry_address])
-            .args(options);
+        command.args(self.args.image_options()).args(options);
+        setting.tell(&mut command);
         let devices = example::devices(&mut command).await?;
         let device = devices.into_iter().next();
         Ok(device.ok_or("the example made no device")?)
     }
 
-    async fn phase_3(&mut self, setting: &Setting) -> Result<(), Failure> {
-        let uri = ConnectionUri::choose(self.args.connect).await?;
+    async fn phase_3(&mut self, setting: &Surroundings) -> Result<(), Failure> {
+        let uri = ConnectionUri::choose(self.args.device.connect).await?;
         self.host = Some(KvmVirtualMachineHost::new(uri, &self.data_dir));
         let way = if self.args.warm { "--warm" } else { "--cold" };
         let device = self.set_up(setting, &[way]).await?;
@@ -236,10 +195,10 @@ impl Smoke {
         expect(
             "the agent's architecture",
             &heartbeat.architecture,
-            &self.args.arch.to_string(),
+            &self.args.device.arch.to_string(),
         )?;
         let guest = Guest::log_in(&device.ssh).await?;
-        for finding in evidence::examine(&guest, &device, self.args.arch).await? {
+        for finding in evidence::examine(&guest, &device, self.args.device.arch).await? {
             self.found(finding);
         }
         self.found(confinement::examine(&guest).await?);
@@ -259,7 +218,7 @@ impl Smoke {
         let running = |status: &AgentStatus| runs(status, &name);
         self.status(platform, "the container", bound, running)
             .await?;
-        let expected = format!("smoke-workload runs on {}", self.args.arch);
+        let expected = format!("smoke-workload runs on {}", self.args.device.arch);
         guest.wait_for_container_log(&expected).await?;
         self.found(format!("container: {expected}"));
         Ok(heartbeat)
@@ -267,8 +226,8 @@ impl Smoke {
 
     async fn phase_5(&mut self, platform: &Platform, first: &AgentStatus) -> Result<(), Failure> {
         let host = self.host.as_ref().ok_or("no host")?;
-        let bound = host.boot_timeout(&self.args.name).await?;
-        host.power_cycle_vm(&self.args.name).await?;
+        let bound = host.boot_timeout(&self.args.device.name).await?;
+        host.power_cycle_vm(&self.args.device.name).await?;
         let (device_id, name) = (self.device_id()?, deployment()?);
         let awaited = "a newer heartbeat of another boot, with the container running";
         let second = |status: &AgentStatus| {
@@ -281,7 +240,7 @@ impl Smoke {
         let guest = Guest::log_in(&device.ssh).await?;
         guest.wait_for_running_container(CONTAINER_TIMEOUT).await?;
         let booted = match device.forked {
-            true => evidence::examine_boot(&guest, &device, self.args.arch).await?,
+            true => evidence::examine_boot(&guest, &device, self.args.device.arch).await?,
             false => Vec::new(),
         };
         platform.delete_score(&device_id, &name).await?;
@@ -299,8 +258,9 @@ impl Smoke {
             reset::use_it(&guest).await?;
         }
         drop(guest);
-        host.stop_vm(&self.args.name, SHUTDOWN_TIMEOUT).await?;
-        expect_off(host, &self.args.name).await?;
+        host.stop_vm(&self.args.device.name, SHUTDOWN_TIMEOUT)
+            .await?;
+        expect_off(host, &self.args.device.name).await?;
         for finding in booted {
             self.found(finding);
         }
@@ -321,12 +281,12 @@ impl Smoke {
     ) -> Result<AgentStatus, Failure> {
         let host = self.host.as_ref().ok_or("no host")?;
         let device_id = self.device_id()?;
-        let vm = &self.args.name;
+        let vm = &self.args.device.name;
         report_of_running(host, vm, platform, &device_id, awaited, bound, condition).await
     }
 
     fn device_id(&self) -> Result<DeviceId, Failure> {
-        let name: harmony::modules::kvm::VmName = self.args.name.parse()?;
+        let name: harmony::modules::kvm::VmName = self.args.device.name.parse()?;
         Ok(name.hostname().parse()?)
     }
 
@@ -346,14 +306,14 @@ impl Smoke {
             .map(|(_, seconds)| seconds)
             .sum();
         text.push_str(&format!("{total:>8.1} s  in all\n"));
-        text.push_str(&format!("{verdict}: smoke-a3 {}\n", self.args.arch));
+        text.push_str(&format!("{verdict}: smoke-a3 {}\n", self.args.device.arch));
         text
     }
 
     /// Removes what the run made.
     pub(crate) async fn clean_up(&mut self) -> Result<(), Failure> {
         if let Some(host) = &self.host {
-            host.destroy_vm(&self.args.name).await?;
+            host.destroy_vm(&self.args.device.name).await?;
         }
         if let Some(nats) = self.nats.take() {
             nats.stop().await?;

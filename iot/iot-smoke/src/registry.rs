@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
 use harmony::domain::topology::virtualization::VmArchitecture;
 use harmony::modules::host::find_program;
 use reqwest::{Client, StatusCode};
@@ -107,11 +108,7 @@ fn layer(program: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Uploads a blob in one piece and returns its digest.
 async fn upload(client: &Client, base: &str, blob: &[u8]) -> Result<String, Failure> {
-    let hash: String = Sha256::digest(blob)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
-    let digest = format!("sha256:{hash}");
+    let digest = format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(blob)));
     let started = client.post(format!("{base}/blobs/uploads/")).send().await?;
     let location = started
         .headers()

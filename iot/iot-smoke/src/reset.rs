@@ -3,9 +3,10 @@
 use harmony::domain::topology::linux_host::HostCommand;
 use harmony::domain::topology::virtualization::VirtualMachineHost;
 use iot_smoke::guest::Guest;
+use iot_smoke::options::Surroundings;
 use iot_smoke::{Failure, expect};
 
-use crate::phases::{Setting, Smoke};
+use crate::phases::Smoke;
 
 /// What a used device has in a directory that outlives its power.
 const USED: &str = "harmony-smoke-used";
@@ -19,9 +20,9 @@ pub(crate) async fn use_it(guest: &Guest) -> Result<(), Failure> {
 }
 
 /// The used device, which is off, goes back and is the same machine, without what it wrote.
-pub(crate) async fn phase_6(smoke: &Smoke, setting: &Setting) -> Result<String, Failure> {
+pub(crate) async fn phase_6(smoke: &Smoke, setting: &Surroundings) -> Result<String, Failure> {
     let host = smoke.host.as_ref().ok_or("no host")?;
-    let name = &smoke.args.name;
+    let name = &smoke.args.device.name;
     let identity = host.identity(name).await?;
     let device = smoke.set_up(setting, &["--reset"]).await?;
     expect("went back", &device.forked.to_string(), "true")?;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::lanes::{Lane, TURNS, When};
+use crate::reads::{UNTESTED, has};
 
 /// Which lanes run when none is named.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,31 @@ pub fn choose<'a>(
     Ok(chosen)
 }
 
+/// What a change runs.
+#[derive(Debug)]
+pub struct Touched<'a> {
+    /// The lanes that read something of it.
+    pub lanes: Vec<&'a Lane>,
+    /// The others.
+    pub others: Vec<&'a Lane>,
+    /// The files that nobody says anything of. They may be read by any lane: so each runs.
+    pub unclaimed: Vec<&'a str>,
+}
+
+/// The lanes that files which have changed can touch.
+pub fn touched<'a>(all: &'a [Lane], changed: &'a [String]) -> Touched<'a> {
+    let is_claimed = |path: &str| has(UNTESTED, path) || all.iter().any(|lane| lane.reads(path));
+    let changed = || changed.iter().map(String::as_str);
+    let unclaimed: Vec<_> = changed().filter(|path| !is_claimed(path)).collect();
+    let runs = |lane: &&Lane| !unclaimed.is_empty() || changed().any(|path| lane.reads(path));
+    let (lanes, others) = all.iter().partition(runs);
+    Touched {
+        lanes,
+        others,
+        unclaimed,
+    }
+}
+
 /// Puts them into the order of `seed`: the same one for the same lanes.
 pub fn shuffle(lanes: &mut [&Lane], seed: u64) {
     fastrand::Rng::with_seed(seed).shuffle(lanes);
@@ -86,7 +112,7 @@ pub fn shuffle(lanes: &mut [&Lane], seed: u64) {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{Scope, choose, shuffle};
+    use super::{Scope, choose, shuffle, touched};
     use crate::lanes::{ALL, Lane, TURNS, When};
 
     fn names(lanes: &[&Lane]) -> Vec<&'static str> {
@@ -137,6 +163,86 @@ mod tests {
             let minutes: u32 = of(Scope::Turn(turn)).iter().map(|l| l.about_minutes).sum();
             assert!(minutes < 100, "turn {turn}: {minutes} min");
         }
+    }
+
+    /// The lanes that a change of these files runs.
+    fn run_by(changed: &[&str]) -> Vec<&'static str> {
+        let changed: Vec<_> = changed.iter().map(|path| (*path).to_owned()).collect();
+        let touched = touched(&ALL, &changed);
+        assert_eq!(touched.lanes.len() + touched.others.len(), ALL.len());
+        assert_eq!(touched.unclaimed, Vec::<&str>::new());
+        names(&touched.lanes)
+    }
+
+    #[test]
+    fn a_change_runs_what_it_can_touch() {
+        let smokes = [
+            "smoke-arm",
+            "smoke-arm-warm",
+            "nats-current",
+            "fleet",
+            "power-cuts",
+            "smoke-x86",
+        ];
+        let inside = ["nat", "user", "stranger"];
+        let checks = ["format", "lints", "docs", "unit"];
+        let table: [(&[&str], &[&[&str]]); 11] = [
+            (&[], &[]),
+            (&["README.md", "docs/decisions/0003-kvm-by-proof.md"], &[]),
+            (&["docs/testing.md"], &[&["unit"]]),
+            (
+                &["docs/guides/recipes.md"],
+                &[&["lints", "docs", "unit", "no-features"]],
+            ),
+            (
+                &["iot/iot-agent-v0/src/plan.rs"],
+                &[
+                    &checks,
+                    &["host", "idle-agent", "faults", "fuzz", "aarch64-build"],
+                    &smokes,
+                    &inside,
+                ],
+            ),
+            (
+                &["iot/iot-agent-v0/src/plan_tests.rs"],
+                &[&checks, &["host"]],
+            ),
+            (
+                &["iot/iot-agent-v0/tests/rounds/way.rs"],
+                &[&checks, &["host", "idle-agent", "faults"]],
+            ),
+            (
+                &["harmony/src/modules/iot/device.rs"],
+                &[
+                    &checks,
+                    &["host", "no-features", "aarch64-build"],
+                    &smokes,
+                    &["guests"],
+                    &inside,
+                ],
+            ),
+            (
+                &["iot/iot-smoke/src/bin/power-cuts/work.rs"],
+                &[&checks, &["power-cuts"]],
+            ),
+            (&[".ci/run"], &[&["shell", "unit", "stranger"]]),
+            (&["iot/xtask/src/args.rs"], &[&checks]),
+        ];
+        for (changed, expected) in table {
+            let expected: BTreeSet<_> = expected.iter().copied().flatten().copied().collect();
+            let runs: BTreeSet<_> = run_by(changed).into_iter().collect();
+            assert_eq!(runs, expected, "{changed:?}");
+        }
+        assert_eq!(run_by(&["Cargo.lock"]).len(), ALL.len());
+        assert_eq!(run_by(&["iot/scripts/setup-host.sh"]).len(), ALL.len());
+    }
+
+    #[test]
+    fn a_file_that_no_lane_says_anything_of_runs_every_lane() {
+        let changed = ["README.md", "assets/x.bin"].map(str::to_owned);
+        let touched = touched(&ALL, &changed);
+        assert_eq!(touched.lanes.len(), ALL.len());
+        assert_eq!(touched.unclaimed, ["assets/x.bin"]);
     }
 
     #[test]

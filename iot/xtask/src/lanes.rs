@@ -6,6 +6,11 @@ use crate::plans::{
     PROPERTY_CASES, faults, faults_in_full, fuzz, guest_builder, host_tests, idle_agent, images,
     nat, nats_current, shell_scripts, stranger,
 };
+use crate::reads::{
+    AGENT, AGENT_MODULES, AGENT_TESTS, BENCHES, CODE, COMPARED, CRATES, CUTS, DEVICES, EVERY,
+    FLEET, FOR_DEVICES, FUZZ, GUESTS, GUIDES, HARMONY, HARMONY_MODULES, HARMONY_TESTS, IMAGES,
+    MACHINES, SCRIPTS, SMOKE, Set, has,
+};
 use crate::step::{Plan, Step, all};
 
 /// A part of the checks that runs alone.
@@ -21,8 +26,18 @@ pub struct Lane {
     pub about_minutes: u32,
     /// When it runs, if it is not named.
     pub when: When,
+    /// What it reads, beside what every lane reads: only a change of that can make it fail.
+    pub reads: &'static [Set],
     /// What to run on a host.
     pub plan: fn(&Host) -> Plan,
+}
+
+impl Lane {
+    /// Whether it reads the file at a path.
+    pub fn reads(&self, path: &str) -> bool {
+        let mut sets = self.reads.iter().chain([&EVERY]);
+        sets.any(|set| has(set, path))
+    }
 }
 
 /// When a lane runs that is not named.
@@ -47,6 +62,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 1,
         when: When::Quick,
+        reads: &[CODE],
         plan: |_| all([Step::of_line("cargo fmt --all --check")]),
     },
     Lane {
@@ -55,6 +71,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 1,
         when: When::Quick,
+        reads: &[SCRIPTS],
         plan: shell_scripts,
     },
     Lane {
@@ -63,6 +80,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 3,
         when: When::Quick,
+        reads: &[CODE, GUIDES],
         plan: |_| {
             all([Step::of_line(
                 "cargo clippy --locked --workspace --all-targets --features harmony/kvm --no-deps -- -D warnings",
@@ -75,6 +93,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 2,
         when: When::Quick,
+        reads: &[CODE, GUIDES],
         plan: |_| {
             let doc =
                 Step::of_line("cargo doc --locked --workspace --no-deps --features harmony/kvm");
@@ -87,6 +106,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 4,
         when: When::Quick,
+        reads: &[CRATES, SCRIPTS, GUIDES, COMPARED],
         plan: |_| {
             all([Step::tests(
                 "cargo test --locked --workspace --features harmony/kvm --no-fail-fast",
@@ -99,6 +119,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 3,
         when: When::InTurns,
+        reads: &[MACHINES, HARMONY_TESTS],
         plan: |_| {
             let tests = "cargo test --locked --workspace --features harmony/kvm --test properties";
             let (variable, cases) = PROPERTY_CASES;
@@ -111,6 +132,14 @@ pub const ALL: [Lane; 24] = [
         needs: "root for some, openssh-server, libvirt 11.3 with QEMU 10.0 for the golden arguments",
         about_minutes: 11,
         when: When::Always,
+        reads: &[
+            HARMONY,
+            HARMONY_MODULES,
+            HARMONY_TESTS,
+            AGENT,
+            AGENT_MODULES,
+            AGENT_TESTS,
+        ],
         plan: host_tests,
     },
     Lane {
@@ -119,6 +148,7 @@ pub const ALL: [Lane; 24] = [
         needs: "root or subordinate ids, a Debian mirror",
         about_minutes: 15,
         when: When::InTurns,
+        reads: &[MACHINES, IMAGES],
         plan: images,
     },
     Lane {
@@ -127,6 +157,7 @@ pub const ALL: [Lane; 24] = [
         needs: "a Debian mirror",
         about_minutes: 12,
         when: When::InTurns,
+        reads: &[MACHINES, IMAGES],
         plan: guest_builder,
     },
     Lane {
@@ -135,6 +166,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 5,
         when: When::InTurns,
+        reads: &[AGENT, AGENT_TESTS, FOR_DEVICES],
         plan: idle_agent,
     },
     Lane {
@@ -143,6 +175,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 2,
         when: When::InTurns,
+        reads: &[HARMONY, HARMONY_MODULES, HARMONY_TESTS, BENCHES, GUIDES],
         plan: |_| {
             all([Step::of_line(
                 "cargo clippy --locked -p harmony --all-targets --no-deps -- -D warnings",
@@ -155,6 +188,7 @@ pub const ALL: [Lane; 24] = [
         needs: "root for the partition",
         about_minutes: 5,
         when: When::InTurns,
+        reads: &[AGENT, AGENT_TESTS],
         plan: faults,
     },
     Lane {
@@ -163,6 +197,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 6,
         when: When::InTurns,
+        reads: &[AGENT, FUZZ],
         plan: fuzz,
     },
     Lane {
@@ -171,6 +206,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 4,
         when: When::InTurns,
+        reads: &[HARMONY, AGENT, FOR_DEVICES],
         plan: |_| {
             let members = "harmony,iot-contracts,iot-agent-v0";
             all([Step::new(
@@ -185,6 +221,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 10,
         when: When::Always,
+        reads: &[DEVICES, SMOKE],
         plan: |_| all([Step::of_line("./iot/scripts/smoke-a3-arm.sh")]),
     },
     Lane {
@@ -193,6 +230,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 11,
         when: When::InTurns,
+        reads: &[DEVICES, SMOKE],
         plan: |_| all([Step::of_line("./iot/scripts/smoke-a3-arm.sh --warm")]),
     },
     Lane {
@@ -201,6 +239,12 @@ pub const ALL: [Lane; 24] = [
         needs: "pip, which root installs",
         about_minutes: 11,
         when: When::InTurns,
+        reads: &[
+            DEVICES,
+            SMOKE,
+            HARMONY_MODULES,
+            &["iot/scripts/nats-current.sh"],
+        ],
         plan: nats_current,
     },
     Lane {
@@ -209,6 +253,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 12,
         when: When::InTurns,
+        reads: &[DEVICES, FLEET],
         plan: |_| all([Step::of_line("./iot/scripts/fleet-check.sh --count 3")]),
     },
     Lane {
@@ -217,6 +262,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 16,
         when: When::InTurns,
+        reads: &[DEVICES, CUTS],
         plan: |_| all([Step::of_line("./iot/scripts/power-cuts.sh --count 3")]),
     },
     Lane {
@@ -225,6 +271,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 9,
         when: When::InTurns,
+        reads: &[DEVICES, SMOKE],
         plan: |_| {
             all([Step::of_line(
                 "./iot/scripts/smoke-a3.sh --arch x86_64 --accel tcg",
@@ -237,6 +284,7 @@ pub const ALL: [Lane; 24] = [
         needs: "nothing",
         about_minutes: 16,
         when: When::InTurns,
+        reads: &[HARMONY, GUESTS],
         plan: |_| all([Step::of_line("./iot/scripts/guest-lanes.sh")]),
     },
     Lane {
@@ -245,6 +293,12 @@ pub const ALL: [Lane; 24] = [
         needs: "root",
         about_minutes: 14,
         when: When::InTurns,
+        reads: &[
+            DEVICES,
+            SMOKE,
+            FLEET,
+            &["iot/scripts/in-private-libvirt.sh"],
+        ],
         plan: nat,
     },
     Lane {
@@ -253,6 +307,7 @@ pub const ALL: [Lane; 24] = [
         needs: "root, to make that user",
         about_minutes: 12,
         when: When::InTurns,
+        reads: &[DEVICES, &["iot/scripts/smoke-as-user.sh"]],
         plan: |host| {
             if !host.is_root {
                 return Plan::Skip("needs root, to make that user");
@@ -266,6 +321,8 @@ pub const ALL: [Lane; 24] = [
         needs: "root, a Debian mirror",
         about_minutes: 18,
         when: When::InTurns,
+        // What its --quick reads beside, other lanes read on this host.
+        reads: &[DEVICES, SMOKE, SCRIPTS],
         plan: stranger,
     },
 ];
@@ -278,6 +335,7 @@ pub const FULL: [Lane; 3] = [
         needs: "root for the partition",
         about_minutes: 20,
         when: When::Always,
+        reads: &[AGENT, AGENT_TESTS],
         plan: faults_in_full,
     },
     Lane {
@@ -286,6 +344,7 @@ pub const FULL: [Lane; 3] = [
         needs: "nothing",
         about_minutes: 15,
         when: When::Always,
+        reads: &[AGENT, FUZZ],
         plan: |_| all([Step::of_line("./iot/scripts/fuzz.sh --runs 1000000")]),
     },
     Lane {
@@ -294,6 +353,7 @@ pub const FULL: [Lane; 3] = [
         needs: "nothing",
         about_minutes: 75,
         when: When::Always,
+        reads: &[DEVICES, CUTS],
         plan: |_| all([Step::of_line("./iot/scripts/power-cuts.sh --count 30")]),
     },
 ];

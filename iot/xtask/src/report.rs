@@ -34,8 +34,17 @@ impl LaneResult {
     }
 }
 
-/// The table, the reason of each skip and each failure, and the sums.
-pub fn table(results: &[LaneResult]) -> String {
+/// The lanes that did not run since nothing that they read has changed.
+#[derive(Debug, Default)]
+pub struct Untouched<'a> {
+    /// The lanes.
+    pub lanes: Vec<&'a Lane>,
+    /// The revision since which nothing has changed.
+    pub since: &'a str,
+}
+
+/// The table, the reason of each skip and each failure, and the sums. Lanes that did not run are none of these.
+pub fn table(results: &[LaneResult], untouched: &Untouched) -> String {
     let mut text = String::new();
     let mut all = Counts::default();
     for result in results {
@@ -54,6 +63,13 @@ pub fn table(results: &[LaneResult]) -> String {
             skipped.len()
         );
         all.add(result.counts.clone());
+    }
+    for lane in &untouched.lanes {
+        let _ = writeln!(
+            text,
+            "{:<5} {:>5}    {:<15} nothing that it reads has changed since {}",
+            "-", "-", lane.name, untouched.since
+        );
     }
     for result in results {
         for reason in &result.counts.skipped {
@@ -96,7 +112,7 @@ pub fn list(lanes: &[Lane]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{LaneResult, list, table};
+    use super::{LaneResult, Untouched, list, table};
     use crate::lanes::ALL;
     use crate::output::Counts;
 
@@ -128,12 +144,20 @@ ok        7 s  unit            400 passed, 0 failed, 0 skipped
 FAIL      7 s  host            3 passed, 1 failed, 0 skipped
 ok        7 s  guests          59 passed, 0 failed, 1 skipped
 skip      7 s  nat             0 passed, 0 failed, 1 skipped
+-         -    format          nothing that it reads has changed since main
+-         -    shell           nothing that it reads has changed since main
 failed in host: cargo test: exit status: 101
 skipped in guests: share: the kernel has no 9p
 skipped in nat: needs root
 462 passed, 1 failed, 2 skipped
 ";
-        assert_eq!(table(&results), expected);
+        let untouched = Untouched {
+            lanes: ALL.iter().take(2).collect(),
+            since: "main",
+        };
+        assert_eq!(table(&results, &untouched), expected);
+        let every = table(&results, &Untouched::default());
+        assert!(!every.contains("changed"), "{every}");
         assert!(!results[1].holds() && results[3].holds());
     }
 

@@ -158,6 +158,7 @@ mod tests {
             needs: "nothing",
             about_minutes: 1,
             when: When::Always,
+            reads: &[],
             plan,
         }
     }

@@ -17,6 +17,7 @@ mod files;
 mod identity;
 mod release;
 mod server_ca;
+mod taken;
 mod user;
 
 use std::net::Ipv4Addr;
@@ -44,6 +45,7 @@ use files::{
     unit_file,
 };
 use identity::{IDENTITY_CONTENT, identity_file};
+use taken::warn_of_what_is_taken;
 use user::{PODMAN_CONTENTS, agent_user, containers_user, ensure_podman_socket, run_podman_once};
 
 /// The user that the agent runs as on a device. Its group may read the agent's configuration.
@@ -79,7 +81,8 @@ const PACKAGES: [&str; 6] = [
 #[derive(Debug, Clone)]
 pub struct ProvisionIotAgentScore {
     /// The agent's configuration. NATS URLs that name this machine's loopback are rewritten, see
-    /// [`guest_view_of_nats_urls`], and plain text to the device's default gateway is allowed.
+    /// [`guest_view_of_nats_urls`], and plain text to the device's default gateway is allowed. It is all that the device
+    /// has: keys of `update` and `operator` that the device had and that are not in it are taken away, with a warning.
     pub config: AgentConfig,
     /// The authority that the device believes `tls://` servers by: it is put on it as [`NATS_CA`], and the configuration
     /// names that file. Without it the configuration is as given.
@@ -213,6 +216,8 @@ impl ProvisionIotAgentScore {
         let mut steps = Steps::default();
         install(host, &mut steps).await?;
         let is_stamped = is_stamped(host, &own.stamp).await?;
+        let taken = warn_of_what_is_taken(host, &self.config.device_id, &own.config).await?;
+        steps.details.extend(taken);
         let mut files = vec![own.program, own.unit, own.registries];
         files.extend(own.nats_ca);
         files.extend(own.releases_ca);

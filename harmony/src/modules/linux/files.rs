@@ -1,5 +1,6 @@
 //! Files: compared by content hash, replaced atomically.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 use tracing::info;
 
@@ -227,8 +228,7 @@ pub(super) fn is_account_name(name: &str) -> bool {
 }
 
 fn sha256(content: &[u8]) -> String {
-    let digest = Sha256::digest(content);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&Sha256::digest(content))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The files of a device.
 
+use data_encoding::HEXLOWER;
 use sha2::{Digest, Sha256};
 
 use super::documents;
@@ -143,8 +144,7 @@ pub(super) fn hex(contents: &[&[u8]]) -> String {
     for content in contents {
         all.update(Sha256::digest(content));
     }
-    let digest = all.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(&all.finalize())
 }
 
 /// Whether the service was last started with these files.

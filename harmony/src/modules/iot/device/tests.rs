@@ -27,6 +27,8 @@ use crate::domain::topology::virtualization::VmArchitecture;
 mod nats_ca;
 #[path = "releases_ca_tests.rs"]
 mod releases_ca;
+#[path = "taken_tests.rs"]
+mod taken;
 
 /// The most that systemd may find the agent exposed, in tenths: https://systemd.io calls up to 4 "OK", and what is left
 /// here is that it uses the network.
@@ -200,6 +202,7 @@ async fn a_second_run_changes_nothing_and_a_changed_configuration_restarts_the_a
         calls.extend(questions.iter().map(String::as_str));
         calls.extend(between);
         calls.push("cat /var/lib/harmony/iot-agent.applied");
+        calls.push("cat /etc/iot-agent/config.toml");
         calls.push("/usr/local/bin/iot-agent-v0 root:root 755");
         calls.push("/etc/systemd/system/iot-agent.service root:root 644");
         calls.push("/etc/containers/registries.conf.d/50-harmony.conf root:root 644");

@@ -11,11 +11,10 @@ use iot_smoke::deployment::{as_guest_sees, connect, one_service, report_of_runni
 use iot_smoke::example::{self, Device};
 use iot_smoke::guest::Guest;
 use iot_smoke::identity::{Identity, all_distinct};
+use iot_smoke::options::Surroundings;
 use iot_smoke::server::start_nats;
-use iot_smoke::workload::{self, Built};
 use iot_smoke::{Failure, expect, registry};
 use tempfile::TempDir;
-use tokio::process::Command;
 use tracing::info;
 
 use crate::Args;
@@ -42,19 +41,19 @@ struct Setting<'a> {
 }
 
 pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<String, Failure> {
-    let listen = args.listen;
+    let listen = args.device.listen;
     let dir = TempDir::with_prefix("harmony-fleet-")?;
     let nats = start_nats(dir.path(), listen).await?;
     nats.takes_no_plain_text().await?;
     let registry = registry::start(dir.path(), listen).await?;
-    let built = match (&args.agent_binary, &args.workload_binary) {
-        (Some(agent), Some(workload)) => Built {
-            agent: agent.clone(),
-            workload: workload.clone(),
-        },
-        _ => workload::build(args.arch).await?,
-    };
-    registry::push(&registry, "fleet/workload", args.arch, &built.workload).await?;
+    let built = args.device.programs().await?;
+    registry::push(
+        &registry,
+        "fleet/workload",
+        args.device.arch,
+        &built.workload,
+    )
+    .await?;
     let setting = Setting {
         host,
         platform: connect(&nats.registry, &nats.url).await?,
@@ -62,27 +61,16 @@ pub(crate) async fn check(args: &Args, host: &KvmVirtualMachineHost) -> Result<S
     };
     let mut report = Report::default();
 
-    let mut command = Command::new(&args.example);
-    command
-        .args(["--arch", args.arch.as_str(), "--warm"])
-        .args(["--network", &args.network.to_string()])
-        .args(["--name", &args.name, "--count", &args.count.to_string()])
-        .args(["--nats-url", &nats.url])
-        .arg("--nats-registry")
-        .arg(&nats.registry)
-        .arg("--agent-binary")
-        .arg(&built.agent)
-        .args(["--insecure-registry", &setting.registry_address]);
-    if let Some(uri) = &args.connect {
-        command.args(["--connect", uri.as_str()]);
-    }
+    let mut command = args.device.example();
+    command.args(["--warm", "--count", &args.count.to_string()]);
+    Surroundings::new(built.agent, &nats, setting.registry_address.clone()).tell(&mut command);
     let devices = example::devices(&mut command).await?;
     let made = devices.len().to_string();
     expect("the devices made", &made, &args.count.to_string())?;
     report.end("made, and seen in NATS");
 
     // With user networking every guest has this host's.
-    let has_addresses = !matches!(args.network, VmNetwork::User { .. });
+    let has_addresses = !matches!(args.device.network, VmNetwork::User { .. });
     let members = each(devices, |device| setting.meet(device)).await?;
     all_distinct(&identities(&members), has_addresses)?;
     report.end("all distinct, from inside and in NATS");
@@ -150,7 +138,7 @@ impl Setting<'_> {
         })
         .await?;
         let guest = Guest::log_in(&member.device.ssh).await?;
-        let expected = format!("smoke-workload runs on {}", args.arch);
+        let expected = format!("smoke-workload runs on {}", args.device.arch);
         guest.wait_for_container_log(&expected).await?;
         info!(device = %member.id, "runs its container");
         Ok(member)

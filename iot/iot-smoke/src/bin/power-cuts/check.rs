@@ -1,7 +1,6 @@
 //! The check: a device, and one cut after another.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use harmony::domain::error::error_chain;
 use harmony::domain::topology::linux_host::HostCommand;
@@ -9,11 +8,10 @@ use harmony::modules::iot::assets;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::deployment::{as_guest_sees, connect};
 use iot_smoke::example::{self, Device};
-use iot_smoke::server::{NatsServer, start_nats};
-use iot_smoke::workload::{self, Built};
+use iot_smoke::options::Surroundings;
+use iot_smoke::server::start_nats;
 use iot_smoke::{Failure, expect, registry};
 use tempfile::TempDir;
-use tokio::process::Command;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -48,39 +46,34 @@ pub(crate) async fn check(
     table: &mut Table,
 ) -> Result<(), Failure> {
     let dir = TempDir::with_prefix("harmony-cuts-")?;
-    let nats = start_nats(dir.path(), args.listen).await?;
-    let registry = registry::start(dir.path(), args.listen).await?;
-    let built = match (&args.agent_binary, &args.workload_binary) {
-        (Some(agent), Some(workload)) => Built {
-            agent: agent.clone(),
-            workload: workload.clone(),
-        },
-        _ => workload::build(args.arch).await?,
-    };
+    let nats = start_nats(dir.path(), args.device.listen).await?;
+    let registry = registry::start(dir.path(), args.device.listen).await?;
+    let built = args.device.programs().await?;
     let platform = connect(&nats.registry, &nats.url).await?;
     let insecure = registry.address.to_string();
-    let device = make(args, &nats, &built.agent, &insecure).await?;
+    let surroundings = Surroundings::new(built.agent.clone(), &nats, insecure.clone());
+    let device = make(args, &surroundings).await?;
     info!(device = device.name, "made from a checkpoint");
 
     let gateway = device.default_gateway.as_deref();
     let mut images = Images {
         seen_at: as_guest_sees(&insecure, gateway)?,
         registry,
-        arch: args.arch,
+        arch: args.device.arch,
         workload: built.workload,
         chance: fastrand::Rng::with_seed(seed),
     };
     let agent = std::fs::read(&built.agent)?;
     let mut work = Work {
         dir: dir.path(),
-        arch: args.arch,
+        arch: args.device.arch,
         base: images.push(dir.path(), "base", Size::Small).await?,
         pair: [
             images.push(dir.path(), "one", Size::Small).await?,
             images.push(dir.path(), "other", Size::Small).await?,
         ],
         images,
-        releases: Releases::start(dir.path(), args.listen.into(), gateway).await?,
+        releases: Releases::start(dir.path(), args.device.listen.into(), gateway).await?,
         agent,
         next: String::new(),
         change: 0,
@@ -96,25 +89,10 @@ pub(crate) async fn check(
     nats.stop().await
 }
 
-async fn make(
-    args: &Args,
-    nats: &NatsServer,
-    agent: &Path,
-    insecure: &str,
-) -> Result<Device, Failure> {
-    let mut command = Command::new(&args.example);
-    command
-        .args(["--arch", args.arch.as_str(), "--warm", "--name", &args.name])
-        .args(["--network", &args.network.to_string()])
-        .args(["--nats-url", &nats.url])
-        .arg("--nats-registry")
-        .arg(&nats.registry)
-        .arg("--agent-binary")
-        .arg(agent)
-        .args(["--insecure-registry", insecure]);
-    if let Some(uri) = &args.connect {
-        command.args(["--connect", uri.as_str()]);
-    }
+async fn make(args: &Args, surroundings: &Surroundings) -> Result<Device, Failure> {
+    let mut command = args.device.example();
+    command.arg("--warm");
+    surroundings.tell(&mut command);
     let devices = example::devices(&mut command).await?;
     let device = devices.into_iter().next().ok_or("no device was made")?;
     expect("made from a checkpoint", &device.forked.to_string(), "true")?;

@@ -1,6 +1,6 @@
 //! The device, and everything that is wanted of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use harmony::domain::topology::linux_host::HostCommand;
@@ -41,6 +41,15 @@ printf '%s' "$4" >"$3"
 sync
 systemctl restart "$5"
 "#;
+
+/// How long it took until everything was as it should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Taken {
+    /// Until the device said so.
+    pub(crate) to_report: Duration,
+    /// Until a look from inside had found it so.
+    pub(crate) to_look: Duration,
+}
 
 /// The device.
 pub(crate) struct Bench<'a> {
@@ -85,7 +94,8 @@ impl<'a> Bench<'a> {
             wanted: Wanted {
                 deployments: BTreeMap::new(),
                 program: installed,
-                on_the_way: BTreeSet::from([installed]),
+                before: None,
+                installed,
                 is_updated: false,
                 failed_units,
             },
@@ -162,11 +172,11 @@ impl<'a> Bench<'a> {
             expect(&format!("{what} after a power cut"), is, was)?;
         }
         self.identity = now;
-        Ok(taken)
+        Ok(taken.to_look)
     }
 
     /// Waits until everything is as it should be; how long that took.
-    pub(crate) async fn converge(&mut self, since: Instant) -> Result<Duration, Failure> {
+    pub(crate) async fn converge(&mut self, since: Instant) -> Result<Taken, Failure> {
         self.converge_where(since, |_| true).await
     }
 
@@ -175,7 +185,7 @@ impl<'a> Bench<'a> {
         &mut self,
         since: Instant,
         counts: impl Fn(&AgentStatus) -> bool,
-    ) -> Result<Duration, Failure> {
+    ) -> Result<Taken, Failure> {
         let deadline = since + BOUND;
         let mut faults: Vec<Fault> = Vec::new();
         let mut last_look = 0;
@@ -188,11 +198,14 @@ impl<'a> Bench<'a> {
             let bound = deadline.saturating_duration_since(Instant::now());
             let reported = self.status(awaited, bound, is_news).await;
             let reported = reported.map_err(|error| with_faults(error, &faults))?;
+            let to_report = since.elapsed();
             last_look = reported.timestamp_unix_ms;
             let found = Found::on(self.guest().await?).await?;
             let now = judge(&found, &self.wanted);
             if now.is_empty() {
-                return Ok(since.elapsed());
+                self.wanted.has_converged();
+                let to_look = since.elapsed();
+                return Ok(Taken { to_report, to_look });
             }
             if now != faults {
                 info!("not yet: {}", in_words(&now));

@@ -53,9 +53,12 @@ pub(crate) struct Desired {
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     pub(crate) deployments: BTreeMap<DeploymentName, Desired>,
-    /// The agent's program in the end, and those that may run on the way there.
+    /// The agent's program in the end.
     pub(crate) program: Hex<32>,
-    pub(crate) on_the_way: BTreeSet<Hex<32>>,
+    /// The one that it is to take the place of, until it has.
+    pub(crate) before: Option<Hex<32>>,
+    /// The one that was installed, which starts the others.
+    pub(crate) installed: Hex<32>,
     /// Whether that program came by an update.
     pub(crate) is_updated: bool,
     /// What had failed before the first cut.
@@ -63,6 +66,22 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// A program is released that is to take the place of the one that runs.
+    pub(crate) fn update_to(&mut self, program: Hex<32>) {
+        self.before = Some(std::mem::replace(&mut self.program, program));
+        self.is_updated = true;
+    }
+
+    /// The device is as it should be: from here on the program before is as wrong as any other.
+    pub(crate) fn has_converged(&mut self) {
+        self.before = None;
+    }
+
+    /// Whether a program may be the process of the agent's unit at some moment now.
+    fn may_run(&self, program: Hex<32>) -> bool {
+        [Some(self.program), self.before, Some(self.installed)].contains(&Some(program))
+    }
+
     /// Whether a report says so.
     pub(crate) fn is_reported(&self, status: &AgentStatus) -> bool {
         let wanted = self.deployments.iter().all(|(name, desired)| {
@@ -165,8 +184,8 @@ fn other_program(found: &Found, wanted: &Wanted) -> Option<String> {
     let Ok(program) = found.program.parse::<Hex<32>>() else {
         return None;
     };
-    let is_other = program != wanted.program && !wanted.on_the_way.contains(&program);
-    is_other.then(|| format!("an agent runs that nobody released: {program}"))
+    let is_other = !wanted.may_run(program);
+    is_other.then(|| format!("an agent runs that must not any more: {program}"))
 }
 
 fn kernel(journal: &str) -> Vec<String> {

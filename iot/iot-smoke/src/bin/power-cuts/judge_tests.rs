@@ -20,7 +20,8 @@ fn wanted() -> Wanted {
     Wanted {
         deployments: BTreeMap::from([("web".parse().unwrap(), desired)]),
         program: digest(2),
-        on_the_way: [digest(1)].into(),
+        before: Some(digest(1)),
+        installed: digest(0),
         is_updated: true,
         failed_units: ["old.service".to_owned()].into(),
     }
@@ -72,7 +73,7 @@ type Case = (fn(&mut Found), &'static str, bool);
 
 #[test]
 fn everything_else_is_told() {
-    let cases: [Case; 20] = [
+    let cases: [Case; 21] = [
         (
             |f| f.containers.clear(),
             "there is no container 'harmony.web.workload'",
@@ -130,8 +131,13 @@ fn everything_else_is_told() {
         ),
         (
             |f| f.program = digest(3).to_string(),
-            "an agent runs that nobody released: 03",
+            "an agent runs that must not any more: 03",
             true,
+        ),
+        (
+            |f| f.program = digest(0).to_string(),
+            "the agent's program is 00",
+            false,
         ),
         (
             |f| {
@@ -198,6 +204,45 @@ fn everything_else_is_told() {
     let mut found = good();
     found.desired_state = state_file("{");
     assert!(judge(&found, &wanted())[0].what.contains("is no JSON"));
+}
+
+#[test]
+fn only_what_an_update_goes_between_may_run() {
+    let mut wanted = Wanted {
+        program: digest(0),
+        before: None,
+        is_updated: false,
+        ..wanted()
+    };
+    // The fault of each program from 0, the installed one, to 4: whether there is one, and whether that is final.
+    let faults = |wanted: &Wanted| {
+        [0, 1, 2, 3, 4].map(|n| {
+            let found = Found {
+                program: digest(n).to_string(),
+                ..good()
+            };
+            let faults = judge(&found, wanted);
+            let is_final = faults.iter().any(|fault| fault.is_final);
+            match (faults.is_empty(), is_final) {
+                (true, _) => "right",
+                (false, false) => "not yet",
+                (false, true) => "never",
+            }
+        })
+    };
+    let [right, yet, never] = ["right", "not yet", "never"];
+    assert_eq!(faults(&wanted), [right, never, never, never, never]);
+    wanted.update_to(digest(1));
+    assert!(wanted.is_updated);
+    assert_eq!(faults(&wanted), [yet, right, never, never, never]);
+    wanted.has_converged();
+    assert_eq!(faults(&wanted), [yet, right, never, never, never]);
+    wanted.update_to(digest(2));
+    assert_eq!(faults(&wanted), [yet, yet, right, never, never]);
+    wanted.has_converged();
+    assert_eq!(faults(&wanted), [yet, never, right, never, never]);
+    wanted.update_to(digest(3));
+    assert_eq!(faults(&wanted), [yet, never, yet, right, never]);
 }
 
 fn report(phase: &str, digest_told: &str, update: &str, more: bool) -> AgentStatus {

@@ -14,16 +14,16 @@ mod table;
 mod work;
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use harmony::domain::error::error_chain;
-use harmony::domain::topology::virtualization::{VirtualMachineHost, VmArchitecture, VmNetwork};
+use harmony::domain::topology::virtualization::VirtualMachineHost;
 use harmony::modules::iot::assets;
 use harmony::modules::kvm::connection::ConnectionUri;
 use harmony::modules::kvm::topology::KvmVirtualMachineHost;
 use iot_smoke::Failure;
+use iot_smoke::options::DeviceOptions;
 use iot_smoke::program::{log_to_stderr, say, unless_asked_to_stop};
 
 use crate::moments::Kind;
@@ -33,9 +33,8 @@ use crate::table::Table;
 #[derive(Debug, Parser)]
 #[command(name = "power-cuts", version, max_term_width = 100)]
 struct Args {
-    /// The device's architecture: x86_64 or aarch64
-    #[arg(long, default_value = "aarch64", value_name = "ARCH")]
-    arch: VmArchitecture,
+    #[command(flatten)]
+    device: DeviceOptions,
 
     /// How many cuts
     #[arg(long, default_value = "5")]
@@ -49,38 +48,9 @@ struct Args {
     #[arg(long, value_name = "KIND")]
     only: Option<Kind>,
 
-    /// The device's name
-    #[arg(long)]
-    name: String,
-
-    /// The example_iot_vm_setup that makes it
-    #[arg(long, value_name = "FILE")]
-    example: PathBuf,
-
-    /// qemu:///system or qemu:///session
-    #[arg(long, value_name = "URI")]
-    connect: Option<ConnectionUri>,
-
-    /// user, nat, nat:NETWORK or bridge:NAME
-    #[arg(long, default_value = "user")]
-    network: VmNetwork,
-
-    /// The address on which NATS, the registry and the server of releases listen. With user networking the guest reaches
-    /// this host's loopback; on a NAT network it must be the bridge's address
-    #[arg(long, default_value = "127.0.0.1")]
-    listen: std::net::Ipv4Addr,
-
     /// Removes what a run of that name that was killed has left, and nothing else
     #[arg(long)]
     clean_up: bool,
-
-    /// The agent, instead of building it
-    #[arg(long, value_name = "FILE", requires = "workload_binary")]
-    agent_binary: Option<PathBuf>,
-
-    /// The containers' program, instead of building it
-    #[arg(long, value_name = "FILE", requires = "agent_binary")]
-    workload_binary: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -104,20 +74,20 @@ async fn main() -> ExitCode {
     say(&format!(
         "{}{verdict}: power-cuts {} {again}\n",
         table.text(),
-        args.arch
+        args.device.arch
     ));
     code
 }
 
 /// Whatever happens, the device is removed.
 async fn run(args: &Args, seed: u64, table: &mut Table) -> Result<(), Failure> {
-    let uri = ConnectionUri::choose(args.connect).await?;
+    let uri = ConnectionUri::choose(args.device.connect).await?;
     let host = KvmVirtualMachineHost::new(uri, assets::data_dir()?);
     if args.clean_up {
-        host.destroy_vm(&args.name).await?;
+        host.destroy_vm(&args.device.name).await?;
         return Ok(());
     }
     let checked = unless_asked_to_stop(check::check(args, seed, &host, table)).await;
-    host.destroy_vm(&args.name).await?;
+    host.destroy_vm(&args.device.name).await?;
     checked
 }

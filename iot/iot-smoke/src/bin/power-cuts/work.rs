@@ -100,9 +100,7 @@ impl Work<'_> {
             Kind::Agent => {
                 let release = self.releases.next(&self.agent, self.arch)?;
                 bench.platform.put_release(&bench.id, &release).await?;
-                let wanted = &mut bench.wanted;
-                wanted.on_the_way.insert(wanted.program);
-                (wanted.program, wanted.is_updated) = (release.sha256(), true);
+                bench.wanted.update_to(release.sha256());
                 Ok(())
             }
             // What it does begins with the first change.
@@ -154,7 +152,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// How long it takes when nothing is cut.
+    /// How long it takes when nothing is cut: until the device says that it is done. What this program does to look after
+    /// it is none of it, since a cut during that is one of a device at rest.
     pub(crate) async fn measure(
         &mut self,
         kind: Kind,
@@ -167,7 +166,7 @@ impl Work<'_> {
             self.change_often(bench).await?;
             return Ok(since.elapsed());
         }
-        bench.converge(since).await
+        Ok(bench.converge(since).await?.to_report)
     }
 }
 

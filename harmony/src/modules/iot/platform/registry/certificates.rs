@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, SanType,
@@ -200,7 +201,7 @@ impl Authority {
 /// The authority is called after its key: two of them are two. Whoever has the key can tell the name.
 fn authority_params(key: &KeyPair, now: SystemTime) -> CertificateParams {
     let digest = Sha256::digest(key.public_key_raw());
-    let id: String = digest[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let id = HEXLOWER.encode(&digest[..8]);
     let name = format!("harmony's authority for NATS {id}");
     let mut params = params(&name, now + AUTHORITY_VALID);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
