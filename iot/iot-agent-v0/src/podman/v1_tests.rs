@@ -3,6 +3,7 @@
 use super::{exchange, spec_of, step};
 use crate::container::{ContainerState, Health};
 use crate::plan::{Action, Volumes};
+use crate::podman::files::Storing;
 use crate::podman::{Podman, PodmanError};
 use crate::reconcile::Executor;
 
@@ -103,6 +104,48 @@ async fn a_file_that_was_left_in_the_store_is_replaced_and_none_stays_there() {
         discard(1),
     ];
     assert_eq!(requests, expected);
+}
+
+/// A creation that a change has overtaken is dropped where it stands, and the container that follows may have no files.
+#[tokio::test]
+async fn files_that_a_creation_left_go_with_the_next_sweep_and_no_others() {
+    let listed = |names: &[&str]| {
+        let listed = names.iter().map(|name| {
+            serde_json::json!({"ID": "1", "CreatedAt": "x", "UpdatedAt": "x", "Spec": {"Name": name}})
+        });
+        serde_json::Value::from_iter(listed).to_string()
+    };
+    let list = listed(&[
+        "harmony.web.front.0",
+        "harmony.db.a.1",
+        "harmony.db.a.01",
+        "harmony.db.a",
+        "harmony.db.a.x",
+        "db.a.0",
+        "mine",
+    ]);
+    let answers = [(200, list.as_str()), (204, ""), (500, "{}")];
+    let work = async |podman: &Podman| {
+        let key = spec_of(SCORE).key;
+        let _storing = Storing::of(podman, &key);
+        podman.images().await.unwrap_err();
+    };
+    let ((), requests) = exchange(work, &answers).await;
+    let expected = [
+        "GET /v4.0.0/libpod/secrets/json HTTP/1.1",
+        "DELETE /v4.0.0/libpod/secrets/harmony.db.a.1 HTTP/1.1",
+        "GET /v4.0.0/libpod/images/json HTTP/1.1",
+    ];
+    assert_eq!(requests, expected);
+    // It is not being made any more.
+    let left = listed(&["harmony.web.front.0"]);
+    let work = async |podman: &Podman| {
+        drop(Storing::of(podman, &spec_of(SCORE).key));
+        podman.images().await.unwrap();
+    };
+    let answers = [(200, left.as_str()), (204, ""), (200, "[]")];
+    let ((), requests) = exchange(work, &answers).await;
+    assert_eq!(requests[1], discard(0));
 }
 
 /// The answer of Podman 4.3 to `containers/json`, shortened, with the container of [`SCORE`].
