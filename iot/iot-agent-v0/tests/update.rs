@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::kv::{Store, Watch};
 use futures::TryStreamExt;
@@ -121,8 +121,6 @@ struct Bench {
     serial: u64,
     /// The revision of what was asked for last.
     asked: u64,
-    /// The number of the report that was seen last.
-    sequence: u64,
 }
 
 impl Bench {
@@ -152,7 +150,6 @@ impl Bench {
             reports,
             serial: 0,
             asked: 0,
-            sequence: 0,
         }
     }
 
@@ -180,7 +177,6 @@ impl Bench {
             loop {
                 let entry = self.reports.try_next().await.unwrap().unwrap();
                 let report: AgentStatus = serde_json::from_slice(&entry.value).unwrap();
-                self.sequence = report.sequence;
                 let update = report.update.expect("this agent tells");
                 if is_so(&update) {
                     return update;
@@ -198,14 +194,14 @@ impl Bench {
         })
     }
 
-    /// Waits for a report of an agent that was started anew.
-    async fn begun(&mut self) {
+    /// Waits for a report that was made from now on.
+    async fn reports(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         let awaited = async {
             loop {
                 let entry = self.reports.try_next().await.unwrap().unwrap();
                 let report: AgentStatus = serde_json::from_slice(&entry.value).unwrap();
-                let before = std::mem::replace(&mut self.sequence, report.sequence);
-                if report.sequence < before {
+                if u128::from(report.timestamp_unix_ms) > now.as_millis() {
                     return;
                 }
             }
@@ -226,6 +222,15 @@ impl Bench {
             is(update, asked, UpdatePhase::Failed) && detail(update).contains(why)
         });
         assert_eq!(update.await.program, program, "{why}");
+    }
+}
+
+/// Another process does it, and tells nobody.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -369,29 +374,26 @@ async fn a_proven_agent_that_ends_again_and_again_gives_way_to_the_one_before() 
     bench.proven(AgentProgram::B).await;
 
     // Ends that reports came between are no reason to go back, and neither are those that it was asked for.
+    let starts = || {
+        let log = std::fs::read_to_string(dir.join("agent.log")).unwrap();
+        log.matches("agent starts").count()
+    };
+    let record = || std::fs::read_to_string(dir.join("state/slots/record")).unwrap();
     for _ in 0..7 {
+        let before = starts();
         device.cut_power();
-        bench.begun().await;
+        until("it is started again", || starts() > before).await;
+        until("that is forgotten", || record().contains("\"starts\":null")).await;
     }
     bench.nats = None;
     for _ in 0..7 {
-        let starts = || {
-            let log = std::fs::read_to_string(dir.join("agent.log")).unwrap();
-            log.matches("agent starts").count()
-        };
         let before = starts();
         device.stop();
-        let end = Instant::now() + LIMIT;
-        while starts() == before {
-            assert!(Instant::now() < end, "it is started again");
-            // Another process does it, and tells nobody.
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        until("it is started again", || starts() > before).await;
     }
     bench.nats = Some(Server::start(&dir, bench.port));
     (bench.desired, bench.reports) = open(bench.port).await;
-    // What is there is from before.
-    bench.reports.try_next().await.unwrap();
+    bench.reports().await;
     bench.proven(AgentProgram::B).await;
 }
 

@@ -77,6 +77,23 @@ async fn all_of_a_service_is_asked_for_and_its_files_go_beside() {
     assert_eq!(requests, expected);
 }
 
+#[tokio::test]
+async fn a_secret_is_its_owners_alone_and_what_is_mounted_lies_under_nothing() {
+    let created = r#"{"Id":"abc","Warnings":[]}"#;
+    let answers = [STORED, (201, created), (204, "")];
+    let score = r#"{"type":"PodmanV1","data":{"volumes":{"data":{}},"services":[{"name":"front",
+        "image":"host/web:1","read_only":true,"volumes":[{"name":"data","path":"/tmp"}],
+        "secrets":[{"path":"/run/secrets/key","content":"s3cr3t"}]}]}}"#;
+    let (result, requests) = step(Action::Create(spec_of(score)), &answers).await;
+    result.unwrap();
+    let body = requests[1].rsplit_once(" HTTP/1.1 ").unwrap().1;
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["secrets"][0]["Mode"], 0o400);
+    let mounts = body["mounts"].as_array().unwrap().iter();
+    let mounts: Vec<_> = mounts.map(|mount| &mount["destination"]).collect();
+    assert_eq!(mounts, ["/run", "/var/tmp"]);
+}
+
 /// As Podman 4.3 answers when an earlier creation was cut off.
 #[tokio::test]
 async fn a_file_that_was_left_in_the_store_is_replaced_and_none_stays_there() {
