@@ -123,10 +123,11 @@ async fn update(
     device_id: &DeviceId,
     release: &AgentRelease,
 ) -> Result<AgentStatus, ExecutorError> {
-    let revision = platform.put_release(device_id, release).await?;
+    let put = platform.put_release(device_id, release).await?;
+    let revision = put.revision();
     info!(device = %device_id, serial = release.serial(), sha256 = %release.sha256(), revision, "released");
     let told = RefCell::new(None);
-    let is_over = |status: &AgentStatus| match release_fate(status, revision) {
+    let is_over = |status: &AgentStatus| match release_fate(status, &put) {
         ReleaseFate::Open { detail } => {
             let is_news = *told.borrow() != detail;
             if is_news && let Some(detail) = &detail {
@@ -141,7 +142,7 @@ async fn update(
     let status = platform
         .wait_for_status(device_id, &awaited, BOUND, is_over)
         .await?;
-    match outcome(device_id, release_fate(&status, revision)) {
+    match outcome(device_id, release_fate(&status, &put)) {
         Some(error) => Err(error.into()),
         None => Ok(status),
     }

@@ -15,7 +15,7 @@ use crate::problems::Problems;
 use crate::reconcile::{self, Executor, Statuses};
 use crate::status::{self, Identity};
 use crate::update::Updater;
-use crate::watchdog::ServiceManager;
+use crate::watchdog::{REPORTED, ServiceManager};
 
 /// What is told where signed orders are obeyed, and nothing outlives the agent.
 const NOT_KEPT: &str = "the counters of signed orders are not kept on the device (expected a STATE_DIRECTORY): \
@@ -60,6 +60,10 @@ pub async fn run<E: Executor>(
     let device_id: &DeviceId = config.device_id();
     tracing::info!(%device_id, version = env!("CARGO_PKG_VERSION"), "agent starts");
     let heartbeats = Heartbeats::every(config.config().heartbeat_seconds.duration())?;
+    let reported = || {
+        updater.forget_starts();
+        manager.tell(REPORTED)
+    };
     let platform = async {
         let nats = Nats::connect(config).await;
         let follower = Follower {
@@ -80,7 +84,7 @@ pub async fn run<E: Executor>(
         // The first report goes out before anything is asked of the platform.
         tokio::select! {
             biased;
-            ended = status::run(&nats, &identity, watched, &heartbeats, manager) => ended,
+            ended = status::run(&nats, &identity, watched, &heartbeats, &reported) => ended,
             () = follower.run() => Ok(()),
         }
     };

@@ -56,6 +56,8 @@ struct State {
     /// With what the containers of an image end before anyone looks.
     codes: BTreeMap<String, i32>,
     logins: Vec<String>,
+    /// Whom no registry lets in.
+    strangers: BTreeSet<String>,
     /// Images whose programs are empty, and those that are so whenever they are pulled.
     damaged: BTreeSet<String>,
     always_damaged: BTreeSet<String>,
@@ -83,6 +85,11 @@ impl FakePodman {
     /// Steps whose name in the log this is fail; `start IMAGE` are the starts of that image's containers.
     pub fn fail(&self, step: &str) {
         self.0.borrow_mut().failing.insert(step.to_owned());
+    }
+
+    /// No registry lets `user` in.
+    pub fn refuse(&self, user: &str) {
+        self.0.borrow_mut().strangers.insert(user.to_owned());
     }
 
     /// Steps whose name in the log this is never end.

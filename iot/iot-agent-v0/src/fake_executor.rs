@@ -41,6 +41,9 @@ impl Executor for FakePodman {
         }
         self.act(format!("image {image}")).await?;
         let mut state = self.0.borrow_mut();
+        if login.is_some_and(|login| state.strangers.contains(&login.username)) {
+            return Err(Scripted::Failure);
+        }
         let there = state.images.len() as u64;
         if state.room.is_some_and(|room| there >= room + RESERVE) {
             return Err(Scripted::NoSpace);

@@ -199,6 +199,7 @@ fn run(
                 () = received(&mut terminate, "SIGTERM") => {}
                 () = received(&mut interrupt, "SIGINT") => {}
             }
+            updater.forget_starts();
             Ok(())
         })
 }

@@ -1,9 +1,9 @@
 //! What is planned for what is broken.
 
-use iot_contracts::Phase;
+use iot_contracts::{Phase, Restart};
 use tokio::time::Instant;
 
-use super::{Case, EXITED, check, desired, told, world};
+use super::{Case, EXITED, check, desired, key, told, world};
 use crate::container::ContainerState::{Between, Created, Paused, Running};
 use crate::desired::DesiredState;
 use crate::history::{History, STEADY};
@@ -103,6 +103,7 @@ fn what_rests_between_two_states_is_made_anew() {
 fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
     let desired = desired(&["web.a=2"]);
     let image = "host/x:2".parse().unwrap();
+    let key = key("web.a");
     let mut history = History::default();
     let now = Instant::now();
     let steps = |history: &History, containers: &[_]| {
@@ -112,7 +113,7 @@ fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
     let alone = [("web.a=2", EXITED)];
     let with_previous = [("web.a=2", EXITED), ("web.a=1 previous", EXITED)];
     for _ in 0..3 {
-        history.damaged(&image, now);
+        history.damaged(&image, &key, now);
         assert_eq!(
             steps(&history, &alone),
             "web.a: remove web.a=2, remove image host/x:2"
@@ -126,11 +127,48 @@ fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
         history.mends(&image);
         assert_eq!(steps(&history, &alone), "web.a: start web.a=2");
     }
-    history.damaged(&image, now);
+    history.damaged(&image, &key, now);
     assert_eq!(steps(&history, &alone), "web.a: start web.a=2");
     assert_eq!(
         steps(&history, &with_previous),
         "web.a: rename web.a=2 Failed, rename web.a=1-previous Current, start web.a=1-previous"
+    );
+}
+
+/// The image may be all right, and the fault in what one container was given.
+#[test]
+fn what_has_run_is_not_thrown_away_for_what_another_one_of_its_image_has_seen() {
+    let desired = desired(&["odd.a=2", "ran.a=2", "new.a=2", "job.a=2"]);
+    let image = "host/x:2".parse().unwrap();
+    let at = |ran| {
+        let there = [
+            ("odd.a=2", EXITED),
+            ("ran.a=2", ran),
+            ("new.a=2", EXITED),
+            ("job.a=2", EXITED),
+        ];
+        let mut world = world(&desired, &there, &["2"]);
+        world.containers[3].terms.restart = Restart::Never;
+        world
+    };
+    let mut history = History::default();
+    let now = Instant::now();
+    history.look(&at(Running).containers, now);
+    let now = now + STEADY;
+    history.look(&at(Running).containers, now);
+    history.look(&at(EXITED).containers, now);
+    let mut see = |by: &str| {
+        history.damaged(&image, &key(by), now);
+        told(plan(&desired, &at(EXITED), &history, now))
+    };
+    let mended = ["job.a: ", "new.a: remove new.a=2, remove image host/x:2"];
+    let odd = "odd.a: remove odd.a=2, remove image host/x:2";
+    let seen = see("odd.a");
+    assert_eq!(seen[..3], [mended[0], mended[1], odd]);
+    assert_eq!(seen[3], "ran.a: start ran.a=2");
+    assert_eq!(
+        see("ran.a")[3],
+        "ran.a: remove ran.a=2, remove image host/x:2"
     );
 }
 

@@ -3,8 +3,11 @@
 //! A notice has the key and the revision, and comes again and again for as long as the entry is there. What the entry is
 //! now is asked for by a request that names the key. So nothing is lost with a notice, and each value comes with its own
 //! revision, also when it is a newer one than the notice's.
+//!
+//! A key that is no deployment's is not asked for: its notice says all that matters. It may be so long that the server would
+//! end the connection of who names it in a request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -47,12 +50,20 @@ pub struct Notices<'a> {
 
 /// What came from the consumer.
 enum Told {
-    /// A key has an entry of that revision.
-    Notice(String, u64),
+    /// A key has another entry.
+    Notice(Notice),
     /// It is there and has nothing.
     Nothing,
     /// It has nothing more for this request.
     NoMore,
+}
+
+/// What is told of a key.
+struct Notice {
+    key: String,
+    revision: u64,
+    /// What that means, where the key is no deployment's.
+    odd: Option<Change>,
 }
 
 impl<'a> Notices<'a> {
@@ -84,15 +95,18 @@ impl<'a> Notices<'a> {
         known: impl Iterator<Item = DeploymentName>,
     ) -> Result<Vec<Change>, BucketError> {
         let keys = known.map(|name| desired_state_key(self.bucket.device_id(), &name));
-        let mut keys: BTreeMap<String, u64> = keys.map(|key| (key, 0)).collect();
-        keys.insert(agent_release_key(self.bucket.device_id()), 0);
+        let mut keys: BTreeSet<String> = keys.collect();
+        keys.insert(agent_release_key(self.bucket.device_id()));
+        let mut changes = Vec::new();
         for _ in 0..ROUNDS {
             self.ask(json!({ "batch": BATCH, "no_wait": true })).await?;
             while self.asked > 0 {
                 match self.told(self.bucket.patience()).await {
-                    Ok(Told::Notice(key, revision)) => {
-                        let newest = keys.entry(key).or_default();
-                        *newest = revision.max(*newest);
+                    Ok(Told::Notice(notice)) if notice.odd.is_some() => {
+                        changes.extend(self.odd(notice));
+                    }
+                    Ok(Told::Notice(Notice { key, .. })) => {
+                        keys.insert(key);
                     }
                     Ok(Told::Nothing) => {}
                     Ok(Told::NoMore) => break,
@@ -107,12 +121,11 @@ impl<'a> Notices<'a> {
         }
         self.asked = 0;
         let bucket = self.bucket;
-        let entries = stream::iter(keys).map(|(key, _)| async move {
+        let entries = stream::iter(keys).map(|key| async move {
             let asked = bucket.entry(&key).await?;
             Ok::<_, BucketError>(asked.map(|asked| (key, asked)))
         });
         let entries: Vec<_> = entries.buffered(AT_A_TIME).try_collect().await?;
-        let mut changes = Vec::new();
         for (key, asked) in entries.into_iter().flatten() {
             self.seen.insert(key, asked.revision);
             changes.push(asked.change);
@@ -132,15 +145,22 @@ impl<'a> Notices<'a> {
                     "idle_heartbeat": nanoseconds(HEARTBEAT) });
                 self.ask(request).await?;
             }
-            let (key, revision) = match self.told(SILENCE).await? {
-                Told::Notice(key, revision) => (key, revision),
+            let notice = match self.told(SILENCE).await? {
+                Told::Notice(notice) => notice,
                 Told::Nothing => continue,
                 Told::NoMore => {
                     self.asked = 0;
                     continue;
                 }
             };
-            if self.seen.get(&key).is_some_and(|seen| *seen >= revision) {
+            if notice.odd.is_some() {
+                match self.odd(notice) {
+                    Some(change) => return Ok(change),
+                    None => continue,
+                }
+            }
+            let Notice { key, revision, .. } = notice;
+            if self.is_seen(&key, revision) {
                 continue;
             }
             // What is gone by now, or not there yet where it was asked for, is told again while it is there.
@@ -151,6 +171,20 @@ impl<'a> Notices<'a> {
                 }
             }
         }
+    }
+
+    fn is_seen(&self, key: &str, revision: u64) -> bool {
+        self.seen.get(key).is_some_and(|seen| *seen >= revision)
+    }
+
+    /// What a notice of a key means that is no deployment's, unless that is known.
+    fn odd(&mut self, notice: Notice) -> Option<Change> {
+        let Notice { key, revision, odd } = notice;
+        if self.is_seen(&key, revision) {
+            return None;
+        }
+        self.seen.insert(key, revision);
+        odd
     }
 
     async fn ask(&mut self, request: serde_json::Value) -> Result<(), BucketError> {
@@ -188,7 +222,10 @@ impl<'a> Notices<'a> {
         self.asked = self.asked.saturating_sub(1);
         let prefix = KvBucket::DESIRED_STATE.subject_prefix();
         let subject = message.message.subject.as_str();
-        let key = subject.strip_prefix(&prefix).unwrap_or(subject);
-        Ok(Told::Notice(key.to_owned(), revision))
+        let key = subject.strip_prefix(&prefix).unwrap_or(subject).to_owned();
+        let device_id = self.bucket.device_id();
+        let change = Change::of(device_id, key.clone(), revision, &message.message);
+        let odd = matches!(change, Change::Odd { .. }).then_some(change);
+        Ok(Told::Notice(Notice { key, revision, odd }))
     }
 }

@@ -234,7 +234,7 @@ impl<E: Executor> Reconciler<'_, E> {
                         if let (_, Some(service)) = goal(&self.target, &key) {
                             self.history.doubts(service.image());
                             if damaged {
-                                self.history.damaged(service.image(), now);
+                                self.history.damaged(service.image(), &key, now);
                             }
                         }
                     }

@@ -114,3 +114,26 @@ async fn a_registry_is_logged_in_to_and_another_login_restarts_nothing() {
     bench.run_for(Duration::from_secs(60)).await;
     assert_eq!(bench.podman.take_log(), [""; 0]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_login_that_is_refused_keeps_the_image_from_nobody_else() {
+    let score = |login: &str| {
+        format!(
+            r#"{{"type":"PodmanV1","data":{{"services":[{{"name":"a","image":"host/x:1"{login}}}]}}}}"#
+        )
+    };
+    let login = |user: &str| {
+        score(&format!(
+            r#","registry_login":{{"username":"{user}","password":"hunter2"}}"#
+        ))
+    };
+    for other in [login("me"), score("")] {
+        let bench = Bench::new();
+        bench.known();
+        bench.podman.refuse("odd");
+        bench.put("a-odd", &login("odd"));
+        bench.put("web", &other);
+        bench.run_for(LOOK_INTERVAL).await;
+        assert_eq!(bench.status("web"), (Phase::Running, None), "{other}");
+    }
+}

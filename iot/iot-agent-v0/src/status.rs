@@ -16,10 +16,9 @@ use crate::problems::Problems;
 use crate::reconcile::Statuses;
 use crate::report::{BUDGET, fitted};
 use crate::told::Told;
-use crate::watchdog::{REPORTED, ServiceManager};
 
 /// Where the kernel tells its boot id.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+pub const KERNELS_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The longest wait for another try when a report could not be published.
 const RETRY: Duration = Duration::from_secs(3);
@@ -44,7 +43,7 @@ impl Identity {
     pub fn of_this_device(device_id: DeviceId, operator_keys: usize) -> std::io::Result<Self> {
         Ok(Self {
             device_id,
-            boot_id: boot_id(Path::new(OWN_BOOT_ID), Path::new(BOOT_ID))?,
+            boot_id: boot_id(Path::new(OWN_BOOT_ID), Path::new(KERNELS_BOOT_ID))?,
             operator_keys,
         })
     }
@@ -115,8 +114,8 @@ impl Watched {
 }
 
 /// Publishes at once, at each change, at each new connection and at each heartbeat. A report which cannot be
-/// published is not kept: the next one says it all. `manager` hears of the first that was stored. Ends when the others
-/// have.
+/// published is not kept: the next one says it all. `reported` is told of the first that was stored, and again while it does
+/// not hear that. Ends when the others have.
 ///
 /// # Errors
 ///
@@ -126,7 +125,7 @@ pub async fn run(
     identity: &Identity,
     mut watched: Watched,
     heartbeats: &Heartbeats,
-    manager: &ServiceManager,
+    reported: &impl Fn() -> bool,
 ) -> std::io::Result<()> {
     let mut connections = nats.connections();
     let mut sequence = 0;
@@ -146,7 +145,7 @@ pub async fn run(
         let retry = match nats.publish_status(&fitted(report, BUDGET)).await {
             Ok(()) => {
                 if !has_reported {
-                    has_reported = manager.tell(REPORTED);
+                    has_reported = reported();
                 }
                 if told.is_news(None) {
                     tracing::info!("status published again");

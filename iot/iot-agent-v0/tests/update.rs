@@ -12,12 +12,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::kv::{Store, Watch};
 use futures::TryStreamExt;
 use iot_contracts::{AgentProgram, AgentStatus, UpdatePhase, UpdateStatus};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::buckets::open;
 use crate::releases::{Releases, key, signed};
@@ -83,6 +83,16 @@ impl Device {
     }
 }
 
+impl Device {
+    /// Asks it to end, as the service manager does.
+    fn stop(&self) {
+        let mut agent = self.agent.lock().unwrap();
+        let pid = Pid::from_raw(agent.id().try_into().unwrap()).unwrap();
+        kill_process(pid, Signal::TERM).unwrap();
+        agent.wait().unwrap();
+    }
+}
+
 impl Drop for Device {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::SeqCst);
@@ -103,7 +113,7 @@ fn log(dir: &Path) -> Stdio {
 /// Everything that an update needs.
 struct Bench {
     dir: tempfile::TempDir,
-    _nats: Server,
+    nats: Option<Server>,
     port: u16,
     releases: Releases,
     desired: Store,
@@ -133,7 +143,7 @@ impl Bench {
         std::fs::write(dir.path().join("config.toml"), config).unwrap();
         Self {
             dir,
-            _nats: nats,
+            nats: Some(nats),
             port,
             releases,
             desired,
@@ -184,6 +194,22 @@ impl Bench {
         })
     }
 
+    /// Waits for a report that was made from now on.
+    async fn reports(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let awaited = async {
+            loop {
+                let entry = self.reports.try_next().await.unwrap().unwrap();
+                let report: AgentStatus = serde_json::from_slice(&entry.value).unwrap();
+                if u128::from(report.timestamp_unix_ms) > now.as_millis() {
+                    return;
+                }
+            }
+        };
+        let came = tokio::time::timeout(LIMIT, awaited).await;
+        came.expect("an agent that is started anew reports");
+    }
+
     async fn proven(&mut self, program: AgentProgram) {
         let asked = self.asked;
         let update = self.reported("proven", |update| is(update, asked, UpdatePhase::Proven));
@@ -196,6 +222,15 @@ impl Bench {
             is(update, asked, UpdatePhase::Failed) && detail(update).contains(why)
         });
         assert_eq!(update.await.program, program, "{why}");
+    }
+}
+
+/// Another process does it, and tells nobody.
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !is_so() {
+        assert!(Instant::now() < end, "{what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -306,6 +341,60 @@ async fn an_agent_is_updated_and_comes_back_from_what_does_not_work() {
     bench.proven(AgentProgram::B).await;
     let record = std::fs::read_to_string(bench.dir.path().join("state/slots/record")).unwrap();
     assert!(record.contains("\"slot\":\"b\""), "{record}");
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: has a proven program end again and again, and one whose server is away"]
+async fn a_proven_agent_that_ends_again_and_again_gives_way_to_the_one_before() {
+    let mut bench = Bench::new().await;
+    let installed = stripped(bench.dir.path());
+    let device = Device::start(bench.dir.path(), &installed);
+    bench.want("first", &newer(&installed, 1)).await;
+    bench.proven(AgentProgram::A).await;
+
+    // It works until that file is there.
+    let (dir, second) = (bench.dir.path().to_owned(), bench.dir.path().join("second"));
+    std::fs::write(&second, newer(&installed, 2)).unwrap();
+    std::fs::set_permissions(&second, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let script = format!(
+        "#!/bin/sh\n[ -e {0}/broken ] && exit 1\nexec {0}/second \"$@\"\n",
+        dir.display()
+    );
+    bench.want("script", script.as_bytes()).await;
+    bench.proven(AgentProgram::B).await;
+    device.cut_power_while(|| std::fs::write(dir.join("broken"), "").unwrap());
+    let why = "it was proven, and ended 5 times within 15 min";
+    bench.failed(AgentProgram::A, why).await;
+
+    // It is not tried again until its key is written anew.
+    std::fs::remove_file(dir.join("broken")).unwrap();
+    device.cut_power();
+    bench.failed(AgentProgram::A, why).await;
+    bench.want("script", script.as_bytes()).await;
+    bench.proven(AgentProgram::B).await;
+
+    // Ends that reports came between are no reason to go back, and neither are those that it was asked for.
+    let starts = || {
+        let log = std::fs::read_to_string(dir.join("agent.log")).unwrap();
+        log.matches("agent starts").count()
+    };
+    let record = || std::fs::read_to_string(dir.join("state/slots/record")).unwrap();
+    for _ in 0..7 {
+        let before = starts();
+        device.cut_power();
+        until("it is started again", || starts() > before).await;
+        until("that is forgotten", || record().contains("\"starts\":null")).await;
+    }
+    bench.nats = None;
+    for _ in 0..7 {
+        let before = starts();
+        device.stop();
+        until("it is started again", || starts() > before).await;
+    }
+    bench.nats = Some(Server::start(&dir, bench.port));
+    (bench.desired, bench.reports) = open(bench.port).await;
+    bench.reports().await;
+    bench.proven(AgentProgram::B).await;
 }
 
 #[tokio::test]

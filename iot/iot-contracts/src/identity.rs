@@ -34,6 +34,9 @@ pub struct UserKey(String);
 /// The characters of an NKey.
 const KEY_CHARS: usize = 56;
 
+/// Of a second.
+const NANOSECONDS: u64 = 1_000_000_000;
+
 impl UserKey {
     /// The key.
     pub fn as_str(&self) -> &str {
@@ -172,21 +175,34 @@ pub fn device_services() -> Vec<DeviceService> {
 /// It delivers headers without values, and nobody may acknowledge: each notice comes again, soon at first and then once
 /// a minute, for as long as its entry is there. A notice that was lost on the way is therefore late and not missing, and
 /// a device that remembers nothing hears of each of its keys again, without a request that could name another's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Serde writes it in the form of JetStream's consumer configurations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeviceConsumer {
     /// Its name, which is the device's key.
+    #[serde(rename = "durable_name")]
     pub name: String,
     /// The only subjects that it tells of.
     pub filter_subject: String,
+    description: String,
+    deliver_policy: &'static str,
+    ack_policy: &'static str,
+    max_deliver: i64,
+    /// In nanoseconds.
+    backoff: [u64; 10],
+    max_ack_pending: i64,
+    headers_only: bool,
 }
 
 impl DeviceConsumer {
     /// After how many seconds a notice comes again, each time; the last one is for all further times. A request of a
     /// connection that is gone may swallow notices for 30 s.
-    pub const AGAIN_SECONDS: [u64; 10] = [1, 2, 3, 4, 4, 4, 4, 4, 4, 60];
+    const AGAIN_SECONDS: [u64; 10] = [1, 2, 3, 4, 4, 4, 4, 4, 4, 60];
     /// How often a notice comes: once a minute for longer than any device lives. Servers before 2.10 take no other
     /// word for "always" together with waits.
-    pub const DELIVERIES: i64 = 1_000_000_000;
+    const DELIVERIES: i64 = 1_000_000_000;
+    /// No notice waits for the acknowledgement of others.
+    const UNBOUNDED: i64 = -1;
 
     /// Of the device with this id and this key.
     pub fn of(device_id: &DeviceId, key: &UserKey) -> Self {
@@ -194,6 +210,13 @@ impl DeviceConsumer {
         Self {
             name: key.to_string(),
             filter_subject: format!("{prefix}{}", desired_state_watch(device_id)),
+            description: format!("the device {device_id}"),
+            deliver_policy: "last_per_subject",
+            ack_policy: "explicit",
+            max_deliver: Self::DELIVERIES,
+            backoff: Self::AGAIN_SECONDS.map(|seconds| seconds * NANOSECONDS),
+            max_ack_pending: Self::UNBOUNDED,
+            headers_only: true,
         }
     }
 }

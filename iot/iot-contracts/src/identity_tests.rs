@@ -78,7 +78,16 @@ fn a_consumer_tells_of_its_devices_keys() {
     let (id, key) = device();
     let consumer = DeviceConsumer::of(&id, &key);
     assert_eq!(consumer.name, KEY);
-    assert_eq!(consumer.filter_subject, "$KV.desired-state.pi-1.>");
+    let golden = format!(
+        concat!(
+            r#"{{"durable_name":"{}","filter_subject":"$KV.desired-state.pi-1.>","description":"the device pi-1","#,
+            r#""deliver_policy":"last_per_subject","ack_policy":"explicit","max_deliver":1000000000,"#,
+            r#""backoff":[1000000000,2000000000,3000000000,4000000000,4000000000,4000000000,4000000000,4000000000,"#,
+            r#"4000000000,60000000000],"max_ack_pending":-1,"headers_only":true}}"#
+        ),
+        KEY
+    );
+    assert_eq!(serde_json::to_string(&consumer).unwrap(), golden);
     // Whatever a lost connection's request may swallow comes again within 4 s.
     let [eager @ .., last] = DeviceConsumer::AGAIN_SECONDS;
     assert!(eager.iter().all(|wait| *wait <= 4) && eager.iter().sum::<u64>() >= 30);

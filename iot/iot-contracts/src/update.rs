@@ -130,7 +130,8 @@ pub enum UpdatePhase {
     Proven,
     /// It is not taken until its key is written anew.
     Refused,
-    /// It did not prove itself, and the program before is back. It is not tried again until its key is written anew.
+    /// It did not prove itself, or ended again and again later, and the program before is back. It is not tried again until
+    /// its key is written anew.
     Failed,
     /// A newer agent's word.
     #[serde(other)]

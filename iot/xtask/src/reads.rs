@@ -26,12 +26,14 @@ pub const EVERY: Set = &[
 
 /// What no lane reads.
 pub const UNTESTED: Set = &[
+    ".github/*",
     ".gitignore",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
     "README.md",
     "SECURITY.md",
+    "deny.toml",
     "docs/*.md",
     "docs/book.toml",
     "!docs/testing.md",

@@ -30,7 +30,7 @@ use super::operator::OperatorError;
 use crate::domain::error::{ErrorKind, HintedError};
 
 pub use registry::{DeviceRegistry, RegistryError};
-pub use releases::{ReleaseFate, release_fate};
+pub use releases::{PutRelease, ReleaseFate, release_fate};
 pub use token::{DeviceTokens, devices_imports, devices_scope, platform_exports};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;

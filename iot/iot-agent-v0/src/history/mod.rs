@@ -82,13 +82,13 @@ struct GivenUp {
 }
 
 /// An image that was seen to be damaged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Damage {
     since: Instant,
     /// How often it was removed since then, or tried to be.
     mended: u32,
-    /// Whether it has not been removed since it was seen.
-    open: bool,
+    /// The containers that have seen it since it was last removed. It may be their own fault: a file that they were given.
+    seen_by: BTreeSet<ContainerKey>,
 }
 
 /// Steps of a container.
@@ -271,18 +271,18 @@ impl History {
         self.pulls.get(image)
     }
 
-    /// An image is damaged, or of another machine: no pull helps against that.
-    pub fn damaged(&mut self, image: &ImageReference, now: Instant) {
-        let new = Damage {
+    /// By the container of `key` an image is damaged, or of another machine: no pull helps against that.
+    pub fn damaged(&mut self, image: &ImageReference, key: &ContainerKey, now: Instant) {
+        let new = || Damage {
             since: now,
             mended: 0,
-            open: true,
+            seen_by: BTreeSet::new(),
         };
-        let damage = self.damages.entry(image.clone()).or_insert(new);
+        let damage = self.damages.entry(image.clone()).or_insert_with(new);
         if now - damage.since >= MENDED_FOR {
-            *damage = new;
+            *damage = new();
         }
-        damage.open = true;
+        damage.seen_by.insert(key.clone());
     }
 
     /// An image is removed because it is damaged.
@@ -290,7 +290,7 @@ impl History {
         self.doubts(image);
         if let Some(damage) = self.damages.get_mut(image) {
             damage.mended += 1;
-            damage.open = false;
+            damage.seen_by.clear();
         }
     }
 
@@ -301,15 +301,16 @@ impl History {
         }
     }
 
-    /// Whether an image was seen to be damaged since it was last removed.
-    pub fn is_damaged(&self, image: &ImageReference) -> bool {
-        self.damages.get(image).is_some_and(|damage| damage.open)
+    /// Whether an image was seen to be damaged by the container of `key` since it was last removed.
+    pub fn is_damaged(&self, image: &ImageReference, key: &ContainerKey) -> bool {
+        let damage = self.damages.get(image);
+        damage.is_some_and(|damage| damage.seen_by.contains(key))
     }
 
     /// Whether an image shall be fetched anew.
     pub fn is_to_be_mended(&self, image: &ImageReference) -> bool {
         let damage = self.damages.get(image);
-        damage.is_some_and(|damage| damage.open && damage.mended < MAX_MENDED)
+        damage.is_some_and(|damage| !damage.seen_by.is_empty() && damage.mended < MAX_MENDED)
     }
 
     /// Forgets what is about nothing that is desired or there.
@@ -321,6 +322,9 @@ impl History {
         self.pulls.retain(|image, _| images.contains(image));
         self.fetched.retain(|image| images.contains(image));
         self.damages.retain(|image, _| images.contains(image));
+        for damage in self.damages.values_mut() {
+            damage.seen_by.retain(|key| keys.contains(key));
+        }
     }
 }
 
@@ -353,7 +357,7 @@ mod tests {
         history.begins(&key, &[]);
         history.pulled(&image);
         history.pull_failed(&image, String::new(), now);
-        history.damaged(&image, now);
+        history.damaged(&image, &key, now);
         history.keep_only(&BTreeSet::new(), &BTreeSet::new());
         let nothing = format!("{:?}", History::default());
         assert_eq!(format!("{history:?}"), nothing);

@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use super::create::{CreateContainer, CreateVolume, Inherited, STOP_SLACK, WRITABLE, volume_name};
 use super::error::{PodmanError, is_about_damage};
+use super::files::Storing;
 use super::http::{Call, Reply};
 use super::{Podman, REQUEST_LIMIT, wire, write_out};
 use crate::container::{ContainerKey, ContainerSpec, ContainerState, ObservedContainer, Role};
@@ -54,6 +55,7 @@ impl Podman {
     /// Makes the container; gives its id.
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String, PodmanError> {
         let files = spec.service.terms().files;
+        let _storing = Storing::of(self, &spec.key);
         let created = match self.store_files(spec).await {
             Ok(()) => self.create_with_files(spec).await,
             Err(error) => Err(error),

@@ -12,10 +12,10 @@ async fn images_are_listed_and_removed_by_each_name() {
     let list = r#"[{"Id":"bd0a","ParentId":"","RepoTags":["host/x:2","host/x:latest"],"RepoDigests":["host/x@sha256:8ee2"],"Created":1795950357,"Size":1997945,"SharedSize":0,"VirtualSize":1997945,"Labels":null,"Containers":1,"Names":["host/x:2"],"Digest":"sha256:8ee2"},{"Id":"db9f","RepoTags":null,"Containers":0}]"#;
     let (listed, requests) = exchange(
         async |podman| podman.images().await.unwrap(),
-        &[(200, list)],
+        &[(200, "[]"), (200, list)],
     )
     .await;
-    assert_eq!(requests, ["GET /v4.0.0/libpod/images/json HTTP/1.1"]);
+    assert_eq!(requests[1], "GET /v4.0.0/libpod/images/json HTTP/1.1");
     let image = Image {
         id: "bd0a".to_owned(),
         tags: vec!["host/x:2".to_owned(), "host/x:latest".to_owned()],

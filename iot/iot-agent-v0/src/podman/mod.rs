@@ -18,7 +18,7 @@ mod wire;
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,7 +27,8 @@ use iot_contracts::{ImageReference, RegistryLogin};
 use self::ends::Ends;
 pub use self::error::PodmanError;
 use self::http::Api;
-use crate::container::ObservedContainer;
+use crate::container::{ContainerKey, ObservedContainer};
+use crate::error::chain;
 use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
 use crate::room::{Image, Space};
@@ -45,6 +46,8 @@ pub struct Podman {
     storage: RefCell<Option<PathBuf>>,
     /// What each container is looked after by that was there at the last look, by its id; without those of defaults.
     terms: RefCell<BTreeMap<String, Terms>>,
+    /// The containers that are being made, with what they are given.
+    storing: RefCell<BTreeSet<ContainerKey>>,
     ends: Ends,
 }
 
@@ -56,6 +59,7 @@ impl Podman {
             digests: RefCell::default(),
             storage: RefCell::default(),
             terms: RefCell::default(),
+            storing: RefCell::default(),
             ends: Ends::default(),
         }
     }
@@ -113,6 +117,13 @@ impl Executor for Podman {
     }
 
     async fn images(&self) -> Result<Vec<Image>, PodmanError> {
+        // It is as rarely needed, and has nothing to do with images.
+        if let Err(error) = self.discard_left_files().await {
+            tracing::warn!(
+                error = chain(&error),
+                "cannot look for files that were left"
+            );
+        }
         self.list_images().await
     }
 

@@ -264,6 +264,11 @@ async fn a_service_has_all_that_its_score_says_and_its_data_survive_an_update() 
     let inspected = podman.text(&["containers", &id, "json"]).await;
     assert!(!inspected.contains("s3cr3t"), "{inspected}");
     assert_eq!(podman.text(&["secrets", "json"]).await.trim(), "[]");
+    let left = podman.store("harmony.web.front.7", b"s3cr3t-3").await;
+    left.unwrap().expect(&[StatusCode::OK]).unwrap();
+    assert!(podman.text(&["secrets", "json"]).await.contains("front.7"));
+    assert_eq!(podman.images().await.unwrap().len(), 1);
+    assert_eq!(podman.text(&["secrets", "json"]).await.trim(), "[]");
     let inspected: serde_json::Value = serde_json::from_str(&inspected).unwrap();
     let host = &inspected["HostConfig"];
     let limits = ["Memory", "MemorySwap", "CpuQuota", "CpuPeriod", "PidsLimit"];

@@ -3,6 +3,7 @@
 use super::{exchange, spec_of, step};
 use crate::container::{ContainerState, Health};
 use crate::plan::{Action, Volumes};
+use crate::podman::files::Storing;
 use crate::podman::{Podman, PodmanError};
 use crate::reconcile::Executor;
 
@@ -76,6 +77,23 @@ async fn all_of_a_service_is_asked_for_and_its_files_go_beside() {
     assert_eq!(requests, expected);
 }
 
+#[tokio::test]
+async fn a_secret_is_its_owners_alone_and_what_is_mounted_lies_under_nothing() {
+    let created = r#"{"Id":"abc","Warnings":[]}"#;
+    let answers = [STORED, (201, created), (204, "")];
+    let score = r#"{"type":"PodmanV1","data":{"volumes":{"data":{}},"services":[{"name":"front",
+        "image":"host/web:1","read_only":true,"volumes":[{"name":"data","path":"/tmp"}],
+        "secrets":[{"path":"/run/secrets/key","content":"s3cr3t"}]}]}}"#;
+    let (result, requests) = step(Action::Create(spec_of(score)), &answers).await;
+    result.unwrap();
+    let body = requests[1].rsplit_once(" HTTP/1.1 ").unwrap().1;
+    let body: serde_json::Value = serde_json::from_str(body).unwrap();
+    assert_eq!(body["secrets"][0]["Mode"], 0o400);
+    let mounts = body["mounts"].as_array().unwrap().iter();
+    let mounts: Vec<_> = mounts.map(|mount| &mount["destination"]).collect();
+    assert_eq!(mounts, ["/run", "/var/tmp"]);
+}
+
 /// As Podman 4.3 answers when an earlier creation was cut off.
 #[tokio::test]
 async fn a_file_that_was_left_in_the_store_is_replaced_and_none_stays_there() {
@@ -103,6 +121,48 @@ async fn a_file_that_was_left_in_the_store_is_replaced_and_none_stays_there() {
         discard(1),
     ];
     assert_eq!(requests, expected);
+}
+
+/// A creation that a change has overtaken is dropped where it stands, and the container that follows may have no files.
+#[tokio::test]
+async fn files_that_a_creation_left_go_with_the_next_sweep_and_no_others() {
+    let listed = |names: &[&str]| {
+        let listed = names.iter().map(|name| {
+            serde_json::json!({"ID": "1", "CreatedAt": "x", "UpdatedAt": "x", "Spec": {"Name": name}})
+        });
+        serde_json::Value::from_iter(listed).to_string()
+    };
+    let list = listed(&[
+        "harmony.web.front.0",
+        "harmony.db.a.1",
+        "harmony.db.a.01",
+        "harmony.db.a",
+        "harmony.db.a.x",
+        "db.a.0",
+        "mine",
+    ]);
+    let answers = [(200, list.as_str()), (204, ""), (500, "{}")];
+    let work = async |podman: &Podman| {
+        let key = spec_of(SCORE).key;
+        let _storing = Storing::of(podman, &key);
+        podman.images().await.unwrap_err();
+    };
+    let ((), requests) = exchange(work, &answers).await;
+    let expected = [
+        "GET /v4.0.0/libpod/secrets/json HTTP/1.1",
+        "DELETE /v4.0.0/libpod/secrets/harmony.db.a.1 HTTP/1.1",
+        "GET /v4.0.0/libpod/images/json HTTP/1.1",
+    ];
+    assert_eq!(requests, expected);
+    // It is not being made any more.
+    let left = listed(&["harmony.web.front.0"]);
+    let work = async |podman: &Podman| {
+        drop(Storing::of(podman, &spec_of(SCORE).key));
+        podman.images().await.unwrap();
+    };
+    let answers = [(200, left.as_str()), (204, ""), (200, "[]")];
+    let ((), requests) = exchange(work, &answers).await;
+    assert_eq!(requests[1], discard(0));
 }
 
 /// The answer of Podman 4.3 to `containers/json`, shortened, with the container of [`SCORE`].

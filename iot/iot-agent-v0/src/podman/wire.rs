@@ -222,6 +222,22 @@ impl From<ListedImage> for Image {
     }
 }
 
+/// One element of the answer of `secrets/json`, as far as it matters.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedSecret {
+    /// What it was made as.
+    pub spec: SecretSpec,
+}
+
+/// What a secret was made as.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SecretSpec {
+    /// Its name.
+    pub name: String,
+}
+
 /// The answer of `info`, as far as it matters.
 #[derive(Debug, Deserialize)]
 pub struct Info {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use iot_contracts::ImageReference;
+use iot_contracts::{ImageReference, RegistryLogin};
 use tokio::time::Instant;
 
 use super::{Space, Unused};
 use crate::flights::Flights;
-use crate::history::History;
+use crate::history::{Failure, History};
 use crate::plan::Plan;
 use crate::reconcile::Executor;
 
@@ -74,12 +74,13 @@ impl Keeper {
             let failure = history.pull_failure(image);
             failure.is_none_or(|failure| failure.retry_at <= now)
         };
-        // Whoever knows how to log in pulls for the others as well.
-        let mut waiting = BTreeMap::new();
+        let mut waiting = BTreeMap::<_, Vec<_>>::new();
         for verdict in plan.values() {
             if let Some(image) = verdict.image.as_ref().filter(|image| due(image)) {
-                let login: &mut Option<_> = waiting.entry(image).or_default();
-                *login = login.or(verdict.login.as_ref());
+                let (logins, login) = (waiting.entry(image).or_default(), verdict.login.as_ref());
+                if !logins.contains(&login) {
+                    logins.push(login);
+                }
             }
         }
         let short = space.filter(|space| space.is_short() && !waiting.is_empty());
@@ -90,9 +91,9 @@ impl Keeper {
         if now - self.swept >= interval {
             flights.sweep(desired.clone(), self.unused.clone());
         }
-        for (image, login) in waiting {
+        for (image, logins) in waiting {
             match short {
-                None => flights.pull(image, login, now),
+                None => flights.pull(image, in_turn(logins, history.pull_failure(image)), now),
                 Some(_) if flights.sweeps() => {}
                 Some(space) => {
                     tracing::warn!(%image, %space, "not pulled");
@@ -103,4 +104,15 @@ impl Keeper {
         }
         news
     }
+}
+
+/// Whoever knows how to log in pulls for the others as well. As one's login may be wrong, each has its turn.
+fn in_turn<'a>(
+    mut logins: Vec<Option<&'a RegistryLogin>>,
+    failure: Option<&Failure>,
+) -> Option<&'a RegistryLogin> {
+    logins.sort_by_key(Option::is_none);
+    let failures = failure.map_or(0, |failure| failure.times as usize);
+    let turn = failures % logins.len().max(1);
+    logins.get(turn).copied().flatten()
 }

@@ -82,10 +82,10 @@ impl Case<'_> {
         gone.into_iter().chain(steps).collect()
     }
 
-    /// Whether the image is damaged, as far as it was seen.
+    /// Whether the image is damaged, as far as this container has seen.
     pub(super) fn is_damaged(&self) -> bool {
         self.service
-            .is_some_and(|service| self.history.is_damaged(service.image()))
+            .is_some_and(|service| self.history.is_damaged(service.image(), self.key))
     }
 
     /// Whether it is, and may be fetched anew.

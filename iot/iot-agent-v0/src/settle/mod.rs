@@ -182,7 +182,9 @@ impl<'a> Case<'a> {
 
     /// The current container is the one that shall be.
     fn keep(&self, current: &ObservedContainer, previous: Option<&ObservedContainer>) -> Verdict {
-        if current.state.is_down() && self.is_to_be_mended() {
+        // What has run is not harmed by what another one of its image has seen.
+        let may_be_damaged = self.is_damaged() || !(current.has_ended() || self.is_proven(current));
+        if current.state.is_down() && may_be_damaged && self.is_to_be_mended() {
             return self.mend(Some(current), previous);
         }
         match current.state {

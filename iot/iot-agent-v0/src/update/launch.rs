@@ -10,6 +10,7 @@ use iot_contracts::UpdateConfig;
 
 use super::record::{Placed, Record, Start};
 use super::slots::{SLOT_VARIABLE, Slots, own_digest};
+use super::starts::Moment;
 use super::trial::{self, Verdict};
 use crate::config;
 use crate::error::chain;
@@ -75,7 +76,7 @@ impl Launcher<'_> {
         };
         loop {
             let before = record.clone();
-            let start = record.next_start();
+            let start = record.next_start(Moment::now().as_ref());
             // Without a count that lasts, a program that takes the device down with it would be tried for ever.
             let start = match self.save(&record, &before) {
                 true => start,

@@ -8,12 +8,15 @@
 //! The launcher is the program that was installed, with `--launch`; what it starts in the end takes its place, so that
 //! nothing of it stays. It needs nothing of a new program but that one word: that a report of it was stored. All that has
 //! to survive a power cut is in one file, the record, which is replaced as a whole.
+//!
+//! One that is proven and ends again and again before a report of it is stored gives way to the one before it.
 
 mod fetch;
 mod judge;
 mod launch;
 mod record;
 mod slots;
+mod starts;
 mod trial;
 mod updater;
 

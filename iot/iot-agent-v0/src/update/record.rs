@@ -3,6 +3,8 @@
 use iot_contracts::{AgentProgram, AgentRelease, Hex, LastUpdate, UpdatePhase};
 use serde::{Deserialize, Serialize};
 
+use super::starts::{MAX_ENDS, Moment, Starts, WITHIN};
+
 /// How often a program on trial is started. A power cut may end one try and is not its fault.
 pub const MAX_STARTS: u32 = 3;
 
@@ -63,6 +65,12 @@ pub struct Record {
     /// The one that proved itself last; absent for the installed one.
     #[serde(default)]
     current: Option<Placed>,
+    /// The one before that, while it is in its slot; absent for the installed one.
+    #[serde(default)]
+    previous: Option<Placed>,
+    /// How often the current one was started since a report of it was stored.
+    #[serde(default)]
+    starts: Option<Starts>,
     #[serde(default)]
     trial: Option<Trial>,
     /// The highest serial that was taken.
@@ -89,6 +97,8 @@ impl Record {
         Self {
             installed,
             current: None,
+            previous: None,
+            starts: None,
             trial: None,
             serial: 0,
             last: None,
@@ -107,8 +117,8 @@ impl Record {
         self.serial = serial;
     }
 
-    /// What is to be started, and counted as started.
-    pub fn next_start(&mut self) -> Start {
+    /// What is to be started, and counted as started, where it can be told when that is.
+    pub fn next_start(&mut self, now: Option<&Moment>) -> Start {
         if let Some(trial) = &mut self.trial {
             if trial.starts < MAX_STARTS {
                 trial.starts += 1;
@@ -117,7 +127,34 @@ impl Record {
             let why = format!("it ended {MAX_STARTS} times before a report of it was stored");
             self.fail(why);
         }
+        if let (Some(now), Some(_)) = (now, &self.current) {
+            let starts = Starts::and_one_more(self.starts.take(), now);
+            match starts.are_too_many() {
+                true => self.go_back(),
+                false => self.starts = Some(starts),
+            }
+        }
         self.proven_start()
+    }
+
+    /// The one before takes the place of the proven one. What is told of another update stays.
+    fn go_back(&mut self) {
+        let gone = self.current.take().map(|placed| placed.release.sha256());
+        self.current = self.previous.take();
+        if let Some(last) = self.last.as_mut()
+            && Some(last.sha256) == gone
+        {
+            last.is_proven = false;
+            let minutes = WITHIN.as_secs() / 60;
+            last.why = Some(format!(
+                "it was proven, and ended {MAX_ENDS} times within {minutes} min before a report of it was stored"
+            ));
+        }
+    }
+
+    /// A report was stored, or an end was asked for: whether something had been counted.
+    pub fn forget_starts(&mut self) -> bool {
+        self.trial.is_none() && self.starts.take().is_some()
     }
 
     /// What is started when nothing is tried.
@@ -142,6 +179,8 @@ impl Record {
     /// A program was placed and has to prove itself.
     pub fn try_out(&mut self, placed: Placed, revision: u64) {
         self.take_serial_of(&placed.release);
+        // It lies where the one before was.
+        self.previous = None;
         self.trial = Some(Trial {
             placed,
             revision,
@@ -158,7 +197,8 @@ impl Record {
                 is_proven: true,
                 why: None,
             });
-            self.current = Some(trial.placed);
+            self.previous = self.current.replace(trial.placed);
+            self.starts = None;
         }
     }
 

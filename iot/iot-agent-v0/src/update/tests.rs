@@ -32,7 +32,7 @@ fn release_for(
     AgentRelease::sign(serial, program.unwrap(), |text| sign(seed, text)).unwrap()
 }
 
-fn numbered(serial: u64) -> AgentRelease {
+pub fn numbered(serial: u64) -> AgentRelease {
     let digest = [u8::try_from(serial).unwrap(); 32];
     release(1, serial, digest.into(), 10, "https://h/x")
 }
@@ -45,7 +45,7 @@ pub fn trusting(seeds: &[u8]) -> UpdateConfig {
     }
 }
 
-fn wanted(revision: u64, release: &AgentRelease) -> Wanted {
+pub fn wanted(revision: u64, release: &AgentRelease) -> Wanted {
     let value = serde_json::to_vec(release).unwrap();
     Wanted { revision, value }
 }
@@ -54,7 +54,7 @@ fn fresh() -> Record {
     Record::of_installed([0xff; 32].into())
 }
 
-fn placed(slot: Slot, serial: u64) -> Placed {
+pub fn placed(slot: Slot, serial: u64) -> Placed {
     let release = numbered(serial);
     Placed { slot, release }
 }
@@ -161,27 +161,27 @@ fn what_failed_is_not_tried_again_until_its_key_is_written_anew() {
 #[test]
 fn a_program_is_tried_three_times_and_the_one_before_comes_back() {
     let mut record = fresh();
-    assert_eq!(record.next_start(), Start::Installed);
+    assert_eq!(record.next_start(None), Start::Installed);
     assert_eq!(record.free_slot(), Slot::A);
     record.try_out(placed(Slot::A, 1), 1);
     for _ in 0..MAX_STARTS {
-        assert_eq!(record.next_start(), Start::Trial(placed(Slot::A, 1)));
+        assert_eq!(record.next_start(None), Start::Trial(placed(Slot::A, 1)));
     }
-    assert_eq!(record.next_start(), Start::Installed);
+    assert_eq!(record.next_start(None), Start::Installed);
     assert_eq!(record.told().unwrap().phase, UpdatePhase::Failed);
 
     record.try_out(placed(Slot::A, 2), 2);
-    assert_eq!(record.next_start(), Start::Trial(placed(Slot::A, 2)));
+    assert_eq!(record.next_start(None), Start::Trial(placed(Slot::A, 2)));
     assert_eq!(record.told().unwrap().phase, UpdatePhase::Trying);
     record.prove();
     assert_eq!(record.told().unwrap().phase, UpdatePhase::Proven);
-    assert_eq!(record.next_start(), Start::Proven(placed(Slot::A, 2)));
+    assert_eq!(record.next_start(None), Start::Proven(placed(Slot::A, 2)));
 
     // What runs is never overwritten.
     assert_eq!(record.free_slot(), Slot::B);
     record.try_out(placed(Slot::B, 3), 3);
     record.fail("why".to_owned());
-    assert_eq!(record.next_start(), Start::Proven(placed(Slot::A, 2)));
+    assert_eq!(record.next_start(None), Start::Proven(placed(Slot::A, 2)));
     assert_eq!(record.free_slot(), Slot::B);
 }
 

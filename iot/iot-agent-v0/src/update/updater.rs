@@ -63,6 +63,20 @@ impl Updater {
         }
     }
 
+    /// A report of this program was stored, or it was asked to end: its starts so far are no reason to go back.
+    pub fn forget_starts(&self) {
+        let Ok(slots) = &self.slots else { return };
+        if let Some(mut record) = slots.recall()
+            && record.forget_starts()
+            && let Err(error) = slots.save(&record)
+        {
+            tracing::warn!(
+                error = chain(&error),
+                "cannot note that this program is well"
+            );
+        }
+    }
+
     /// Follows what is wanted until a new program is placed: then this process has to end, so that the launcher tries it.
     /// Says in `status` how it goes. Ends never where nothing new comes.
     pub async fn run(

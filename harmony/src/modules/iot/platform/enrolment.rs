@@ -1,14 +1,12 @@
 //! Makes a device with a key of its own known to NATS.
 
-use std::time::Duration;
-
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::consumer;
 use async_nats::jetstream::stream::{ConsumerError, ConsumerErrorKind};
 use iot_contracts::{DeviceConsumer, DeviceId, UserKey, not_separating};
 use tracing::{info, warn};
 
 use super::again::answered;
-use super::{Platform, PlatformError, request};
+use super::{Cause, Platform, PlatformError, request};
 
 impl Platform {
     /// Makes the consumer that tells the device with this key of its desired state, or leaves it as it is. A bucket that
@@ -22,10 +20,10 @@ impl Platform {
             warn!("{lacks}");
         }
         let consumer = DeviceConsumer::of(device_id, key);
-        let config = consumer_config(device_id, &consumer);
+        let failed = |source: Cause| request("enrol with the consumer", &consumer.name, source);
+        let config = consumer_config(&consumer).map_err(|e| failed(e.into()))?;
         let make = || self.desired.stream.create_consumer(config.clone());
-        let made = answered(make).await;
-        made.map_err(|e| request("enrol with the consumer", &consumer.name, e.into()))?;
+        answered(make).await.map_err(|e| failed(e.into()))?;
         info!(device = %device_id, %key, "enrolled");
         Ok(())
     }
@@ -55,38 +53,40 @@ fn is_absent(error: &ConsumerError) -> bool {
     }
 }
 
-/// It delivers headers only, to who asks, and again and again.
-pub(super) fn consumer_config(device_id: &DeviceId, consumer: &DeviceConsumer) -> pull::Config {
-    pull::Config {
-        durable_name: Some(consumer.name.clone()),
-        description: Some(format!("the device {device_id}")),
-        filter_subject: consumer.filter_subject.clone(),
-        deliver_policy: DeliverPolicy::LastPerSubject,
-        ack_policy: AckPolicy::Explicit,
-        max_deliver: DeviceConsumer::DELIVERIES,
-        backoff: DeviceConsumer::AGAIN_SECONDS
-            .map(Duration::from_secs)
-            .into(),
-        max_ack_pending: -1,
-        headers_only: true,
-        ..pull::Config::default()
-    }
+fn consumer_config(consumer: &DeviceConsumer) -> Result<consumer::Config, serde_json::Error> {
+    serde_json::from_value(serde_json::to_value(consumer)?)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::consumer_config;
+    use std::time::Duration;
+
+    use async_nats::jetstream::consumer::{AckPolicy, Config, DeliverPolicy};
     use iot_contracts::{DeviceConsumer, KvBucket, UserKey};
+
+    use super::consumer_config;
 
     #[test]
     fn nobody_but_the_device_is_told_of() {
         let key = format!("U{}", "A".repeat(55));
         let key: UserKey = key.parse().expect("valid");
         let id = "pi-1".parse().expect("valid");
-        let config = consumer_config(&id, &DeviceConsumer::of(&id, &key));
+        let mut config = consumer_config(&DeviceConsumer::of(&id, &key)).expect("JetStream's form");
+        let waits = std::mem::take(&mut config.backoff);
+        assert_eq!(waits.first(), Some(&Duration::from_secs(1)));
+        assert_eq!(waits.last(), Some(&Duration::from_secs(60)));
         let prefix = KvBucket::DESIRED_STATE.subject_prefix();
-        assert_eq!(config.filter_subject, format!("{prefix}pi-1.>"));
-        assert_eq!(config.durable_name.as_deref(), Some(key.as_str()));
-        assert!(config.headers_only && config.inactive_threshold.is_zero());
+        let expected = Config {
+            durable_name: Some(key.to_string()),
+            description: Some("the device pi-1".to_owned()),
+            filter_subject: format!("{prefix}pi-1.>"),
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::Explicit,
+            max_deliver: 1_000_000_000,
+            max_ack_pending: -1,
+            headers_only: true,
+            ..Config::default()
+        };
+        assert_eq!(config, expected);
     }
 }
