@@ -65,7 +65,7 @@ pub async fn run<E: Executor>(
         let follower = Follower {
             nats: &nats,
             device_id,
-            key: config.key().map(|key| key.public()),
+            key: nats.key(),
             known: &known,
             desired: if waits { &ordered } else { &desired },
             problems: &problems,

@@ -1,7 +1,6 @@
 //! Reads the configuration file and what it points at.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use iot_contracts::{
     AgentConfig, DeviceId, NatsCredentials, PODMAN_SOCKET_VARIABLE, podman_socket,
@@ -42,10 +41,10 @@ pub enum ConfigError {
     Key(#[from] KeyError),
 }
 
-/// A valid configuration. The credentials file that it names is one that can be used.
+/// A valid configuration. What it points at is read when it is needed: a file of credentials that a power cut has spoiled
+/// keeps no container from running.
 pub struct Loaded {
     config: AgentConfig,
-    key: Option<Arc<DeviceKey>>,
 }
 
 impl Loaded {
@@ -59,21 +58,30 @@ impl Loaded {
         &self.config
     }
 
-    /// The device's key, where it has one of its own.
-    pub fn key(&self) -> Option<&Arc<DeviceKey>> {
-        self.key.as_ref()
-    }
-
-    /// With the key that the configuration names, which is made when there is none.
+    /// The key that the configuration names, which is made when there is none; absent where it names none.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Key`]: there can be none.
-    pub fn with_key(mut self) -> Result<Self, ConfigError> {
-        if let Some(NatsCredentials::Nkey { seed_file, .. }) = &self.config.nats.credentials {
-            self.key = Some(Arc::new(DeviceKey::ensure(seed_file)?));
+    /// [`KeyError`]: there can be none.
+    pub fn key(&self) -> Result<Option<DeviceKey>, KeyError> {
+        match &self.config.nats.credentials {
+            Some(NatsCredentials::Nkey { seed_file, .. }) => DeviceKey::ensure(seed_file).map(Some),
+            _ => Ok(None),
         }
-        Ok(self)
+    }
+
+    /// Whether the credentials file or the key that it names can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Creds`], [`ConfigError::Key`]: it cannot now.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match &self.config.nats.credentials {
+            Some(NatsCredentials::CredsFile { path }) => drop(creds::auth(path, b"")?),
+            Some(NatsCredentials::Nkey { seed_file, .. }) => drop(DeviceKey::read(seed_file)?),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Where Podman listens.
@@ -84,7 +92,7 @@ impl Loaded {
 
     #[cfg(test)]
     pub fn for_test(config: AgentConfig) -> Self {
-        Self { config, key: None }.with_key().unwrap()
+        Self { config }
     }
 }
 
@@ -95,19 +103,14 @@ pub fn default_podman_socket() -> PathBuf {
     units.map_or_else(own, PathBuf::from)
 }
 
-/// Reads and checks the configuration at `path`, and the credentials file or the key that it names.
+/// Reads and checks the configuration at `path`.
 ///
 /// # Errors
 ///
-/// [`ConfigError`]: a file cannot be read, or the configuration is not valid.
+/// [`ConfigError`]: it cannot be read, or is not valid.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let config = parse(path, &read("configuration", path)?)?;
-    match &config.nats.credentials {
-        Some(NatsCredentials::CredsFile { path }) => drop(creds::auth(path, b"")?),
-        Some(NatsCredentials::Nkey { seed_file, .. }) => drop(DeviceKey::read(seed_file)?),
-        _ => {}
-    }
-    Ok(Loaded { config, key: None })
+    Ok(Loaded { config })
 }
 
 /// Checks the text of the configuration at `path`.
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn a_missing_file_is_named_and_one_of_credentials_is_asked_for_later() {
         let missing = PathBuf::from("/nonexistent/config.toml");
         assert!(matches!(
             load(&missing),
@@ -191,9 +194,18 @@ mod tests {
         let creds = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n\
             credentials = { type = \"creds-file\", path = \"/nonexistent/x.creds\" }\n";
         assert!(matches!(
-            load_text(creds),
+            load_text(creds).unwrap().check(),
             Err(ConfigError::Creds(CredsError::Read { path, .. })) if path.ends_with("x.creds")
         ));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.nk"), "").unwrap();
+        let key = format!(
+            "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n\
+             credentials = {{ type = \"nkey\", seed_file = {:?} }}\n",
+            dir.path().join("x.nk")
+        );
+        let loaded = load_text(&key).unwrap();
+        assert!(matches!(loaded.check(), Err(ConfigError::Key(_))));
     }
 
     #[test]

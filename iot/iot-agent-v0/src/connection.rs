@@ -12,6 +12,7 @@ use crate::backoff;
 use crate::config::Loaded;
 use crate::creds;
 use crate::error::chain;
+use crate::nkey::DeviceKey;
 
 /// The longest wait before a first try to connect; it doubles with each further one.
 const FIRST_TRY: Duration = Duration::from_millis(100);
@@ -57,15 +58,21 @@ impl Tries {
     }
 }
 
-/// Options for a client that keeps trying for ever; `counter` grows with each connection.
-pub fn options(config: &Loaded, counter: watch::Sender<u64>, tries: Arc<Tries>) -> ConnectOptions {
+/// Options for a client that keeps trying for ever, as the holder of `key` where there is one; `counter` grows with each
+/// connection.
+pub fn options(
+    config: &Loaded,
+    key: Option<&Arc<DeviceKey>>,
+    counter: watch::Sender<u64>,
+    tries: Arc<Tries>,
+) -> ConnectOptions {
     let log = Mutex::new(EventLog::default());
     // Where devices are kept apart, nobody else knows the name of a device's inbox.
-    let inbox = match config.key() {
+    let inbox = match key {
         Some(key) => inbox_prefix(key.public().as_str()),
         None => inbox_prefix(config.device_id().as_str()),
     };
-    secured(credentials(config), &config.config().nats)
+    secured(credentials(config, key), &config.config().nats)
         .name(format!("iot-agent-v0 {}", config.device_id()))
         .custom_inbox_prefix(inbox)
         .retry_on_initial_connect()
@@ -102,7 +109,7 @@ fn secured(options: ConnectOptions, nats: &NatsConfig) -> ConnectOptions {
 }
 
 /// With what the agent says who it is. A file is read again for each connection: it may have been renewed.
-fn credentials(config: &Loaded) -> ConnectOptions {
+fn credentials(config: &Loaded, key: Option<&Arc<DeviceKey>>) -> ConnectOptions {
     match &config.config().nats.credentials {
         None => ConnectOptions::new(),
         Some(NatsCredentials::UserPassword { username, password }) => {
@@ -120,7 +127,7 @@ fn credentials(config: &Loaded) -> ConnectOptions {
             })
         }
         Some(NatsCredentials::Nkey { jwt_file, .. }) => {
-            let (key, jwt_file) = (config.key().cloned(), jwt_file.clone());
+            let (key, jwt_file) = (key.cloned(), jwt_file.clone());
             let told = Mutex::new(None);
             ConnectOptions::with_auth_callback(move |nonce| {
                 let auth = match &key {
