@@ -3,11 +3,50 @@
 use std::path::{Path, PathBuf};
 
 use iot_contracts::{
-    AgentConfig, DeviceId, NatsCredentials, PODMAN_SOCKET_VARIABLE, podman_socket,
+    AgentConfig, ContractError, DeviceId, NatsCredentials, PODMAN_SOCKET_VARIABLE, podman_socket,
 };
 
 use crate::creds::{self, CredsError};
 use crate::nkey::{DeviceKey, KeyError};
+use crate::unquoted;
+
+/// The names that a configuration may have.
+const FIELDS: [&str; 24] = [
+    "device_id",
+    "heartbeat_seconds",
+    "nats",
+    "urls",
+    "allow_plaintext",
+    "credentials",
+    "type",
+    "username",
+    "password",
+    "token",
+    "path",
+    "seed_file",
+    "jwt_file",
+    "tls",
+    "ca",
+    "certificate",
+    "key",
+    "podman",
+    "socket",
+    "update",
+    "keys",
+    "prove_within_seconds",
+    "operator",
+    "revoked",
+];
+
+/// The errors whose texts have nothing of the configuration in them.
+const TOLD: [ContractError; 6] = [
+    ContractError::NoNatsUrl,
+    ContractError::NatsUrlUserinfo,
+    ContractError::MixedNatsUrls,
+    ContractError::TlsUnused,
+    ContractError::TlsKeyPair,
+    ContractError::OperatorKey,
+];
 
 /// A configuration that cannot be used. No variant carries the file's text: it has secrets in it.
 #[derive(Debug, thiserror::Error)]
@@ -119,12 +158,28 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 ///
 /// [`ConfigError::Invalid`]: it is not valid.
 pub fn parse(path: &Path, text: &str) -> Result<AgentConfig, ConfigError> {
-    // toml's own Display quotes the line at fault, which may be the password's.
-    toml::from_str(text).map_err(|error| ConfigError::Invalid {
+    let invalid = |error: &toml::de::Error, message| ConfigError::Invalid {
         path: path.to_owned(),
         line: line_at(text, error.span().map_or(0, |span| span.start)),
-        message: error.message().to_owned(),
+        message,
+    };
+    // toml's own Display quotes the line at fault, which may be the password's. An error of syntax has a fixed text.
+    let toml = toml::Deserializer::parse(text);
+    let toml = toml.map_err(|error| invalid(&error, error.message().to_owned()))?;
+    serde_path_to_error::deserialize(toml).map_err(|error| {
+        let kind = kind(error.inner().message());
+        let message = match unquoted::path(error.path(), &FIELDS).as_str() {
+            "" | ".?" => kind,
+            place => format!("{place}: {kind}"),
+        };
+        invalid(error.inner(), message)
     })
+}
+
+/// What is wrong, with nothing quoted.
+fn kind(message: &str) -> String {
+    let told = TOLD.iter().find(|error| error.to_string() == message);
+    told.map_or_else(|| unquoted::kind(message), ContractError::to_string)
 }
 
 fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
@@ -165,7 +220,7 @@ mod tests {
             (
                 "device_id = \"a\"\nx = 1\nnats.urls = [\"tls://h\"]\n",
                 2,
-                "unknown field `x`",
+                "unknown field, expected one of `device_id`, ",
             ),
             (
                 "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\ncredentials = { type = \"token\", token = \"hunter2 }\n",
@@ -181,6 +236,74 @@ mod tests {
             assert_eq!(*line, expected_line, "{message}");
             assert!(message.contains(part), "{message}");
             assert!(!crate::error::chain(&error).contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn no_part_of_a_configuration_is_quoted() {
+        let start = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n";
+        let texts = [
+            "device_id = \"hunter2!\"\nnats.urls = [\"tls://h\"]\n".to_owned(),
+            "device_id = \"a\"\nheartbeat_seconds = \"hunter2\"\nnats.urls = []\n".to_owned(),
+            "device_id = \"a\"\nnats = \"hunter2\"\n".to_owned(),
+            "device_id = \"a\"\nnats.urls = \"hunter2\"\n".to_owned(),
+            "device_id = \"a\"\nnats.urls = [\"tls://u:hunter2\"]\n".to_owned(),
+            "device_id = \"a\"\nnats.urls = [\"tls://u:hunter2@h\"]\n".to_owned(),
+            "hunter2 = 1\n".to_owned(),
+            "hunter2 = 1\nhunter2 = 2\n".to_owned(),
+            "hunter2\n".to_owned(),
+            "device_id = hunter2\n".to_owned(),
+            format!("{start}credentials = \"hunter2\"\n"),
+            format!("{start}credentials = [\"hunter2\"]\n"),
+            format!("{start}credentials = {{ type = \"hunter2\" }}\n"),
+            format!("{start}credentials = {{ type = \"token\", hunter2 = \"x\" }}\n"),
+            format!("{start}credentials = {{ type = \"token\", token = [\"hunter2\"] }}\n"),
+            format!("{start}credentials = {{ type = \"token\", token = {{ hunter2 = 1 }} }}\n"),
+            format!("{start}credentials = {{ type = \"creds-file\", path = [\"hunter2\"] }}\n"),
+            format!("{start}credentials.token = \"hunter2\"\ncredentials = \"hunter2\"\n"),
+            format!("{start}allow_plaintext = [\"hunter2:x\"]\n"),
+            format!("{start}tls = \"hunter2\"\n"),
+            format!("{start}tls.key = [\"hunter2\"]\n"),
+            format!("{start}[operator]\nkeys = [\"hunter2\"]\n"),
+            format!("{start}[operator]\nkeys = \"hunter2\"\n"),
+            format!("{start}[update]\nkeys = []\nprove_within_seconds = \"hunter2\"\n"),
+            format!("{start}[podman]\nsocket = [\"hunter2\"]\n"),
+            format!("{start}[hunter2]\n"),
+        ];
+        for text in texts {
+            let error = load_text(&text).err().unwrap();
+            let told = crate::error::chain(&error);
+            assert!(!told.contains("hunter2"), "{text}: {told}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_place_and_kind() {
+        let start = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n";
+        let cases = [
+            (
+                format!("{start}credentials = \"x\"\n"),
+                "nats.credentials: invalid type, expected internally tagged enum NatsCredentials",
+            ),
+            (
+                format!("{start}[operator]\nkeys = [\"x\"]\n"),
+                "operator.keys[0]: an operator key is not valid (expected the public key of an operator, 56 characters from 'O')",
+            ),
+            (
+                "device_id = \"A\"\n".to_owned(),
+                "device_id: not valid (expected 1 to 63 of a-z, 0-9 and '-')",
+            ),
+            (
+                "device_id = \"a\"\nnats.urls = [\"nats://h\"]\n".to_owned(),
+                "nats: not valid (expected tls://, or \"h:4222\" in nats.allow_plaintext)",
+            ),
+        ];
+        for (text, expected) in cases {
+            let Some(ConfigError::Invalid { message, .. }) = load_text(&text).err() else {
+                panic!("{text}");
+            };
+            assert_eq!(message, expected, "{text}");
         }
     }
 

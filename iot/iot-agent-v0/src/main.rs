@@ -58,6 +58,7 @@ mod settle;
 mod signing;
 mod status;
 mod told;
+mod unquoted;
 mod update;
 mod value;
 mod watchdog;
