@@ -22,6 +22,7 @@ mod await_file;
 mod backoff;
 mod beforehand;
 mod bucket;
+mod budget;
 mod changes;
 mod config;
 mod connection;
@@ -36,6 +37,7 @@ mod fake;
 mod flights;
 mod follow;
 mod followed;
+mod found;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod heartbeat;

@@ -5,6 +5,7 @@
 //! revision, also when it is a newer one than the notice's.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -74,7 +75,8 @@ impl<'a> Notices<'a> {
         })
     }
 
-    /// The entries of the keys of `known`, the agent's release, and all that the consumer tells of now.
+    /// Hands on the entries of the keys of `known`, the agent's release, and all that the consumer tells of now, one by one:
+    /// all together may be more than there is room for.
     ///
     /// # Errors
     ///
@@ -82,7 +84,8 @@ impl<'a> Notices<'a> {
     pub async fn listing(
         &mut self,
         known: impl Iterator<Item = DeploymentName>,
-    ) -> Result<Vec<Change>, BucketError> {
+        mut take: impl FnMut(Change),
+    ) -> Result<(), BucketError> {
         let keys = known.map(|name| desired_state_key(self.bucket.device_id(), &name));
         let mut keys: BTreeMap<String, u64> = keys.map(|key| (key, 0)).collect();
         keys.insert(agent_release_key(self.bucket.device_id()), 0);
@@ -111,13 +114,14 @@ impl<'a> Notices<'a> {
             let asked = bucket.entry(&key).await?;
             Ok::<_, BucketError>(asked.map(|asked| (key, asked)))
         });
-        let entries: Vec<_> = entries.buffered(AT_A_TIME).try_collect().await?;
-        let mut changes = Vec::new();
-        for (key, asked) in entries.into_iter().flatten() {
-            self.seen.insert(key, asked.revision);
-            changes.push(asked.change);
+        let mut entries = pin!(entries.buffered(AT_A_TIME));
+        while let Some(entry) = entries.try_next().await? {
+            if let Some((key, asked)) = entry {
+                self.seen.insert(key, asked.revision);
+                take(asked.change);
+            }
         }
-        Ok(changes)
+        Ok(())
     }
 
     /// The next change. Can be dropped at any time; what is then in flight is told again.

@@ -114,7 +114,7 @@ pub fn read(value: &[u8]) -> Result<Score, String> {
         format!("{path}: {kind}")
     })?;
     json.end().map_err(|error| kind_of(&error))?;
-    Ok(Score(score))
+    Ok(Score::new(score))
 }
 
 /// What kind of error it is. Errors of syntax have fixed texts; of the others only what was expected is passed on.
