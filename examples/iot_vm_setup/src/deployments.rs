@@ -69,7 +69,7 @@ impl Deployments {
             let awaited = format!("the end of deployment {name}");
             platform
                 .wait_for_status(device_id, &awaited, BOUND, |status| {
-                    !status.deployments.contains_key(name)
+                    status.deployments_left_out == 0 && !status.deployments.contains_key(name)
                 })
                 .await?;
         }

@@ -65,6 +65,7 @@ impl Identity {
             deployments: watched.statuses.borrow_and_update().clone(),
             problems,
             shortened: false,
+            deployments_left_out: 0,
             update: Some(watched.update.borrow_and_update().clone()),
         }
     }
