@@ -39,7 +39,7 @@ const FIELDS: [&str; 24] = [
 ];
 
 /// The errors whose texts have nothing of the configuration in them.
-const TOLD: [ContractError; 6] = [
+static TOLD: [ContractError; 6] = [
     ContractError::NoNatsUrl,
     ContractError::NatsUrlUserinfo,
     ContractError::MixedNatsUrls,
