@@ -74,6 +74,7 @@ pub async fn run<E: Executor>(
         let watched = status::Watched {
             statuses: statuses.subscribe(),
             problems: problems.subscribe(),
+            tell: problems.clone(),
             known: known.subscribe(),
             update: update.subscribe(),
         };

@@ -82,8 +82,10 @@ pub enum ConfigError {
 
 /// A valid configuration. What it points at is read when it is needed: a file of credentials that a power cut has spoiled
 /// keeps no container from running.
+#[derive(Clone)]
 pub struct Loaded {
     config: AgentConfig,
+    path: Option<PathBuf>,
 }
 
 impl Loaded {
@@ -95,6 +97,20 @@ impl Loaded {
     /// The file's content.
     pub fn config(&self) -> &AgentConfig {
         &self.config
+    }
+
+    /// Where it was read, if it was.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// As it is there now.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`].
+    pub fn again(&self) -> Result<Self, ConfigError> {
+        self.path.as_deref().map_or_else(|| Ok(self.clone()), load)
     }
 
     /// The key that the configuration names, which is made when there is none; absent where it names none.
@@ -131,7 +147,7 @@ impl Loaded {
 
     #[cfg(test)]
     pub fn for_test(config: AgentConfig) -> Self {
-        Self { config }
+        Self { config, path: None }
     }
 }
 
@@ -149,7 +165,8 @@ pub fn default_podman_socket() -> PathBuf {
 /// [`ConfigError`]: it cannot be read, or is not valid.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let config = parse(path, &read("configuration", path)?)?;
-    Ok(Loaded { config })
+    let path = Some(path.to_owned());
+    Ok(Loaded { config, path })
 }
 
 /// Checks the text of the configuration at `path`.

@@ -284,6 +284,7 @@ impl Follower<'_> {
         self.problems.send_if_modified(|problems| {
             let now = Problems {
                 keeping: problems.keeping.clone(),
+                credentials: problems.credentials.clone(),
                 signing: problems.signing.clone(),
                 server: problems.server.clone(),
                 ..new

@@ -27,6 +27,7 @@ mod changes;
 mod config;
 mod connection;
 mod container;
+mod credentials;
 mod creds;
 mod desired;
 mod digest;

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use crate::backoff;
 use crate::config::Loaded;
 use crate::connection::{Tries, options};
+use crate::credentials::Credentials;
 use crate::error::chain;
-use crate::nkey::DeviceKey;
 use crate::told::Told;
 
 /// The wait after a first failure to make a client, and the longest one.
@@ -46,7 +46,7 @@ pub struct Nats {
     context: Context,
     connections: watch::Receiver<u64>,
     tries: Arc<Tries>,
-    key: Option<Arc<DeviceKey>>,
+    credentials: Arc<Credentials>,
 }
 
 impl Nats {
@@ -68,25 +68,30 @@ impl Nats {
     }
 
     async fn begin(config: &Loaded) -> Result<Self, Source> {
-        let key = config.key()?.map(Arc::new);
+        let credentials = Arc::new(Credentials::of(config)?);
         let (counter, connections) = watch::channel(0);
         let tries = Arc::new(Tries::default());
         let urls = config.config().nats.urls.as_slice();
         let urls: Vec<_> = urls.iter().map(|url| url.as_str()).collect();
-        let options = options(config, key.as_ref(), counter, Arc::clone(&tries));
+        let options = options(
+            config,
+            Arc::clone(&credentials),
+            counter,
+            Arc::clone(&tries),
+        );
         let client = options.connect(urls).await?;
         Ok(Self {
             context: jetstream::new(client.clone()),
             client,
             connections,
             tries,
-            key,
+            credentials,
         })
     }
 
     /// The public half of the device's key, where it has one of its own.
     pub fn key(&self) -> Option<&UserKey> {
-        self.key.as_ref().map(|key| key.public())
+        self.credentials.key()
     }
 
     /// Changes with every new connection.
@@ -110,6 +115,23 @@ impl Nats {
         // It fails where the client has ended, and with it the agent.
         if let Err(error) = self.client.force_reconnect().await {
             tracing::debug!(%error, "no new connection");
+        }
+    }
+
+    /// Takes up credentials that were renewed while there is a connection, by a new one; why they cannot be used, if so.
+    /// Without a connection the client reads them for each try.
+    pub async fn take_up_credentials(&self) -> Option<String> {
+        if !self.is_connected() {
+            return None;
+        }
+        match self.credentials.are_renewed() {
+            Ok(false) => None,
+            Ok(true) => {
+                tracing::info!("NATS credentials were renewed, connects with them");
+                self.connect_anew().await;
+                None
+            }
+            Err(error) => Some(chain(&error)),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Problems {
     pub recalling: Option<String>,
     /// Why it is not kept on the device.
     pub keeping: Option<String>,
+    /// Why credentials that were renewed are not used.
+    pub credentials: Option<String>,
     /// What a device that obeys signed orders lacks for it.
     pub signing: Option<String>,
     /// What the server lacks.
@@ -51,6 +53,9 @@ impl Problems {
             recalling.map(|why| format!("desired state kept on the device is ignored: {why}"));
         let keeping = self.keeping.iter();
         let keeping = keeping.map(|why| format!("desired state not kept on the device: {why}"));
+        let credentials = self.credentials.iter();
+        let credentials =
+            credentials.map(|why| format!("renewed NATS credentials are not used: {why}"));
         let signing = self.signing.iter().cloned();
         let refused = refused.map(|(name, RefusedEntry { revision, why })| {
             format!("deployment '{name}', revision {revision} is refused: {why}")
@@ -61,6 +66,7 @@ impl Problems {
         let mut told: Vec<String> = following
             .chain(recalling)
             .chain(keeping)
+            .chain(credentials)
             .chain(signing)
             .chain(refused)
             .chain(server)
