@@ -70,7 +70,9 @@ impl Deployments {
         for name in &self.unwanted {
             platform.undeploy(operator, device_id, name).await?;
             let awaited = format!("the end of deployment {name}");
-            let is_gone = |status: &AgentStatus| !status.deployments.contains_key(name);
+            let is_gone = |status: &AgentStatus| {
+                status.deployments_left_out == 0 && !status.deployments.contains_key(name)
+            };
             let of = |status: &AgentStatus| reason(status, name, None);
             wait(platform, device_id, name, &awaited, of, is_gone).await?;
         }

@@ -69,7 +69,7 @@ pub async fn run<E: Executor>(
         let follower = Follower {
             nats: &nats,
             device_id,
-            key: config.key().map(|key| key.public()),
+            key: nats.key(),
             known: &known,
             desired: if waits { &ordered } else { &desired },
             problems: &problems,
@@ -78,6 +78,7 @@ pub async fn run<E: Executor>(
         let watched = status::Watched {
             statuses: statuses.subscribe(),
             problems: problems.subscribe(),
+            tell: problems.clone(),
             known: known.subscribe(),
             update: update.subscribe(),
         };

@@ -88,17 +88,16 @@ impl Changes {
         Ok(changes)
     }
 
-    /// Everything that is there now.
+    /// Hands on everything that is there now, one by one: all together may be more than there is room for.
     ///
     /// # Errors
     ///
     /// As [`Changes::next`].
-    pub async fn listing(&mut self) -> Result<Vec<Change>, BucketError> {
-        let mut changes = Vec::new();
+    pub async fn listing(&mut self, mut take: impl FnMut(Change)) -> Result<(), BucketError> {
         while self.pending > 0 {
-            changes.push(self.next().await?);
+            take(self.next().await?);
         }
-        Ok(changes)
+        Ok(())
     }
 
     /// The next change. Can be dropped at any time; what is then in flight is not lost, unless it is not polled again.

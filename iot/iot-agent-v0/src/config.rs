@@ -1,14 +1,52 @@
 //! Reads the configuration file and what it points at.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use iot_contracts::{
-    AgentConfig, DeviceId, NatsCredentials, PODMAN_SOCKET_VARIABLE, podman_socket,
+    AgentConfig, ContractError, DeviceId, NatsCredentials, PODMAN_SOCKET_VARIABLE, podman_socket,
 };
 
 use crate::creds::{self, CredsError};
 use crate::nkey::{DeviceKey, KeyError};
+use crate::unquoted;
+
+/// The names that a configuration may have.
+const FIELDS: [&str; 24] = [
+    "device_id",
+    "heartbeat_seconds",
+    "nats",
+    "urls",
+    "allow_plaintext",
+    "credentials",
+    "type",
+    "username",
+    "password",
+    "token",
+    "path",
+    "seed_file",
+    "jwt_file",
+    "tls",
+    "ca",
+    "certificate",
+    "key",
+    "podman",
+    "socket",
+    "update",
+    "keys",
+    "prove_within_seconds",
+    "operator",
+    "revoked",
+];
+
+/// The errors whose texts have nothing of the configuration in them.
+static TOLD: [ContractError; 6] = [
+    ContractError::NoNatsUrl,
+    ContractError::NatsUrlUserinfo,
+    ContractError::MixedNatsUrls,
+    ContractError::TlsUnused,
+    ContractError::TlsKeyPair,
+    ContractError::OperatorKey,
+];
 
 /// A configuration that cannot be used. No variant carries the file's text: it has secrets in it.
 #[derive(Debug, thiserror::Error)]
@@ -42,10 +80,12 @@ pub enum ConfigError {
     Key(#[from] KeyError),
 }
 
-/// A valid configuration. The credentials file that it names is one that can be used.
+/// A valid configuration. What it points at is read when it is needed: a file of credentials that a power cut has spoiled
+/// keeps no container from running.
+#[derive(Clone)]
 pub struct Loaded {
     config: AgentConfig,
-    key: Option<Arc<DeviceKey>>,
+    path: Option<PathBuf>,
 }
 
 impl Loaded {
@@ -59,21 +99,44 @@ impl Loaded {
         &self.config
     }
 
-    /// The device's key, where it has one of its own.
-    pub fn key(&self) -> Option<&Arc<DeviceKey>> {
-        self.key.as_ref()
+    /// Where it was read, if it was.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
-    /// With the key that the configuration names, which is made when there is none.
+    /// As it is there now.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Key`]: there can be none.
-    pub fn with_key(mut self) -> Result<Self, ConfigError> {
-        if let Some(NatsCredentials::Nkey { seed_file, .. }) = &self.config.nats.credentials {
-            self.key = Some(Arc::new(DeviceKey::ensure(seed_file)?));
+    /// As [`load`].
+    pub fn again(&self) -> Result<Self, ConfigError> {
+        self.path.as_deref().map_or_else(|| Ok(self.clone()), load)
+    }
+
+    /// The key that the configuration names, which is made when there is none; absent where it names none.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`]: there can be none.
+    pub fn key(&self) -> Result<Option<DeviceKey>, KeyError> {
+        match &self.config.nats.credentials {
+            Some(NatsCredentials::Nkey { seed_file, .. }) => DeviceKey::ensure(seed_file).map(Some),
+            _ => Ok(None),
         }
-        Ok(self)
+    }
+
+    /// Whether the credentials file or the key that it names can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Creds`], [`ConfigError::Key`]: it cannot now.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        match &self.config.nats.credentials {
+            Some(NatsCredentials::CredsFile { path }) => drop(creds::auth(path, b"")?),
+            Some(NatsCredentials::Nkey { seed_file, .. }) => drop(DeviceKey::read(seed_file)?),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Where Podman listens.
@@ -84,7 +147,7 @@ impl Loaded {
 
     #[cfg(test)]
     pub fn for_test(config: AgentConfig) -> Self {
-        Self { config, key: None }.with_key().unwrap()
+        Self { config, path: None }
     }
 }
 
@@ -95,19 +158,15 @@ pub fn default_podman_socket() -> PathBuf {
     units.map_or_else(own, PathBuf::from)
 }
 
-/// Reads and checks the configuration at `path`, and the credentials file or the key that it names.
+/// Reads and checks the configuration at `path`.
 ///
 /// # Errors
 ///
-/// [`ConfigError`]: a file cannot be read, or the configuration is not valid.
+/// [`ConfigError`]: it cannot be read, or is not valid.
 pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
     let config = parse(path, &read("configuration", path)?)?;
-    match &config.nats.credentials {
-        Some(NatsCredentials::CredsFile { path }) => drop(creds::auth(path, b"")?),
-        Some(NatsCredentials::Nkey { seed_file, .. }) => drop(DeviceKey::read(seed_file)?),
-        _ => {}
-    }
-    Ok(Loaded { config, key: None })
+    let path = Some(path.to_owned());
+    Ok(Loaded { config, path })
 }
 
 /// Checks the text of the configuration at `path`.
@@ -116,12 +175,28 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigError> {
 ///
 /// [`ConfigError::Invalid`]: it is not valid.
 pub fn parse(path: &Path, text: &str) -> Result<AgentConfig, ConfigError> {
-    // toml's own Display quotes the line at fault, which may be the password's.
-    toml::from_str(text).map_err(|error| ConfigError::Invalid {
+    let invalid = |error: &toml::de::Error, message| ConfigError::Invalid {
         path: path.to_owned(),
         line: line_at(text, error.span().map_or(0, |span| span.start)),
-        message: error.message().to_owned(),
+        message,
+    };
+    // toml's own Display quotes the line at fault, which may be the password's. An error of syntax has a fixed text.
+    let toml = toml::Deserializer::parse(text);
+    let toml = toml.map_err(|error| invalid(&error, error.message().to_owned()))?;
+    serde_path_to_error::deserialize(toml).map_err(|error| {
+        let kind = kind(error.inner().message());
+        let message = match unquoted::path(error.path(), &FIELDS).as_str() {
+            "" | ".?" => kind,
+            place => format!("{place}: {kind}"),
+        };
+        invalid(error.inner(), message)
     })
+}
+
+/// What is wrong, with nothing quoted.
+fn kind(message: &str) -> String {
+    let told = TOLD.iter().find(|error| error.to_string() == message);
+    told.map_or_else(|| unquoted::kind(message), ContractError::to_string)
 }
 
 fn read(what: &'static str, path: &Path) -> Result<String, ConfigError> {
@@ -162,7 +237,7 @@ mod tests {
             (
                 "device_id = \"a\"\nx = 1\nnats.urls = [\"tls://h\"]\n",
                 2,
-                "unknown field `x`",
+                "unknown field, expected one of `device_id`, ",
             ),
             (
                 "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\ncredentials = { type = \"token\", token = \"hunter2 }\n",
@@ -182,7 +257,75 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn no_part_of_a_configuration_is_quoted() {
+        let start = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n";
+        let texts = [
+            "device_id = \"hunter2!\"\nnats.urls = [\"tls://h\"]\n".to_owned(),
+            "device_id = \"a\"\nheartbeat_seconds = \"hunter2\"\nnats.urls = []\n".to_owned(),
+            "device_id = \"a\"\nnats = \"hunter2\"\n".to_owned(),
+            "device_id = \"a\"\nnats.urls = \"hunter2\"\n".to_owned(),
+            "device_id = \"a\"\nnats.urls = [\"tls://u:hunter2\"]\n".to_owned(),
+            "device_id = \"a\"\nnats.urls = [\"tls://u:hunter2@h\"]\n".to_owned(),
+            "hunter2 = 1\n".to_owned(),
+            "hunter2 = 1\nhunter2 = 2\n".to_owned(),
+            "hunter2\n".to_owned(),
+            "device_id = hunter2\n".to_owned(),
+            format!("{start}credentials = \"hunter2\"\n"),
+            format!("{start}credentials = [\"hunter2\"]\n"),
+            format!("{start}credentials = {{ type = \"hunter2\" }}\n"),
+            format!("{start}credentials = {{ type = \"token\", hunter2 = \"x\" }}\n"),
+            format!("{start}credentials = {{ type = \"token\", token = [\"hunter2\"] }}\n"),
+            format!("{start}credentials = {{ type = \"token\", token = {{ hunter2 = 1 }} }}\n"),
+            format!("{start}credentials = {{ type = \"creds-file\", path = [\"hunter2\"] }}\n"),
+            format!("{start}credentials.token = \"hunter2\"\ncredentials = \"hunter2\"\n"),
+            format!("{start}allow_plaintext = [\"hunter2:x\"]\n"),
+            format!("{start}tls = \"hunter2\"\n"),
+            format!("{start}tls.key = [\"hunter2\"]\n"),
+            format!("{start}[operator]\nkeys = [\"hunter2\"]\n"),
+            format!("{start}[operator]\nkeys = \"hunter2\"\n"),
+            format!("{start}[update]\nkeys = []\nprove_within_seconds = \"hunter2\"\n"),
+            format!("{start}[podman]\nsocket = [\"hunter2\"]\n"),
+            format!("{start}[hunter2]\n"),
+        ];
+        for text in texts {
+            let error = load_text(&text).err().unwrap();
+            let told = crate::error::chain(&error);
+            assert!(!told.contains("hunter2"), "{text}: {told}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_by_place_and_kind() {
+        let start = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n";
+        let cases = [
+            (
+                format!("{start}credentials = \"x\"\n"),
+                "nats.credentials: invalid type, expected internally tagged enum NatsCredentials",
+            ),
+            (
+                format!("{start}[operator]\nkeys = [\"x\"]\n"),
+                "operator.keys[0]: an operator key is not valid (expected the public key of an operator, 56 characters from 'O')",
+            ),
+            (
+                "device_id = \"A\"\n".to_owned(),
+                "device_id: not valid (expected 1 to 63 of a-z, 0-9 and '-')",
+            ),
+            (
+                "device_id = \"a\"\nnats.urls = [\"nats://h\"]\n".to_owned(),
+                "nats: not valid (expected tls://, or \"h:4222\" in nats.allow_plaintext)",
+            ),
+        ];
+        for (text, expected) in cases {
+            let Some(ConfigError::Invalid { message, .. }) = load_text(&text).err() else {
+                panic!("{text}");
+            };
+            assert_eq!(message, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_named_and_one_of_credentials_is_asked_for_later() {
         let missing = PathBuf::from("/nonexistent/config.toml");
         assert!(matches!(
             load(&missing),
@@ -191,9 +334,18 @@ mod tests {
         let creds = "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n\
             credentials = { type = \"creds-file\", path = \"/nonexistent/x.creds\" }\n";
         assert!(matches!(
-            load_text(creds),
+            load_text(creds).unwrap().check(),
             Err(ConfigError::Creds(CredsError::Read { path, .. })) if path.ends_with("x.creds")
         ));
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("x.nk"), "").unwrap();
+        let key = format!(
+            "device_id = \"a\"\n[nats]\nurls = [\"tls://h\"]\n\
+             credentials = {{ type = \"nkey\", seed_file = {:?} }}\n",
+            dir.path().join("x.nk")
+        );
+        let loaded = load_text(&key).unwrap();
+        assert!(matches!(loaded.check(), Err(ConfigError::Key(_))));
     }
 
     #[test]

@@ -4,14 +4,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Auth, AuthError, ConnectOptions, Event};
-use iot_contracts::{NatsConfig, NatsCredentials, inbox_prefix};
+use async_nats::{AuthError, ConnectOptions, Event};
+use iot_contracts::{NatsConfig, inbox_prefix};
 use tokio::sync::watch;
 
 use crate::backoff;
 use crate::config::Loaded;
-use crate::creds;
-use crate::error::chain;
+use crate::credentials::Credentials;
 
 /// The longest wait before a first try to connect; it doubles with each further one.
 const FIRST_TRY: Duration = Duration::from_millis(100);
@@ -57,15 +56,25 @@ impl Tries {
     }
 }
 
-/// Options for a client that keeps trying for ever; `counter` grows with each connection.
-pub fn options(config: &Loaded, counter: watch::Sender<u64>, tries: Arc<Tries>) -> ConnectOptions {
+/// Options for a client that keeps trying for ever, each time with the newest of these credentials; `counter` grows with
+/// each connection.
+pub fn options(
+    config: &Loaded,
+    credentials: Arc<Credentials>,
+    counter: watch::Sender<u64>,
+    tries: Arc<Tries>,
+) -> ConnectOptions {
     let log = Mutex::new(EventLog::default());
     // Where devices are kept apart, nobody else knows the name of a device's inbox.
-    let inbox = match config.key() {
-        Some(key) => inbox_prefix(key.public().as_str()),
+    let inbox = match credentials.key() {
+        Some(key) => inbox_prefix(key.as_str()),
         None => inbox_prefix(config.device_id().as_str()),
     };
-    secured(credentials(config), &config.config().nats)
+    let authenticated = ConnectOptions::with_auth_callback(move |nonce| {
+        let auth = credentials.auth(&nonce);
+        std::future::ready(auth.map_err(AuthError::new))
+    });
+    secured(authenticated, &config.config().nats)
         .name(format!("iot-agent-v0 {}", config.device_id()))
         .custom_inbox_prefix(inbox)
         .retry_on_initial_connect()
@@ -99,50 +108,6 @@ fn secured(options: ConnectOptions, nats: &NatsConfig) -> ConnectOptions {
         options = options.add_client_certificate(certificate, key);
     }
     options
-}
-
-/// With what the agent says who it is. A file is read again for each connection: it may have been renewed.
-fn credentials(config: &Loaded) -> ConnectOptions {
-    match &config.config().nats.credentials {
-        None => ConnectOptions::new(),
-        Some(NatsCredentials::UserPassword { username, password }) => {
-            ConnectOptions::with_user_and_password(username.clone(), password.expose().to_owned())
-        }
-        Some(NatsCredentials::Token { token }) => {
-            ConnectOptions::with_token(token.expose().to_owned())
-        }
-        Some(NatsCredentials::CredsFile { path }) => {
-            let (path, told) = (path.clone(), Mutex::new(None));
-            ConnectOptions::with_auth_callback(move |nonce| {
-                let auth = creds::auth(&path, &nonce);
-                tell_once(&told, auth.as_ref().err().map(|error| chain(error)));
-                std::future::ready(auth.map_err(AuthError::new))
-            })
-        }
-        Some(NatsCredentials::Nkey { jwt_file, .. }) => {
-            let (key, jwt_file) = (config.key().cloned(), jwt_file.clone());
-            let told = Mutex::new(None);
-            ConnectOptions::with_auth_callback(move |nonce| {
-                let auth = match &key {
-                    Some(key) => key.auth(jwt_file.as_deref(), &nonce),
-                    None => Ok(Auth::new()),
-                };
-                tell_once(&told, auth.as_ref().err().map(|error| chain(error)));
-                std::future::ready(auth.map_err(AuthError::new))
-            })
-        }
-    }
-}
-
-/// Says why there are no credentials, once for as long as it stays the same.
-fn tell_once(told: &Mutex<Option<String>>, error: Option<String>) {
-    let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(error) = &error
-        && told.as_ref() != Some(error)
-    {
-        tracing::warn!(error, "no NATS credentials");
-    }
-    *told = error;
 }
 
 /// Tells what happens to the connection: every change, and a failure once for as long as it stays the same.

@@ -11,7 +11,8 @@ use crate::bucket::{Bucket, BucketError, Evidence};
 use crate::changes::{Change, Changes};
 use crate::desired::DesiredState;
 use crate::error::chain;
-use crate::followed::{Entry, Followed, Held};
+use crate::followed::{Followed, Held};
+use crate::found::{Found, sort, too_many};
 use crate::nats::Nats;
 use crate::notices::Notices;
 use crate::problems::Problems;
@@ -34,6 +35,8 @@ const RELIST: Duration = Duration::from_secs(10 * 60);
 /// How soon a bucket without a marker is listed anew, which may have been made a moment ago; the wait doubles with each
 /// further time, up to [`RELIST`].
 const UNMARKED: Duration = Duration::from_secs(2);
+/// How soon it is listed anew when there is room for what there was none for.
+const ROOM: Duration = Duration::from_secs(2);
 
 /// Why it is not followed.
 #[derive(Debug, thiserror::Error)]
@@ -170,36 +173,26 @@ impl Follower<'_> {
         }
         let seen = bucket.marker().await?;
         self.nats.answered();
-        known.judge(seen.as_ref())?;
-        let (mut changes, listing) = self.list(&bucket, &known).await?;
+        let mut found = Found::new(self.device_id, known.listing(seen.as_ref())?);
+        let mut changes = self
+            .list(&bucket, &known, |change| found.take(change))
+            .await?;
         if bucket.marker().await? != seen {
             return Err(FollowError::MadeAnew);
         }
-        let mut problems = Problems::default();
-        let (mut entries, mut expired) = (Vec::new(), Vec::new());
-        let mut release = None;
-        for change in listing {
-            let change = match change {
-                Change::Release(wanted) => {
-                    release = wanted;
-                    continue;
-                }
-                change => change,
-            };
-            if let Change::Expired(name) = &change {
-                expired.push(name.clone());
-            }
-            entries.extend(sort(change, self.device_id, &mut problems));
-        }
-        let (mut memory, missing) = known.listed(seen.as_ref(), &entries)?;
-        for name in &expired {
-            memory.expired(name);
-        }
+        let Found {
+            listing,
+            mut problems,
+            release,
+            count,
+            ..
+        } = found;
+        let (mut memory, missing) = listing.end()?;
         if !missing.is_empty() {
             self.settle(&bucket, &mut memory, missing, &mut problems)
                 .await?;
         }
-        let (count, revision) = (entries.len(), memory.revision());
+        let revision = memory.revision();
         tracing::info!(count, revision, "desired state listed");
         self.take_over(memory, problems);
         self.wants(release);
@@ -209,27 +202,33 @@ impl Follower<'_> {
             0 => RELIST,
             times => backoff::wait(*times, UNMARKED, RELIST),
         };
-        let relist = Instant::now() + relist;
-        while let Ok(change) = tokio::time::timeout_at(relist, changes.next()).await {
-            self.change(change?)?;
+        let mut relist = Instant::now() + relist;
+        loop {
+            if self.known.borrow().has_room_again() {
+                relist = relist.min(Instant::now() + ROOM);
+            }
+            match tokio::time::timeout_at(relist, changes.next()).await {
+                Ok(change) => self.change(change?)?,
+                Err(_) => return Ok(()),
+            }
         }
-        Ok(())
     }
 
-    /// The newest entry of each of the device's keys.
+    /// Hands on the newest entry of each of the device's keys.
     async fn list<'b>(
         &self,
         bucket: &'b Bucket<'b>,
         known: &Followed,
-    ) -> Result<(Reading<'b>, Vec<Change>), BucketError> {
+        take: impl FnMut(Change),
+    ) -> Result<Reading<'b>, BucketError> {
         if let Some(key) = self.key {
             let mut notices = Notices::begin(bucket, key).await?;
-            let listing = notices.listing(known.there().cloned()).await?;
-            return Ok((Reading::Notices(notices), listing));
+            notices.listing(known.there().cloned(), take).await?;
+            return Ok(Reading::Notices(notices));
         }
         let mut changes = bucket.changes().await?;
-        let listing = changes.listing().await?;
-        Ok((Reading::Changes(Box::new(changes)), listing))
+        changes.listing(take).await?;
+        Ok(Reading::Changes(Box::new(changes)))
     }
 
     /// Finds out what became of keys that were there and are not listed, without a mark of their deletion.
@@ -244,7 +243,7 @@ impl Follower<'_> {
             for name in names {
                 let text = format!("not listed, {why}; it is kept until it is deleted");
                 let key = desired_state_key(self.device_id, name);
-                problems.keys.insert(key, text);
+                problems.note(key, text);
             }
         };
         let mut doubtful = Vec::new();
@@ -285,6 +284,7 @@ impl Follower<'_> {
         self.problems.send_if_modified(|problems| {
             let now = Problems {
                 keeping: problems.keeping.clone(),
+                credentials: problems.credentials.clone(),
                 signing: problems.signing.clone(),
                 server: problems.server.clone(),
                 ..new
@@ -326,9 +326,14 @@ impl Follower<'_> {
         let Some(entry) = entry else { return Ok(()) };
         tracing::info!(deployment = %entry.name, revision = entry.revision,
             deleted = entry.value.is_none(), "desired state changed");
-        let mut applied = Ok(());
+        let mut applied = Ok(true);
         self.learn(|known| applied = known.apply(&entry));
-        applied.map_err(FollowError::Held)
+        if !applied? {
+            let key = desired_state_key(self.device_id, &entry.name);
+            self.problems
+                .send_if_modified(|problems| problems.note(key, too_many()));
+        }
+        Ok(())
     }
 
     /// Changes what is known, and wakes who looks after containers only when those shall become something else.
@@ -375,36 +380,6 @@ fn judge(
 fn patience(failures: u32) -> Duration {
     let doublings = 2_u32.saturating_pow(failures / HASTY);
     FIRST_ANSWER.saturating_mul(doublings).min(LAST_ANSWER)
-}
-
-/// The entry of a deployment; a key that is none's is a problem for as long as it is there.
-fn sort(change: Change, device_id: &DeviceId, problems: &mut Problems) -> Option<Entry> {
-    match change {
-        Change::Entry(entry) => {
-            // Whatever was wrong with its absence.
-            let key = desired_state_key(device_id, &entry.name);
-            problems.keys.remove(&key);
-            Some(entry)
-        }
-        Change::Expired(name) => {
-            let why = "its entry expired; what runs is kept until it is deleted";
-            let key = desired_state_key(device_id, &name);
-            problems.keys.insert(key, why.to_owned());
-            None
-        }
-        // It is another matter.
-        Change::Release(_) => None,
-        Change::Odd { key, is_there } => {
-            if is_there {
-                let why = "it names no deployment (expected DEVICE.DEPLOYMENT of a-z, 0-9 and '-')";
-                tracing::warn!(key = %key.escape_debug(), why, "key ignored");
-                problems.keys.insert(key, why.to_owned());
-            } else {
-                problems.keys.remove(&key);
-            }
-            None
-        }
-    }
 }
 
 #[cfg(test)]

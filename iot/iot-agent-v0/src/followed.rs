@@ -4,6 +4,9 @@
 //! What a bucket does not say is unknown, and never an order to remove something. Where orders have to be signed, nothing
 //! but a signed order changes what is wanted, and the highest counter of each deployment is known here.
 
+#[path = "listing.rs"]
+mod listing;
+
 use std::collections::BTreeMap;
 
 use iot_contracts::{
@@ -11,9 +14,12 @@ use iot_contracts::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{MAX_DEPLOYMENTS, Size};
 use crate::desired::{DesiredState, Wanted};
 use crate::order::{Order, Rules};
 use crate::service::Score;
+
+pub use listing::Listing;
 
 /// How many keys that are gone are remembered. Their containers have long been removed.
 const MAX_GONE: usize = 1000;
@@ -90,6 +96,9 @@ pub struct Followed {
     /// Whose orders are obeyed. The configuration says so, and not what is kept.
     #[serde(skip)]
     rules: Rules,
+    /// Whether there was a deployment too many since the bucket was listed.
+    #[serde(skip)]
+    has_left_out: bool,
 }
 
 /// The bucket that was followed last.
@@ -125,6 +134,9 @@ struct Known {
     /// The newest entry, where it was not obeyed.
     #[serde(default)]
     refused: Option<RefusedEntry>,
+    /// How much the newest value is, where there was no room for it.
+    #[serde(skip)]
+    waits: Option<Size>,
 }
 
 impl Followed {
@@ -183,49 +195,12 @@ impl Followed {
         bucket.map_or(UNMARKED_BUCKET, |bucket| bucket.id.as_str())
     }
 
-    /// What is known after a complete listing, and the keys that it should have had and had not.
-    ///
-    /// # Errors
-    ///
-    /// [`Held`]: the bucket may not be followed; nothing of the listing is to be used.
-    pub fn listed(
-        &self,
-        seen: Option<&SeenMarker>,
-        entries: &[Entry],
-    ) -> Result<(Self, Vec<DeploymentName>), Held> {
-        self.judge(seen)?;
-        let mut next = self.clone();
-        if seen.is_some_and(|seen| self.is_replaced_by(seen)) {
-            // Revisions of different buckets have nothing to do with each other.
-            for known in next.keys.values_mut() {
-                known.revision = 0;
-            }
-        }
-        next.bucket = seen.map(|seen| Bucket {
-            id: seen.marker.id.clone(),
-            revision: seen.revision,
-        });
-        for entry in entries {
-            next.apply(entry)?;
-        }
-        let is_listed = |name: &DeploymentName| entries.iter().any(|entry| entry.name == *name);
-        next.keys
-            .retain(|name, known| known.was_obeyed() || is_listed(name));
-        let missing = next
-            .keys
-            .iter()
-            .filter(|(name, known)| !known.gone && !is_listed(name));
-        let missing = missing.map(|(name, _)| name.clone()).collect();
-        next.forget_the_long_gone();
-        Ok((next, missing))
-    }
-
-    /// Takes over a key's entry.
+    /// Takes over a key's entry; whether there was room for one deployment more.
     ///
     /// # Errors
     ///
     /// [`Held`]: it is older than what is known, or the same revision with another content.
-    pub fn apply(&mut self, entry: &Entry) -> Result<(), Held> {
+    pub fn apply(&mut self, entry: &Entry) -> Result<bool, Held> {
         let before = self.keys.get(&entry.name);
         let known = before.map_or(0, |known| known.revision);
         if entry.revision < known {
@@ -235,17 +210,26 @@ impl Followed {
                 seen: entry.revision,
             });
         }
+        let is_there = before.is_some_and(|known| !known.gone);
+        if entry.value.is_some() && !is_there && self.there().count() >= MAX_DEPLOYMENTS {
+            self.has_left_out = true;
+            return Ok(false);
+        }
         let bucket = self.bucket.as_ref().map(|bucket| bucket.id.clone());
-        let next = Known::after(before, entry, bucket, &self.rules, self.floor);
+        let mut next = Known::after(before, entry, bucket, &self.rules, self.floor);
+        let others = self
+            .size()
+            .without(before.map(Known::size).unwrap_or_default());
+        next.find_room(before, others);
         if !next.was_obeyed() && entry.value.is_none() {
             // It was never more than refused.
             self.keys.remove(&entry.name);
-            return Ok(());
+            return Ok(true);
         }
         if !next.was_obeyed() && before.is_none() {
             let others = self.keys.values().filter(|known| !known.was_obeyed());
             if others.count() >= MAX_REFUSED {
-                return Ok(());
+                return Ok(true);
             }
         }
         if let Some(before) = before
@@ -258,7 +242,21 @@ impl Followed {
             });
         }
         self.keys.insert(entry.name.clone(), next);
-        Ok(())
+        Ok(true)
+    }
+
+    /// How much all deployments are.
+    fn size(&self) -> Size {
+        let sizes = self.keys.values().map(Known::size);
+        sizes.fold(Size::default(), Size::plus)
+    }
+
+    /// Whether there is room now for something that there was none for: a new listing takes it over.
+    pub fn has_room_again(&self) -> bool {
+        let (all, keys) = (self.size(), self.keys.values());
+        let mut waiting = keys.filter_map(|known| Some((known.size(), known.waits?)));
+        waiting.any(|(now, size)| all.without(now).plus(size).fits())
+            || self.has_left_out && self.there().count() < MAX_DEPLOYMENTS
     }
 
     /// A key is gone without a marker, and it is certain that it is.
@@ -356,6 +354,23 @@ impl Known {
             expired: false,
             version: None,
             refused: None,
+            waits: None,
+        }
+    }
+
+    /// How much the value is that it has.
+    fn size(&self) -> Size {
+        self.good.as_ref().map(Score::size).unwrap_or_default()
+    }
+
+    /// A new value that is too much beside the `others` is treated as one that cannot be read.
+    fn find_room(&mut self, before: Option<&Self>, others: Size) {
+        let (size, before) = (self.size(), before.and_then(|before| before.good.as_ref()));
+        let size_before = before.map(Score::size).unwrap_or_default();
+        if let Err(error) = size.beside(others, size_before) {
+            self.good = before.cloned();
+            self.error = Some(error.to_string());
+            self.waits = Some(size);
         }
     }
 

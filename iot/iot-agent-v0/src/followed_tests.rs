@@ -142,8 +142,8 @@ fn nothing_older_than_what_is_known_is_applied() {
         revision: 5,
     });
     let cases = [
-        (put("web", 5, "1"), Ok(())),
-        (put("web", 6, "2"), Ok(())),
+        (put("web", 5, "1"), Ok(true)),
+        (put("web", 6, "2"), Ok(true)),
         (put("web", 4, "0"), went_back(4)),
         (deleted("web", 2), went_back(2)),
         (put("web", 5, "2"), other.clone()),
@@ -159,7 +159,7 @@ fn nothing_older_than_what_is_known_is_applied() {
             Some(&marker("b1", &[], 1)),
             &[put("db", 8, "2"), entry.clone()],
         );
-        assert_eq!(listed.map(drop), expected, "{entry:?}");
+        assert_eq!(listed.map(|_| true), expected, "{entry:?}");
     }
 }
 
@@ -293,4 +293,77 @@ fn keys_that_are_long_gone_are_forgotten() {
         told(&memory, &["web", "old-4", "old-5", "old-1004"]),
         ["1", "hold", "-", "-"]
     );
+}
+
+/// A value of nearly as many bytes as the bucket takes.
+fn large(key: &str, revision: u64, tag: &str) -> Entry {
+    let text = "x".repeat(250 * 1024);
+    let value = format!(
+        r#"{{"type":"PodmanV0","data":{{"services":[{{"name":"a","image":"host/x:{tag}","env":{{"A":"{text}"}}}}]}}}}"#
+    );
+    Entry {
+        name: name(key),
+        revision,
+        value: Some(value.into_bytes()),
+    }
+}
+
+/// Why the value of that deployment is not brought about.
+fn error(memory: &Followed, key: &str) -> Option<String> {
+    let desired = memory.desired();
+    desired
+        .wanted(&name(key))
+        .and_then(|wanted| wanted.error.clone())
+}
+
+#[test]
+fn what_there_is_no_room_for_harms_itself_only() {
+    let keys: Vec<_> = (0..10).map(|n| format!("d{n:02}")).collect();
+    let mut entries: Vec<_> = keys.iter().map(|key| large(key, 1, "1")).collect();
+    entries.push(put("web", 1, "1"));
+    let (mut memory, missing) = Followed::default().listed(None, &entries).unwrap();
+    assert!(missing.is_empty());
+    let refused: Vec<_> = keys
+        .iter()
+        .filter(|key| error(&memory, key).is_some())
+        .collect();
+    assert_eq!(refused, ["d08", "d09"]);
+    let why = error(&memory, "d08").unwrap();
+    assert!(why.starts_with("there is no room for it"), "{why}");
+    assert_eq!(
+        told(&memory, &["d00", "d07", "d08", "web"]),
+        ["1", "1", "hold", "1"]
+    );
+    assert!(!memory.has_room_again());
+    // What is there already may change, and what grows runs on as it was.
+    memory.apply(&large("d00", 2, "2")).unwrap();
+    memory.apply(&large("web", 2, "2")).unwrap();
+    assert_eq!(told(&memory, &["d00", "web"]), ["2", "1"]);
+    assert!(error(&memory, "web").is_some());
+    memory.apply(&deleted("d01", 3)).unwrap();
+    assert!(memory.has_room_again());
+    let (memory, _) = memory.listed(None, &[large("d08", 1, "1")]).unwrap();
+    assert_eq!(
+        (error(&memory, "d08"), memory.has_room_again()),
+        (None, false)
+    );
+}
+
+#[test]
+fn a_deployment_too_many_is_not_taken_until_another_goes() {
+    let entries: Vec<_> = (0..1001)
+        .map(|n| put(&format!("d{n:04}"), 1, "1"))
+        .collect();
+    let mut listing = Followed::default().listing(None).unwrap();
+    let taken: Vec<_> = entries.iter().map(|entry| listing.take(entry)).collect();
+    assert_eq!(taken.iter().position(|taken| !taken), Some(1000));
+    let (mut memory, _) = listing.end().unwrap();
+    assert_eq!(memory.there().count(), 1000);
+    assert!(!memory.has_room_again());
+    assert!(memory.apply(&put("d0007", 2, "2")).unwrap());
+    assert!(!memory.apply(&put("d1000", 1, "1")).unwrap());
+    memory.apply(&deleted("d0007", 3)).unwrap();
+    assert!(memory.has_room_again());
+    assert!(memory.apply(&put("d1000", 1, "1")).unwrap());
+    assert!(!memory.has_room_again());
 }

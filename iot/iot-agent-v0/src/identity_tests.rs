@@ -27,7 +27,7 @@ fn identified(dir: &Path, name: &str, port: u16) -> Loaded {
 }
 
 fn key(config: &Loaded) -> UserKey {
-    config.key().unwrap().public().clone()
+    config.key().unwrap().unwrap().public().clone()
 }
 
 /// What one of these tests has.

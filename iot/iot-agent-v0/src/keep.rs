@@ -36,8 +36,8 @@ const UNFINISHED: &str = "desired-state.new";
 const FORMAT: &str = "harmony-desired-state 1";
 /// The wait after a failure.
 const RETRY: Duration = Duration::from_secs(60);
-/// The longest file that is read, in bytes.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// The longest file that is read, in bytes: several times of what all deployments may be together.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Why there is no desired state in the file.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@
 //! Everything is level-triggered: each look compares the whole desired state with what Podman
 //! really has, so that a missed event, a crash or a power cut costs a look and nothing else. Only
 //! containers with the agent's own labels are ever touched. An outage of NATS or Podman is
-//! reported and waited out; the one fatal error is a bad configuration.
+//! reported and waited out, and so are credentials that cannot be used; the one fatal error is a bad configuration.
 
 // libFuzzer has a `main` of its own.
 #![cfg_attr(fuzzing, no_main)]
@@ -22,10 +22,12 @@ mod await_file;
 mod backoff;
 mod beforehand;
 mod bucket;
+mod budget;
 mod changes;
 mod config;
 mod connection;
 mod container;
+mod credentials;
 mod creds;
 mod desired;
 mod digest;
@@ -36,6 +38,7 @@ mod fake;
 mod flights;
 mod follow;
 mod followed;
+mod found;
 #[cfg(any(test, fuzzing))]
 mod fuzz;
 mod heartbeat;
@@ -58,6 +61,7 @@ mod settle;
 mod signing;
 mod status;
 mod told;
+mod unquoted;
 mod update;
 mod value;
 mod watchdog;
@@ -132,12 +136,11 @@ fn main() -> ExitCode {
         Err(error) => return fail(&error, EXIT_CONFIG),
     };
     if purpose == Purpose::Check {
-        return ExitCode::SUCCESS;
+        return match config.check() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error, EXIT_CONFIG),
+        };
     }
-    let config = match config.with_key() {
-        Ok(config) => config,
-        Err(error) => return fail(&error, EXIT_CONFIG),
-    };
     match run(&config, program, nothing, &manager) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),

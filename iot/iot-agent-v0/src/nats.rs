@@ -8,13 +8,15 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::{self, Context};
-use iot_contracts::{AgentStatus, KvBucket, status_key};
+use iot_contracts::{AgentStatus, KvBucket, UserKey, status_key};
 use tokio::sync::watch;
 
 use crate::backoff;
 use crate::config::Loaded;
 use crate::connection::{Tries, options};
+use crate::credentials::Credentials;
 use crate::error::chain;
+use crate::told::Told;
 
 /// The wait after a first failure to make a client, and the longest one.
 const RETRIES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
@@ -44,34 +46,52 @@ pub struct Nats {
     context: Context,
     connections: watch::Receiver<u64>,
     tries: Arc<Tries>,
+    credentials: Arc<Credentials>,
 }
 
 impl Nats {
-    /// Starts connecting. This waits for no server: the client keeps trying in the background.
+    /// Starts connecting. This waits for no server: the client keeps trying in the background. It waits for the device's
+    /// key where that cannot be used now.
     pub async fn connect(config: &Loaded) -> Self {
-        let mut failures = 0;
+        let (mut failures, mut told) = (0, Told::default());
         loop {
-            let (counter, connections) = watch::channel(0);
-            let tries = Arc::new(Tries::default());
-            let urls = config.config().nats.urls.as_slice();
-            let urls: Vec<_> = urls.iter().map(|url| url.as_str()).collect();
-            match options(config, counter, Arc::clone(&tries))
-                .connect(urls)
-                .await
-            {
-                Ok(client) => {
-                    return Self {
-                        context: jetstream::new(client.clone()),
-                        client,
-                        connections,
-                        tries,
-                    };
-                }
-                Err(error) => tracing::warn!(error = chain(&error), "cannot use NATS"),
+            let error = match Self::begin(config).await {
+                Ok(nats) => return nats,
+                Err(error) => chain(&*error),
+            };
+            if told.is_news(Some(&error)) {
+                tracing::warn!(error, "cannot use NATS");
             }
             failures += 1;
             tokio::time::sleep(backoff::wait(failures, RETRIES.0, RETRIES.1)).await;
         }
+    }
+
+    async fn begin(config: &Loaded) -> Result<Self, Source> {
+        let credentials = Arc::new(Credentials::of(config)?);
+        let (counter, connections) = watch::channel(0);
+        let tries = Arc::new(Tries::default());
+        let urls = config.config().nats.urls.as_slice();
+        let urls: Vec<_> = urls.iter().map(|url| url.as_str()).collect();
+        let options = options(
+            config,
+            Arc::clone(&credentials),
+            counter,
+            Arc::clone(&tries),
+        );
+        let client = options.connect(urls).await?;
+        Ok(Self {
+            context: jetstream::new(client.clone()),
+            client,
+            connections,
+            tries,
+            credentials,
+        })
+    }
+
+    /// The public half of the device's key, where it has one of its own.
+    pub fn key(&self) -> Option<&UserKey> {
+        self.credentials.key()
     }
 
     /// Changes with every new connection.
@@ -95,6 +115,23 @@ impl Nats {
         // It fails where the client has ended, and with it the agent.
         if let Err(error) = self.client.force_reconnect().await {
             tracing::debug!(%error, "no new connection");
+        }
+    }
+
+    /// Takes up credentials that were renewed while there is a connection, by a new one; why they cannot be used, if so.
+    /// Without a connection the client reads them for each try.
+    pub async fn take_up_credentials(&self) -> Option<String> {
+        if !self.is_connected() {
+            return None;
+        }
+        match self.credentials.are_renewed() {
+            Ok(false) => None,
+            Ok(true) => {
+                tracing::info!("NATS credentials were renewed, connects with them");
+                self.connect_anew().await;
+                None
+            }
+            Err(error) => Some(chain(&error)),
         }
     }
 
@@ -172,3 +209,7 @@ mod signed_server_tests;
 #[cfg(test)]
 #[path = "identity_tests.rs"]
 mod identity_tests;
+
+#[cfg(test)]
+#[path = "credentials_tests.rs"]
+mod credentials_tests;

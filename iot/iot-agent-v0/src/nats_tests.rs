@@ -428,3 +428,34 @@ async fn a_marker_that_comes_late_is_learnt_soon() {
     })
     .await;
 }
+
+#[tokio::test]
+#[ignore = "needs nats-server: ten values of nearly the largest size"]
+async fn what_there_is_no_room_for_is_told_and_comes_in_when_there_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = free_port();
+    let _server = Server::start(dir.path(), port);
+    let platform = Platform::of(port).await;
+    let text = "x".repeat(250 * 1024);
+    let large = format!(
+        r#"{{"type":"PodmanV0","data":{{"services":[{{"name":"a","image":"host/x:1","env":{{"A":"{text}"}}}}]}}}}"#
+    );
+    for n in 0..10 {
+        platform.put(&format!("pi-1.d{n:02}"), &large).await;
+    }
+    platform.put("pi-1.web", &score("1")).await;
+    let podman = FakePodman::default();
+    with_agent(port, &podman, async {
+        platform.phase("web", Phase::Running).await;
+        let detail = platform.phase("d09", Phase::Failed).await.unwrap();
+        assert!(detail.contains("there is no room for it"), "{detail}");
+        platform.phase("d07", Phase::Running).await;
+        for gone in ["pi-1.d00", "pi-1.d01"] {
+            platform.desired.delete(gone).await.unwrap();
+        }
+        platform.phase("d08", Phase::Running).await;
+        platform.phase("d09", Phase::Running).await;
+        platform.phase("web", Phase::Running).await;
+    })
+    .await;
+}

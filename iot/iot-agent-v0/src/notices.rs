@@ -8,6 +8,7 @@
 //! end the connection of who names it in a request.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -85,7 +86,8 @@ impl<'a> Notices<'a> {
         })
     }
 
-    /// The entries of the keys of `known`, the agent's release, and all that the consumer tells of now.
+    /// Hands on the entries of the keys of `known`, the agent's release, and all that the consumer tells of now, one by one:
+    /// all together may be more than there is room for.
     ///
     /// # Errors
     ///
@@ -93,17 +95,17 @@ impl<'a> Notices<'a> {
     pub async fn listing(
         &mut self,
         known: impl Iterator<Item = DeploymentName>,
-    ) -> Result<Vec<Change>, BucketError> {
+        mut take: impl FnMut(Change),
+    ) -> Result<(), BucketError> {
         let keys = known.map(|name| desired_state_key(self.bucket.device_id(), &name));
         let mut keys: BTreeSet<String> = keys.collect();
         keys.insert(agent_release_key(self.bucket.device_id()));
-        let mut changes = Vec::new();
         for _ in 0..ROUNDS {
             self.ask(json!({ "batch": BATCH, "no_wait": true })).await?;
             while self.asked > 0 {
                 match self.told(self.bucket.patience()).await {
                     Ok(Told::Notice(notice)) if notice.odd.is_some() => {
-                        changes.extend(self.odd(notice));
+                        self.odd(notice).into_iter().for_each(&mut take);
                     }
                     Ok(Told::Notice(Notice { key, .. })) => {
                         keys.insert(key);
@@ -125,12 +127,14 @@ impl<'a> Notices<'a> {
             let asked = bucket.entry(&key).await?;
             Ok::<_, BucketError>(asked.map(|asked| (key, asked)))
         });
-        let entries: Vec<_> = entries.buffered(AT_A_TIME).try_collect().await?;
-        for (key, asked) in entries.into_iter().flatten() {
-            self.seen.insert(key, asked.revision);
-            changes.push(asked.change);
+        let mut entries = pin!(entries.buffered(AT_A_TIME));
+        while let Some(entry) = entries.try_next().await? {
+            if let Some((key, asked)) = entry {
+                self.seen.insert(key, asked.revision);
+                take(asked.change);
+            }
         }
-        Ok(changes)
+        Ok(())
     }
 
     /// The next change. Can be dropped at any time; what is then in flight is told again.

@@ -183,7 +183,7 @@ async fn a_listing_ends_whose_entries_are_purged_meanwhile() {
     let bucket = Bucket::new(context, device_id, Duration::from_secs(5));
     drop(bucket.changes().await.unwrap());
     let mut changes = Changes::begin(context, device_id, 1).await.unwrap();
-    let listing = tokio::time::timeout(Duration::from_secs(45), changes.listing());
+    let listing = tokio::time::timeout(Duration::from_secs(45), changes.listing(drop));
     let error = listing.await.expect("it ends").unwrap_err();
     let expected = "the changes ended: entries that were there did not come";
     assert_eq!(error.to_string(), expected);

@@ -9,6 +9,9 @@ const MAX_PROBLEMS: usize = 8;
 /// The longest text of one, in characters.
 const MAX_CHARS: usize = 400;
 
+/// The most keys that something is known to be wrong with. Whoever may write makes as many as he likes.
+const MAX_KEYS: usize = 100;
+
 /// What is wrong now.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Problems {
@@ -18,6 +21,8 @@ pub struct Problems {
     pub recalling: Option<String>,
     /// Why it is not kept on the device.
     pub keeping: Option<String>,
+    /// Why credentials that were renewed are not used.
+    pub credentials: Option<String>,
     /// What a device that obeys signed orders lacks for it.
     pub signing: Option<String>,
     /// What the server lacks.
@@ -27,6 +32,15 @@ pub struct Problems {
 }
 
 impl Problems {
+    /// Something is wrong with a key; whether it is remembered.
+    pub fn note(&mut self, key: String, why: String) -> bool {
+        let has_room = self.keys.len() < MAX_KEYS || self.keys.contains_key(&key);
+        if has_room {
+            self.keys.insert(key, why);
+        }
+        has_room
+    }
+
     /// As they are reported, with the entries that are not obeyed: the worst first, bounded in number and length.
     pub fn told<'a>(
         &self,
@@ -39,6 +53,9 @@ impl Problems {
             recalling.map(|why| format!("desired state kept on the device is ignored: {why}"));
         let keeping = self.keeping.iter();
         let keeping = keeping.map(|why| format!("desired state not kept on the device: {why}"));
+        let credentials = self.credentials.iter();
+        let credentials =
+            credentials.map(|why| format!("renewed NATS credentials are not used: {why}"));
         let signing = self.signing.iter().cloned();
         let refused = refused.map(|(name, RefusedEntry { revision, why })| {
             format!("deployment '{name}', revision {revision} is refused: {why}")
@@ -49,6 +66,7 @@ impl Problems {
         let mut told: Vec<String> = following
             .chain(recalling)
             .chain(keeping)
+            .chain(credentials)
             .chain(signing)
             .chain(refused)
             .chain(server)
@@ -57,7 +75,12 @@ impl Problems {
             .collect();
         if told.len() > MAX_PROBLEMS {
             let more = told.split_off(MAX_PROBLEMS - 1).len();
-            told.push(format!("{more} more"));
+            let least = if self.keys.len() < MAX_KEYS {
+                ""
+            } else {
+                "at least "
+            };
+            told.push(format!("{least}{more} more"));
         }
         told
     }
@@ -101,5 +124,12 @@ mod tests {
         assert!(told[2].starts_with("key 'k00\\n': xxx"), "{}", told[2]);
         assert_eq!(told[2].chars().count(), 401);
         assert_eq!(told[7], "15 more");
+        for n in 0..1000 {
+            let is_noted = problems.note(format!("k{n:03}"), "x".to_owned());
+            assert_eq!(is_noted, n < 80, "{n}");
+        }
+        assert!(problems.note("k00\n".to_owned(), "y".to_owned()));
+        let told = problems.told(std::iter::empty());
+        assert_eq!(told[7], "at least 94 more");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use iot_contracts::{AgentStatus, KvBucket, Phase};
+use serde::Serialize;
 
 use crate::error::cut;
 
@@ -71,8 +72,8 @@ enum Services {
     None,
 }
 
-/// `status`, cut until its JSON is within `budget` bytes. Each deployment and its phase stay: 2400 of them fit with the
-/// longest names.
+/// `status`, cut until its JSON is within `budget` bytes. Each deployment and its phase stay where there are at most 2400
+/// with the longest names; of more, those are left out first that run.
 pub fn fitted(mut status: AgentStatus, budget: usize) -> AgentStatus {
     for cut in CUTS {
         if size(&status) <= budget {
@@ -80,12 +81,40 @@ pub fn fitted(mut status: AgentStatus, budget: usize) -> AgentStatus {
         }
         cut.apply(&mut status);
     }
+    leave_out(&mut status, budget);
     status
 }
 
-fn size(status: &AgentStatus) -> usize {
+/// Leaves out as many deployments as have to be, and says how many.
+fn leave_out(status: &mut AgentStatus, budget: usize) {
+    let mut size_now = size(status);
+    if size_now <= budget {
+        return;
+    }
+    status.deployments_left_out = status.deployments.len();
+    // Its length grows with the number, which is the largest now.
+    size_now = size(status);
+    let runs = |phase: Phase| phase == Phase::Running;
+    let all = status.deployments.iter().rev();
+    let mut names: Vec<_> = all
+        .map(|(name, status)| (!runs(status.phase), name.clone()))
+        .collect();
+    names.sort_by_key(|(is_troubled, _)| *is_troubled);
+    let before = status.deployments.len();
+    for (_, name) in names {
+        if size_now <= budget {
+            break;
+        }
+        let entry = status.deployments.remove(&name);
+        // With a colon and a comma.
+        size_now = size_now.saturating_sub(size(&name) + size(&entry) + 2);
+    }
+    status.deployments_left_out = before - status.deployments.len();
+}
+
+fn size(value: &impl Serialize) -> usize {
     // What is made of strings and numbers always serialises.
-    serde_json::to_vec(status).map_or(0, |json| json.len())
+    serde_json::to_vec(value).map_or(0, |json| json.len())
 }
 
 #[cfg(test)]
@@ -152,6 +181,7 @@ mod tests {
             deployments: (0..deployments).map(deployment).collect(),
             problems: Vec::new(),
             shortened: false,
+            deployments_left_out: 0,
             update: None,
         }
     }
@@ -181,6 +211,23 @@ mod tests {
     }
 
     #[test]
+    fn a_report_of_too_many_deployments_says_how_many_it_leaves_out() {
+        let whole = report(5000, "x", 1);
+        let fitted = fitted(whole.clone(), BUDGET);
+        let size_then = size(&fitted);
+        assert!(size_then <= BUDGET, "{size_then}");
+        assert!(size_then > BUDGET - 200, "{size_then}");
+        assert!(fitted.shortened);
+        let left = fitted.deployments.len();
+        assert_eq!(left + fitted.deployments_left_out, 5000);
+        // What does not run is told first.
+        let failed = fitted.deployments.values();
+        let failed = failed.filter(|status| status.phase == Phase::Failed);
+        assert_eq!(failed.count(), 2500.min(left));
+        assert!(left > 2500, "{left}");
+    }
+
+    #[test]
     fn the_mildest_cut_is_taken() {
         let whole = report(10, &"x".repeat(990), 2);
         let cut_to = |budget| {
@@ -201,6 +248,6 @@ mod tests {
         assert_eq!(cut_to(6100), (81, (0, 0), true));
         assert_eq!(cut_to(1600), (81, (0, 0), false));
         assert_eq!(cut_to(1400), (31, (0, 0), false));
-        assert_eq!(cut_to(0), (0, (0, 0), false));
+        assert_eq!(cut_to(1200), (0, (0, 0), false));
     }
 }

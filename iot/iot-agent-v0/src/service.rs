@@ -10,6 +10,7 @@ use iot_contracts::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::budget::Size;
 use crate::digest::sha256;
 
 /// The services of a deployment.
@@ -128,14 +129,21 @@ fn digest(value: &impl Serialize) -> String {
     sha256(&json).to_string()
 }
 
-/// A score of any version.
+/// A score of any version. All that know it share it: it may be large.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Score(pub IotScore);
+pub struct Score(Arc<Shared>);
+
+#[derive(Debug, PartialEq, Eq)]
+struct Shared {
+    score: IotScore,
+    services: Services,
+    size: Size,
+}
 
 impl Score {
-    /// The services that it asks for.
-    pub fn services(&self) -> Services {
-        match &self.0 {
+    /// Of what was read.
+    pub fn new(score: IotScore) -> Self {
+        let services = match &score {
             IotScore::PodmanV0(score) => score.services().iter().map(Service::of_v0).collect(),
             IotScore::PodmanV1(score) => {
                 let services = score.services().iter();
@@ -143,7 +151,29 @@ impl Score {
                     .map(|service| Service::of_v1(service, score))
                     .collect()
             }
-        }
+        };
+        let size = Size::of(&score);
+        Self(Arc::new(Shared {
+            score,
+            services,
+            size,
+        }))
+    }
+
+    /// As it was read.
+    #[cfg(any(test, fuzzing))]
+    pub fn read(&self) -> &IotScore {
+        &self.0.score
+    }
+
+    /// The services that it asks for.
+    pub fn services(&self) -> Services {
+        Arc::clone(&self.0.services)
+    }
+
+    /// How much it is.
+    pub fn size(&self) -> Size {
+        self.0.size
     }
 }
 
@@ -157,7 +187,7 @@ enum Kept<S, V0> {
 
 impl Serialize for Score {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.0 {
+        match &self.0.score {
             IotScore::PodmanV0(score) => Kept::<&IotScore, _>::V0(score).serialize(serializer),
             score @ IotScore::PodmanV1(_) => {
                 Kept::<_, &PodmanV0>::Typed(score).serialize(serializer)
@@ -169,8 +199,8 @@ impl Serialize for Score {
 impl<'de> Deserialize<'de> for Score {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Kept::<IotScore, PodmanV0>::deserialize(deserializer)? {
-            Kept::Typed(score) => Ok(Self(score)),
-            Kept::V0(score) => Ok(Self(IotScore::PodmanV0(score))),
+            Kept::Typed(score) => Ok(Self::new(score)),
+            Kept::V0(score) => Ok(Self::new(IotScore::PodmanV0(score))),
         }
     }
 }

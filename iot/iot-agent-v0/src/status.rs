@@ -64,6 +64,7 @@ impl Identity {
             deployments: watched.statuses.borrow_and_update().clone(),
             problems,
             shortened: false,
+            deployments_left_out: 0,
             update: Some(watched.update.borrow_and_update().clone()),
         }
     }
@@ -88,6 +89,8 @@ pub struct Watched {
     pub statuses: watch::Receiver<Statuses>,
     /// What is wrong.
     pub problems: watch::Receiver<Problems>,
+    /// The same, for who finds something.
+    pub tell: watch::Sender<Problems>,
     /// What is known of the desired state, for what of it is not obeyed.
     pub known: watch::Receiver<Followed>,
     /// How the agent's own program fares.
@@ -98,6 +101,17 @@ impl Watched {
     fn problems(&mut self) -> Vec<String> {
         let known = self.known.borrow();
         self.problems.borrow_and_update().told(known.refused())
+    }
+
+    fn tell_of_credentials(&self, error: Option<String>) {
+        self.tell.send_if_modified(|problems| {
+            let is_news = problems.credentials != error;
+            if let Some(error) = error.as_ref().filter(|_| is_news) {
+                tracing::warn!(error, "renewed NATS credentials are not used");
+            }
+            problems.credentials = error;
+            is_news
+        });
     }
 
     /// Waits until other entries than `refused` are not obeyed.
@@ -113,9 +127,9 @@ impl Watched {
     }
 }
 
-/// Publishes at once, at each change, at each new connection and at each heartbeat. A report which cannot be
-/// published is not kept: the next one says it all. `reported` is told of the first that was stored, and again while it does
-/// not hear that. Ends when the others have.
+/// Publishes at once, at each change, at each new connection and at each heartbeat, which is when it looks whether the
+/// credentials were renewed. A report which cannot be published is not kept: the next one says it all. `reported` is told of
+/// the first that was stored, and again while it does not hear that. Ends when the others have.
 ///
 /// # Errors
 ///
@@ -163,7 +177,10 @@ pub async fn run(
             }
         };
         tokio::select! {
-            beat = heartbeats.next() => beat?,
+            beat = heartbeats.next() => {
+                beat?;
+                watched.tell_of_credentials(nats.take_up_credentials().await);
+            }
             changed = watched.statuses.changed() => if changed.is_err() { return Ok(()) },
             changed = watched.update.changed() => if changed.is_err() { return Ok(()) },
             changed = watched.problems.changed() => if changed.is_err() { return Ok(()) },

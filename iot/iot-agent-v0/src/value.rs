@@ -4,9 +4,9 @@
 use iot_contracts::{KvBucket, SignedOrder, SignedValue};
 use serde::Deserialize;
 use serde_json::error::Category;
-use serde_path_to_error::{Path, Segment};
 
 use crate::service::Score;
+use crate::unquoted;
 
 /// The names that a score may have, which a path may therefore show. All others are the value's own.
 const FIELDS: [&str; 38] = [
@@ -103,7 +103,10 @@ pub fn read(value: &[u8]) -> Result<Score, String> {
     let mut json = serde_json::Deserializer::from_slice(value);
     let score = serde_path_to_error::deserialize(&mut json);
     let score = score.map_err(|error| {
-        let (path, kind) = (path(error.path()), kind_of(error.inner()));
+        let (path, kind) = (
+            unquoted::path(error.path(), &FIELDS),
+            kind_of(error.inner()),
+        );
         // An error of syntax has its line and column.
         if error.inner().classify() != Category::Data || path.is_empty() {
             return kind;
@@ -111,25 +114,7 @@ pub fn read(value: &[u8]) -> Result<Score, String> {
         format!("{path}: {kind}")
     })?;
     json.end().map_err(|error| kind_of(&error))?;
-    Ok(Score(score))
-}
-
-fn path(path: &Path) -> String {
-    let mut text = String::new();
-    for segment in path {
-        match segment {
-            Segment::Seq { index } => text.push_str(&format!("[{index}]")),
-            Segment::Map { key } if FIELDS.contains(&key.as_str()) => {
-                if !text.is_empty() {
-                    text.push('.');
-                }
-                text.push_str(key);
-            }
-            Segment::Enum { .. } => {}
-            Segment::Map { .. } | Segment::Unknown => text.push_str(".?"),
-        }
-    }
-    text
+    Ok(Score::new(score))
 }
 
 /// What kind of error it is. Errors of syntax have fixed texts; of the others only what was expected is passed on.
@@ -139,30 +124,7 @@ fn kind_of(error: &serde_json::Error) -> String {
     if error.classify() != Category::Data {
         return message;
     }
-    let message = message.strip_suffix(&at).unwrap_or(&message);
-    let fixed = ["missing field ", "duplicate field "];
-    if fixed.iter().any(|start| message.starts_with(start)) {
-        return message.to_owned();
-    }
-    let kinds = [
-        "invalid type",
-        "invalid value",
-        "invalid length",
-        "unknown variant",
-        "unknown field",
-    ];
-    // What was expected comes last, and has no such words in it.
-    let kind = kinds.iter().find(|kind| message.starts_with(**kind));
-    match kind {
-        Some(kind) => match message.rfind(", expected ") {
-            Some(expected) => format!("{kind}{}", &message[expected..]),
-            None => (*kind).to_owned(),
-        },
-        None => match message.rfind(" (expected ") {
-            Some(expected) => format!("not valid{}", &message[expected..]),
-            None => "not valid".to_owned(),
-        },
-    }
+    unquoted::kind(message.strip_suffix(&at).unwrap_or(&message))
 }
 
 #[cfg(test)]

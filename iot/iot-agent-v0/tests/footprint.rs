@@ -31,6 +31,9 @@ const MAX_RESIDENT_KIB: u64 = 12 * 1024;
 /// The same for the test profile's own, whose code is not optimised.
 const MAX_RESIDENT_KIB_UNOPTIMISED: u64 = 16 * 1024;
 
+/// The most that it may have had in memory whatever is in the bucket, in KiB: its unit bounds it to 128 MiB.
+const MAX_PEAK_KIB: u64 = 96 * 1024;
+
 /// The most often that the agent may wake up.
 const MAX_WAKE_UPS_PER_SECOND: f64 = 1.0;
 
@@ -49,12 +52,16 @@ impl Agent {
         );
         let path = dir.join("config.toml");
         std::fs::write(&path, config).unwrap();
+        let state = dir.join("state");
         let own = || env!("CARGO_BIN_EXE_iot-agent-v0").into();
         let mut command = Command::new(std::env::var_os(BINARY).unwrap_or_else(own));
         command.arg("--config").arg(path).stderr(Stdio::null());
         // As by its unit: it says every 40 s that it goes on.
         command.env("NOTIFY_SOCKET", dir.join("notify"));
         command.env("WATCHDOG_USEC", "120000000");
+        if state.exists() {
+            command.env("STATE_DIRECTORY", state);
+        }
         Self(command.spawn().unwrap())
     }
 
@@ -68,6 +75,10 @@ impl Agent {
 
     fn proc(&self, file: &str) -> std::path::PathBuf {
         Path::new("/proc").join(self.0.id().to_string()).join(file)
+    }
+
+    fn peak_kib(&self) -> u64 {
+        Self::figure(&self.proc("status"), "VmHWM")
     }
 
     fn resident_kib(&self) -> u64 {
@@ -152,5 +163,59 @@ async fn an_idle_agent_is_small_and_sleeps() {
     assert!(
         resident <= most,
         "{resident} KiB resident (expected at most {most})"
+    );
+}
+
+/// A value of nearly as many bytes as the bucket takes, with that environment.
+fn large(env: &str) -> String {
+    format!(
+        r#"{{"type":"PodmanV0","data":{{"services":[{{"name":"a","image":"host/x:1","env":{{{env}}}}}]}}}}"#
+    )
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: puts more and larger values into the bucket than the agent's memory would take"]
+async fn a_bucket_that_is_too_full_does_not_fill_the_agents_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("podman.sock");
+    let state = dir.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    serve_empty_podman(&socket);
+    let port = free_port();
+    let _server = Server::start(dir.path(), port);
+    let (desired, mut reports) = tokio::time::timeout(LIMIT, open(port)).await.unwrap();
+    // What is short takes the most memory for its bytes.
+    let pairs: Vec<_> = (0..25_000).map(|n| format!("\"{n:x}\":\"\"")).collect();
+    let (short, long) = (pairs.join(","), "x".repeat(250 * 1024));
+    let (short, long) = (large(&short), large(&format!("\"A\":\"{long}\"")));
+    for n in 0..60 {
+        let value = if n < 15 { &short } else { &long };
+        let put = desired.put(format!("pi-1.d{n:02}"), value.clone().into());
+        put.await.unwrap();
+    }
+    let agent = Agent::start(dir.path(), port, &socket);
+    loop {
+        let next = tokio::time::timeout(LIMIT, reports.try_next()).await;
+        let entry = next.expect("a report").unwrap().expect("the reports go on");
+        let report: AgentStatus = serde_json::from_slice(&entry.value).unwrap();
+        let is_full = |text: &Option<String>| {
+            let text = text.as_deref().unwrap_or_default();
+            text.contains("there is no room for it")
+        };
+        let told = report.deployments.values();
+        if told.filter(|status| is_full(&status.detail)).count() >= 40 {
+            break;
+        }
+    }
+    let kept = async {
+        while !state.join("desired-state").exists() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, kept).await.unwrap();
+    let peak = agent.peak_kib();
+    assert!(
+        peak <= MAX_PEAK_KIB,
+        "{peak} KiB at the most (expected at most {MAX_PEAK_KIB})"
     );
 }

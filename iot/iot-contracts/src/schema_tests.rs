@@ -225,7 +225,7 @@ fn signed_values() {
 #[test]
 fn statuses() {
     let whole = r#"{"device_id":"pi-1","timestamp_unix_ms":1,"boot_id":"b","agent_version":"0","architecture":"x",
-        "sequence":1,"operator_keys":1,"problems":["x"],"shortened":true,
+        "sequence":1,"operator_keys":1,"problems":["x"],"shortened":true,"deployments_left_out":7,
         "update":{"program":"b","last":{"revision":9,"phase":"Refused","detail":"why"}},"deployments":{"web":{"phase":"Running",
         "desired":{"revision":9,"digest":"sha256:0"},"ran":{"revision":9,"digest":"sha256:0","counter":7},
         "refused":{"revision":11,"reason":"counter-not-above","counter":1,"highest":7},"services":{"front":{
@@ -249,6 +249,7 @@ fn statuses() {
         &[
             ("/device_id", ""),
             ("/sequence", "-1"),
+            ("/deployments_left_out", "-1"),
             ("/deployments/web/phase", "\"Happy\""),
             ("/deployments/web/desired", r#"{"revision":9}"#),
             (web, r#"{"phase":"Running","services":{"a":{"image":"x"}}}"#),

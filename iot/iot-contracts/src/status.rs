@@ -44,10 +44,13 @@ pub struct AgentStatus {
     /// desired state is quoted in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
-    /// Whether details or services were left out because the report would have been larger than its bucket takes. No
-    /// deployment is ever left out.
+    /// Whether details or services were left out because the report would have been larger than its bucket takes.
     #[serde(default, skip_serializing_if = "is_false")]
     pub shortened: bool,
+    /// How many deployments were left out because even so it would have been: what `deployments` lacks may be there. None
+    /// of 2400 is ever left out, and what runs is left out first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub deployments_left_out: usize,
     /// Which program of the agent's runs, and how its last update went. An older agent does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<UpdateStatus>,
@@ -59,6 +62,14 @@ pub struct AgentStatus {
 )]
 fn is_false(value: &bool) -> bool {
     !value
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands a reference to what decides about skipping"
+)]
+fn is_zero(value: &usize) -> bool {
+    *value == 0
 }
 
 /// How a deployment fares.
@@ -244,6 +255,7 @@ mod tests {
             .into(),
             problems: Vec::new(),
             shortened: false,
+            deployments_left_out: 0,
             update: None,
         }
     }
@@ -300,6 +312,7 @@ mod tests {
             "services":{"a":{"state":"Exited","image":"x"}}}}}"#;
         let status: AgentStatus = serde_json::from_str(older).unwrap();
         assert!(!status.shortened);
+        assert_eq!(status.deployments_left_out, 0);
         assert_eq!(status.operator_keys, 0);
         assert!(
             status.deployments[&"web".parse().unwrap()]
