@@ -1,6 +1,6 @@
 //! Files: compared by content hash, replaced atomically.
 
-use sha2::{Digest, Sha256};
+use harmony_base::digest::Sha256Digest;
 use tracing::info;
 
 use super::error::LinuxError;
@@ -152,7 +152,7 @@ impl Regular {
         Self {
             owner: file.owner.clone(),
             mode: file.mode,
-            sha256: sha256(&file.content),
+            sha256: Sha256Digest::of(&file.content).to_string(),
         }
     }
 }
@@ -224,11 +224,6 @@ pub(super) fn is_account_name(name: &str) -> bool {
     bytes.next().is_some_and(first)
         && name.len() <= 32
         && bytes.all(|byte| first(byte) || byte.is_ascii_digit() || byte == b'-')
-}
-
-fn sha256(content: &[u8]) -> String {
-    let digest = Sha256::digest(content);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use data_encoding::HEXLOWER;
 use uuid::Uuid;
 
 use crate::modules::kvm::types::MacAddress;
@@ -64,7 +65,7 @@ impl GuestIdentity {
             ("host_key", host_key.private_openssh().to_owned()),
             ("host_key_public", host_key.public_line()),
             ("macs", macs.join(" ")),
-            ("entropy", hexadecimal(entropy)),
+            ("entropy", HEXLOWER.encode(entropy)),
             ("now", now.to_string()),
         ];
         let mut script = String::from("set -eu\n");
@@ -74,10 +75,6 @@ impl GuestIdentity {
         script.push_str(STEPS);
         script
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As one word of a POSIX shell. None of the values has a NUL, which no shell can hold.
