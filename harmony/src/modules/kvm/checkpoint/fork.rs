@@ -183,7 +183,10 @@ impl Fork<'_> {
         };
         agent.wait(AGENT_TIMEOUT).await?;
         reached("agent answers");
-        let script = self.identity()?.script();
+        let script = self.identity()?.script().map_err(|error| {
+            let what = error.to_string();
+            KvmError::Internal { what }
+        })?;
         let action = "take its identity";
         agent.run_script(&script, action, AGENT_TIMEOUT).await?;
         reached("identity taken");
