@@ -79,10 +79,9 @@ impl Draft {
 
     fn finish(&self, mode: u32, durability: Durability) -> io::Result<()> {
         let file = self.0.as_file();
-        file.set_permissions(Permissions::from_mode(mode))?;
         match durability {
-            Durability::Cache => Ok(()),
-            Durability::State => file.sync_all(),
+            Durability::Cache => file.set_permissions(Permissions::from_mode(mode)),
+            Durability::State => seal(file, mode),
         }
     }
 }
@@ -127,6 +126,15 @@ pub fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
     let mut draft = Draft::beside(path, DRAFT)?;
     draft.write_all(content)?;
     draft.create(path, mode, Durability::State)
+}
+
+/// Gives a file that has its name already `mode`, and writes it out.
+///
+/// # Errors
+/// When it cannot be.
+pub fn seal(file: &File, mode: u32) -> io::Result<()> {
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
 }
 
 /// Writes out the names in the directory of `path`: what was made, renamed or removed there stays so.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::write::{self, Durability};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
@@ -142,19 +143,15 @@ impl HostCache {
         let Some(file) = self.file.filter(|_| self.content != self.stored) else {
             return;
         };
-        if let Err(error) = write(&file, &self.content) {
+        if let Err(error) = keep(&file, &self.content) {
             debug!(file = %file.display(), %error, "the cache of host facts cannot be written");
         }
     }
 }
 
-fn write(file: &Path, content: &Content) -> std::io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-    serde_json::to_writer(&mut temporary, content)?;
-    temporary.persist(file).map_err(|e| e.error)?;
-    Ok(())
+fn keep(file: &Path, content: &Content) -> std::io::Result<()> {
+    std::fs::create_dir_all(write::directory_of(file))?;
+    write::replace(file, &serde_json::to_vec(content)?, 0o600, Durability::Cache)
 }
 
 fn boot_id() -> Option<String> {

@@ -2,10 +2,9 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
+use harmony_base::write::{self, Draft, Durability};
 
 use super::error::KvmError;
 
@@ -26,10 +25,8 @@ pub fn ensure_nvram(template: &Path, target: &Path) -> Result<bool, KvmError> {
         return Ok(false);
     }
     private_copy(template, target)?
-        .persist_noclobber(target)
-        .map_err(|e| KvmError::io("make", target)(e.error))?;
-    sync_directory(target)?;
-    Ok(true)
+        .create(target, 0o600, Durability::State)
+        .map_err(KvmError::io("make", target))
 }
 
 /// Makes the variable store at `target` a fresh copy of `template`: boot entries and enrolled keys that
@@ -42,9 +39,8 @@ pub fn ensure_nvram(template: &Path, target: &Path) -> Result<bool, KvmError> {
 /// [`KvmError::Io`] naming the file.
 pub fn replace_nvram(template: &Path, target: &Path) -> Result<(), KvmError> {
     private_copy(template, target)?
-        .persist(target)
-        .map_err(|e| KvmError::io("replace", target)(e.error))?;
-    sync_directory(target)
+        .replace(target, 0o600, Durability::State)
+        .map_err(KvmError::io("replace", target))
 }
 
 /// Gives zeros in a variable store back to the file system. QEMU writes the whole store when a guest is restored.
@@ -80,34 +76,20 @@ fn punch_zeros(file: &mut File) -> std::io::Result<()> {
     }
 }
 
-fn directory_of(target: &Path) -> &Path {
-    match target.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// A copy of the template beside `target`, on the disk, and gone again unless it is given its name.
-fn private_copy(template: &Path, target: &Path) -> Result<NamedTempFile, KvmError> {
-    let directory = directory_of(target);
+/// A copy of the template beside `target`, gone again unless it is given its name.
+fn private_copy(template: &Path, target: &Path) -> Result<Draft, KvmError> {
     let mut source = File::open(template).map_err(KvmError::io("read the template", template))?;
-    let mut copy = tempfile::Builder::new()
-        .prefix(".nvram-")
-        .permissions(std::fs::Permissions::from_mode(0o600))
-        .tempfile_in(directory)
+    let directory = write::directory_of(target);
+    let mut copy = Draft::in_directory(directory, ".nvram-")
         .map_err(KvmError::io("make a file in", directory))?;
-    copy_sparsely(&mut source, copy.as_file_mut())
-        .and_then(|()| copy.as_file().sync_all())
+    copy_sparsely(&mut source, copy.file())
         .map_err(KvmError::io("write the variable store", target))?;
     Ok(copy)
 }
 
 /// Puts the file's name on the disk.
 pub(super) fn sync_directory(target: &Path) -> Result<(), KvmError> {
-    let directory = directory_of(target);
-    File::open(directory)
-        .and_then(|opened| opened.sync_all())
-        .map_err(KvmError::io("write", directory))
+    write::sync_name(target).map_err(KvmError::io("write", write::directory_of(target)))
 }
 
 /// Of at most a block. Compared as a whole: a byte at a time takes half a second where nothing is optimised.

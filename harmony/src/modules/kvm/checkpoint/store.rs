@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use harmony_base::write::{self, Durability};
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -393,9 +394,7 @@ impl CheckpointStore {
             if name == NVRAM && !path.exists() {
                 continue;
             }
-            let file = File::open(&path).map_err(CheckpointError::io("read", &path))?;
-            file.sync_all()
-                .map_err(CheckpointError::io("write out", &path))?;
+            write::sync(&path).map_err(CheckpointError::io("write out", &path))?;
             files.push(StoredFile::of(begun.path(), name)?);
         }
         let directory = self.free_name(key);
@@ -414,15 +413,11 @@ impl CheckpointStore {
                 source,
             }
         })?;
-        fs::write(&description, text).map_err(CheckpointError::io("write", &description))?;
-        File::open(&description)
-            .and_then(|file| file.sync_all())
-            .map_err(CheckpointError::io("write out", &description))?;
+        write::replace(&description, &text, 0o644, Durability::State)
+            .map_err(CheckpointError::io("write", &description))?;
         let begun = begun.keep();
         fs::rename(&begun, &directory).map_err(CheckpointError::io("rename", begun))?;
-        File::open(&self.root)
-            .and_then(|root| root.sync_all())
-            .map_err(CheckpointError::io("write out", &self.root))?;
+        write::sync(&self.root).map_err(CheckpointError::io("write out", &self.root))?;
         Ok(checkpoint)
     }
 }
