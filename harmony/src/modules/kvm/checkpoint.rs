@@ -31,7 +31,8 @@ pub(super) use link::{LinkState, cards_with_link};
 pub use document::ForkError;
 pub use key::CheckpointKey;
 pub use save_image::SaveImageError;
-pub use store::{CheckpointStore, KeyLock, StoredCheckpoint};
+pub use harmony_base::lock::FileLock as KeyLock;
+pub use store::{CheckpointStore, StoredCheckpoint};
 
 /// How long a restored guest's agent may take to answer, and to do what it is asked for.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(60);

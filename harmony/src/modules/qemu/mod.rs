@@ -13,7 +13,6 @@ pub mod command;
 pub mod digest;
 pub mod error;
 pub mod ingest;
-mod lock;
 pub mod manifest;
 pub mod name;
 mod objects;
