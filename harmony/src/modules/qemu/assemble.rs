@@ -241,12 +241,12 @@ fn needs_copy(error: &io::Error) -> bool {
 
 fn copy_object(object: &Path, target: &Path) -> io::Result<()> {
     let source = open_regular(object)?;
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(target)?;
-    let content = copy_content(source, &mut file)?;
+    let content = copy_content(source, &file)?;
     seal(&file, content.mode)
 }
 

@@ -5,10 +5,11 @@
 //! right mode in every build.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::sparse::SparseWriter;
 use harmony_base::write::{self, Draft, Durability};
 use rustix::fs::OFlags;
 
@@ -85,16 +86,10 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 /// Copies to an empty file; blocks of zeros become holes.
-pub(super) fn copy_content(source: File, target: &mut File) -> io::Result<Content> {
-    let content = Content::read(source, |block| {
-        if block.iter().all(|byte| *byte == 0) {
-            let length = i64::try_from(block.len()).map_err(io::Error::other)?;
-            target.seek(SeekFrom::Current(length)).map(drop)
-        } else {
-            target.write_all(block)
-        }
-    })?;
-    target.set_len(content.size)?;
+pub(super) fn copy_content(source: File, target: &File) -> io::Result<Content> {
+    let mut writer = SparseWriter::new(target);
+    let content = Content::read(source, |block| writer.write(block))?;
+    writer.finish()?;
     Ok(content)
 }
 

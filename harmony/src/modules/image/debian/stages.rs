@@ -4,12 +4,14 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use harmony_base::sparse;
+
 use super::composition::Composition;
 use super::{IMAGE, Privileges, mmdebstrap, tree};
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::bios_boot::{boot_code, embedded_core};
 use crate::modules::image::build::BuildError;
-use crate::modules::image::disk::{DiskLayout, write_esp, write_partition_table, write_sparse};
+use crate::modules::image::disk::{DiskLayout, write_esp, write_partition_table};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::store::io_error;
 use crate::modules::image::tool::Tool;
@@ -197,7 +199,7 @@ impl BootLoaders {
         let mut file = create_disk(disk)?;
         write_partition_table(&mut file, layout, bios.as_ref().map(|(code, ..)| *code))?;
         if let Some((_, core, place)) = bios {
-            write_sparse(&file, place.offset, &core)
+            sparse::write_at(&file, place.offset, &core)
                 .map_err(|source| io_error("write", disk, source))?;
         }
         write_esp(&file, layout.esp, architecture, &self.efi)
