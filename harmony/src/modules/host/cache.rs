@@ -4,9 +4,9 @@
 //! only costs the time of finding out again.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::stamp::FileIdentity;
 use harmony_base::write::{self, Durability};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
@@ -37,31 +37,6 @@ struct KeptProof {
     emulator: PathBuf,
     identity: FileIdentity,
     proof: KvmProof,
-}
-
-/// What changes when a file is changed or replaced. No program can set a change time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FileIdentity {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) bytes: u64,
-    pub(crate) changed_seconds: i64,
-    pub(crate) changed_nanoseconds: i64,
-}
-
-impl FileIdentity {
-    /// Of a file that is there.
-    pub(crate) fn of(file: &Path) -> std::io::Result<Self> {
-        let metadata = std::fs::metadata(file)?;
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            changed_seconds: metadata.ctime(),
-            changed_nanoseconds: metadata.ctime_nsec(),
-        })
-    }
 }
 
 /// The user's cache of harmony: for what can be found out again.

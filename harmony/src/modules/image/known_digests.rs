@@ -9,11 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use harmony_base::stamp::FileIdentity;
 use harmony_base::write::{self, Durability};
 use tracing::debug;
 
 use super::digest::Sha256Digest;
-use crate::modules::host::{FileIdentity, cache_directory};
+use crate::modules::host::cache_directory;
 
 /// A file that changed this recently may change again without a trace: time stamps are as coarse as the kernel's
 /// clock, 10 ms at most, and some file systems keep seconds.

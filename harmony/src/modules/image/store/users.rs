@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::stamp::FileId;
 use serde_json::Value;
 
 /// The longest name of a backing file that the format allows, in bytes.
@@ -24,8 +25,8 @@ pub struct Overlays {
 #[derive(Debug)]
 struct Overlay {
     path: PathBuf,
-    /// Device and inode of each file behind it, by which links to one file are one.
-    backing: HashSet<(u64, u64)>,
+    /// Each file behind it; links to one file are one.
+    backing: HashSet<FileId>,
 }
 
 impl Overlays {
@@ -67,7 +68,7 @@ impl Overlays {
             match backing_files(&file) {
                 Ok(behind) => {
                     for file in behind {
-                        let known = identity(&file).is_none_or(|id| !backing.insert(id));
+                        let known = FileId::of(&file).ok().is_none_or(|id| !backing.insert(id));
                         if !known && backing.len() < LONGEST_CHAIN {
                             left.push(file);
                         }
@@ -85,17 +86,12 @@ impl Overlays {
 
     /// The overlays whose chain has this file.
     pub fn users_of(&self, file: &Path) -> Vec<&Path> {
-        let Some(id) = identity(file) else {
+        let Ok(id) = FileId::of(file) else {
             return Vec::new();
         };
         let users = self.found.iter().filter(|o| o.backing.contains(&id));
         users.map(|overlay| overlay.path.as_path()).collect()
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
 }
 
 /// The files directly behind an image: one as a rule, none when it is no qcow2 or stands alone.
