@@ -85,10 +85,7 @@ impl Header {
 }
 
 /// The number of 4 bytes at `at`, as all numbers of the format are written.
-///
-/// # Errors
-/// [`HeaderError::CutOff`].
-pub fn be32(bytes: &[u8], at: usize) -> Result<u32, HeaderError> {
+fn be32(bytes: &[u8], at: usize) -> Result<u32, HeaderError> {
     let number = bytes.get(at..).and_then(<[u8]>::first_chunk);
     number
         .map(|number| u32::from_be_bytes(*number))
@@ -96,10 +93,7 @@ pub fn be32(bytes: &[u8], at: usize) -> Result<u32, HeaderError> {
 }
 
 /// The number of 8 bytes at `at`.
-///
-/// # Errors
-/// [`HeaderError::CutOff`].
-pub fn be64(bytes: &[u8], at: usize) -> Result<u64, HeaderError> {
+fn be64(bytes: &[u8], at: usize) -> Result<u64, HeaderError> {
     let number = bytes.get(at..).and_then(<[u8]>::first_chunk);
     number
         .map(|number| u64::from_be_bytes(*number))
