@@ -5,6 +5,8 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harmony_base::blocking::WorkerEnded;
+
 use super::catalog::CatalogName;
 use super::digest::ImageDigest;
 use super::packing::Packing;
@@ -277,6 +279,15 @@ pub enum ImageError {
         #[source]
         source: Cause,
     },
+}
+
+impl From<WorkerEnded> for ImageError {
+    fn from(WorkerEnded { task, source }: WorkerEnded) -> Self {
+        Self::Worker {
+            task,
+            source: Box::new(source),
+        }
+    }
 }
 
 fn expected_sources() -> String {
