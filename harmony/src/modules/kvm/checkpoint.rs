@@ -24,6 +24,8 @@ mod store;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harmony_base::blocking::WorkerEnded;
+
 use crate::domain::error::{ErrorKind, HintedError};
 
 pub(super) use link::{LinkState, cards_with_link};
@@ -121,6 +123,12 @@ impl CheckpointError {
             path,
             source,
         }
+    }
+}
+
+impl From<WorkerEnded> for CheckpointError {
+    fn from(ended: WorkerEnded) -> Self {
+        Self::Kvm(ended.into())
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
+use harmony_base::blocking::blocking;
 use tracing::warn;
 
 use crate::modules::image::inspect::{
     BootPath, ConformanceReport, ImageFacts, InspectError, Limits, conformance_for, inspect,
 };
 
-use super::blocking::blocking;
 use super::error::KvmError;
 use super::params::{DomainXmlParams, Firmware};
 use super::types::VmConfig;
@@ -48,10 +48,8 @@ pub(super) async fn check_image(config: &VmConfig, boot: BootPath) -> Result<(),
 
 async fn look_into(path: &Path) -> Result<Result<ImageFacts, InspectError>, KvmError> {
     let file = path.to_owned();
-    blocking("looking into the image", move || {
-        Ok(inspect(&file, &Limits::default()))
-    })
-    .await
+    let look = move || inspect(&file, &Limits::default());
+    Ok(blocking("look into the image", look).await?)
 }
 
 fn judged(config: &VmConfig, report: &ConformanceReport) -> Result<(), KvmError> {

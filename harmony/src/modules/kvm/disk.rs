@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use harmony_base::blocking::blocking;
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -14,7 +15,6 @@ use crate::modules::image::inspect::BootPath;
 use crate::modules::image::store::place::reflink_or_copy;
 use crate::modules::image::{Sha256Digest, known_digest};
 
-use super::blocking::blocking;
 use super::conformance;
 use super::error::KvmError;
 use super::files::VmFiles;
@@ -164,10 +164,8 @@ pub(super) async fn backing_file(overlay: &Path) -> Result<Option<PathBuf>, KvmE
 /// The image's SHA-256.
 pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError> {
     let image = image.to_owned();
-    blocking("reading the image", move || {
-        known_digest(&image).map_err(KvmError::io("read", image))
-    })
-    .await
+    let read = move || known_digest(&image).map_err(KvmError::io("read", image));
+    blocking("read the image", read).await?
 }
 
 /// Makes an empty data disk. It appears whole or not at all.
@@ -314,10 +312,8 @@ pub(super) async fn publish_image(
         return Ok(published);
     }
     let (image, pool) = (image.to_owned(), pool.to_owned());
-    blocking("copying the image", move || {
-        copy_into(&image, &pool, published)
-    })
-    .await
+    let copy = move || copy_into(&image, &pool, published);
+    blocking("copy the image", copy).await?
 }
 
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use harmony_base::blocking::blocking;
 use tracing::{debug, warn};
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState, DomainStateReason};
@@ -16,7 +17,6 @@ use crate::domain::error::error_chain;
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
 use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion, find_program};
 
-use super::blocking::blocking;
 use super::checkpoint::{LinkState, cards_with_link};
 use super::connection::ConnectionUri;
 use super::error::{KvmError, LibvirtFault};
@@ -60,7 +60,7 @@ impl From<Error> for LibvirtFault {
 }
 
 /// What blocks here.
-const CALL: &str = "a call of libvirt";
+const CALL: &str = "call libvirt";
 
 fn failed(action: &'static str, subject: &str) -> impl FnOnce(Error) -> KvmError + use<> {
     let subject = subject.to_owned();
@@ -82,7 +82,7 @@ impl Libvirt {
                 source: error.into(),
             })
         })
-        .await?;
+        .await??;
         Ok(Self { connection })
     }
 
@@ -91,7 +91,7 @@ impl Libvirt {
         call: impl FnOnce(&Connect) -> Result<T, KvmError> + Send + 'static,
     ) -> Result<T, KvmError> {
         let connection = self.connection.clone();
-        blocking(CALL, move || call(&connection)).await
+        blocking(CALL, move || call(&connection)).await?
     }
 
     async fn with_domain<T: Send + 'static>(

@@ -22,8 +22,6 @@ pub mod types;
 pub mod xml;
 
 #[cfg(feature = "kvm")]
-mod blocking;
-#[cfg(feature = "kvm")]
 mod bringup;
 #[cfg(feature = "kvm")]
 pub mod checkpoint;
@@ -35,6 +33,8 @@ pub mod connection;
 pub(crate) mod console;
 #[cfg(feature = "kvm")]
 mod disk;
+#[cfg(feature = "kvm")]
+mod floor_errors;
 #[cfg(feature = "kvm")]
 pub mod guest_agent;
 #[cfg(feature = "kvm")]
