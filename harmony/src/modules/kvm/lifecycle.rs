@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harmony_base::lock::PassingLock;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -14,7 +15,6 @@ use super::firmware::{FlashState, UefiFirmware, code_size_problem, look_at_flash
 use super::hotplug::Running;
 use super::layout::Layout;
 use super::libvirt::Libvirt;
-use super::lock::VmLock;
 use super::nvram::replace_nvram;
 use super::params::Firmware;
 use super::preview::machine_conformance;
@@ -33,7 +33,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A running guest that is being plugged, locked.
 pub(super) struct Plugging {
-    _lock: VmLock,
+    _lock: PassingLock,
     libvirt: Libvirt,
     name: VmName,
     record: DomainRecord,
@@ -247,11 +247,11 @@ impl KvmVirtualMachineHost {
         })
     }
 
-    pub(super) fn lock(&self, name: &VmName) -> Result<VmLock, KvmError> {
+    pub(super) fn lock(&self, name: &VmName) -> Result<PassingLock, KvmError> {
         if self.uri == ConnectionUri::Session {
             make_private_dir(&self.pool())?;
         }
-        VmLock::take(name, self.layout(name).lock)
+        self.layout(name).take_lock(name)
     }
 
     /// Waits until the VM is in another state than running.

@@ -46,8 +46,6 @@ mod libvirt;
 #[cfg(feature = "kvm")]
 mod lifecycle;
 #[cfg(feature = "kvm")]
-mod lock;
-#[cfg(feature = "kvm")]
 mod planning;
 #[cfg(feature = "kvm")]
 mod reach;

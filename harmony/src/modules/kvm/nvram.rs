@@ -64,10 +64,5 @@ fn private_copy(template: &Path, target: &Path) -> Result<Draft, KvmError> {
     Ok(copy)
 }
 
-/// Puts the file's name on the disk.
-pub(super) fn sync_directory(target: &Path) -> Result<(), KvmError> {
-    write::sync_name(target).map_err(KvmError::io("write", write::directory_of(target)))
-}
-
 #[cfg(test)]
 mod tests;
