@@ -1,10 +1,12 @@
 //! The guest's disk: a qcow2 overlay on an image that is never written to.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use harmony_base::blocking::blocking;
+use harmony_base::write::{self, Draft, Durability};
 use serde::Deserialize;
 use tokio::process::Command;
 
@@ -170,19 +172,18 @@ pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError>
 
 /// Makes an empty data disk. It appears whole or not at all.
 pub(super) async fn create_blank(file: &Path, size_gib: u64) -> Result<(), KvmError> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    let unfinished = tempfile::Builder::new()
-        .prefix(".blank-")
-        .tempfile_in(directory)
-        .map_err(KvmError::io("make a file in", directory))?
-        .into_temp_path();
+    let directory = write::directory_of(file);
+    let unfinished = Draft::in_directory(directory, ".blank-")
+        .map_err(KvmError::io("make a file in", directory))?;
     let size = format!("{size_gib}G");
     let arguments = ["create", "-q", "-f", "qcow2"];
-    qemu_img(&unfinished, &arguments, &[&unfinished, Path::new(&size)]).await?;
-    make_private(&unfinished)?;
-    unfinished
-        .persist_noclobber(file)
-        .map_err(|e| KvmError::io("make", file)(e.error))
+    let paths = [unfinished.path(), Path::new(&size)];
+    qemu_img(unfinished.path(), &arguments, &paths).await?;
+    let made = unfinished.create(file, 0o600, Durability::State);
+    let there = || KvmError::io("make", file)(ErrorKind::AlreadyExists.into());
+    made.map_err(KvmError::io("make", file))?
+        .then_some(())
+        .ok_or_else(there)
 }
 
 /// Makes sure that a plugged-in disk's file is there: what was unplugged comes back as it was. Returns whether
@@ -317,23 +318,12 @@ pub(super) async fn publish_image(
 }
 
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".harmony-base-")
-        .tempfile_in(pool)
+    let mut unfinished = Draft::in_directory(pool, ".harmony-base-")
         .map_err(KvmError::io("make a file in", pool))?;
-    reflink_or_copy(image, temporary.as_file_mut())
+    reflink_or_copy(image, unfinished.file())
         .map_err(KvmError::io("copy the image into", pool))?;
-    temporary
-        .as_file()
-        .sync_all()
-        .and_then(|()| {
-            temporary
-                .as_file()
-                .set_permissions(std::fs::Permissions::from_mode(0o444))
-        })
-        .map_err(KvmError::io("write", &copy))?;
-    temporary
-        .persist(&copy)
-        .map_err(|e| KvmError::io("make", &copy)(e.error))?;
+    unfinished
+        .replace(&copy, 0o444, Durability::State)
+        .map_err(KvmError::io("make", &copy))?;
     Ok(copy)
 }
