@@ -3,15 +3,13 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use harmony_base::blocking::blocking;
+use harmony_base::process::Program;
 use harmony_base::write::{self, Draft, Durability};
 use serde::Deserialize;
-use tokio::process::Command;
 
 use crate::domain::topology::virtualization::DiskSource;
-use crate::modules::host::find_program;
 use crate::modules::image::format::DiskFormat;
 use crate::modules::image::inspect::BootPath;
 use crate::modules::image::store::place::reflink_or_copy;
@@ -89,8 +87,8 @@ async fn inspect(path: &Path) -> Result<Result<ImageInfo, String>, KvmError> {
     Ok(standing_alone(path, &output))
 }
 
-fn standing_alone(path: &Path, output: &[u8]) -> Result<ImageInfo, String> {
-    let info: ImageInfo = serde_json::from_slice(output)
+fn standing_alone(path: &Path, output: &str) -> Result<ImageInfo, String> {
+    let info: ImageInfo = serde_json::from_str(output)
         .map_err(|e| format!("qemu-img's description is not understood: {e}"))?;
     if !matches!(info.format.as_str(), "qcow2" | "raw") {
         let format = info.format;
@@ -157,7 +155,7 @@ pub(super) async fn place(
 /// What a VM's own disk is backed by.
 pub(super) async fn backing_file(overlay: &Path) -> Result<Option<PathBuf>, KvmError> {
     let output = qemu_img(overlay, &["info", "-U", "--output=json", "--"], &[overlay]).await?;
-    let info: ImageInfo = serde_json::from_slice(&output).map_err(|error| KvmError::Internal {
+    let info: ImageInfo = serde_json::from_str(&output).map_err(|error| KvmError::Internal {
         what: format!("qemu-img's description of {}: {error}", overlay.display()),
     })?;
     Ok(info.backing_filename)
@@ -254,28 +252,13 @@ async fn qemu_img(
     subject: &Path,
     arguments: &[&str],
     paths: &[&Path],
-) -> Result<Vec<u8>, KvmError> {
-    let failed = |said: String| KvmError::Program {
-        program: "qemu-img",
-        path: subject.to_owned(),
-        said,
-    };
-    let program = find_program("qemu-img").ok_or_else(|| failed("it is not on PATH".to_owned()))?;
-    let output = Command::new(program)
+) -> Result<String, KvmError> {
+    Program::new("qemu-img")
         .args(arguments)
         .args(paths)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
+        .run()
         .await
-        .map_err(|e| failed(e.to_string()))?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(failed(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        ))
-    }
+        .map_err(KvmError::program("qemu-img", subject))
 }
 
 /// Where [`publish_image`] puts an image, without putting it there.

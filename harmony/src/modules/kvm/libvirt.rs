@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harmony_base::blocking::blocking;
+use harmony_base::process::Program;
 use tracing::{debug, warn};
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState, DomainStateReason};
@@ -15,7 +16,7 @@ use virt::sys;
 
 use crate::domain::error::error_chain;
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
-use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion, find_program};
+use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion};
 
 use super::checkpoint::{LinkState, cards_with_link};
 use super::connection::ConnectionUri;
@@ -297,26 +298,14 @@ impl Libvirt {
         name: &str,
         file: &Path,
     ) -> Result<(), KvmError> {
-        let failed = |said: String| KvmError::Program {
-            program: "virsh",
-            path: file.to_owned(),
-            said,
-        };
-        let virsh = find_program("virsh").ok_or_else(|| failed("it is not on PATH".to_owned()))?;
-        let output = tokio::process::Command::new(virsh)
+        Program::new("virsh")
             .args(["--connect", uri.as_str(), "save", "--image-format", "raw"])
             .args(["--domain", name, "--file"])
             .arg(file)
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .output()
+            .run()
             .await
-            .map_err(|error| failed(error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(failed(said))
+            .map(drop)
+            .map_err(KvmError::program("virsh", file))
     }
 
     /// Starts the domain that a memory image belongs to where it was saved.
