@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use harmony_base::lock::PassingLock;
-use tokio::time::{Instant, sleep};
+use harmony_base::wait::{self, Look};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::domain::topology::virtualization::VmStatus;
@@ -269,29 +270,26 @@ impl KvmVirtualMachineHost {
         name: &VmName,
         timeout: Duration,
     ) -> Result<(), KvmError> {
-        let deadline = Instant::now() + timeout;
-        loop {
+        const AWAITED: &str = "the shutdown";
+        let look = async || {
             let status = self.status(name).await?;
             match status {
-                VmStatus::Off | VmStatus::Absent => return Ok(()),
-                VmStatus::Crashed(_) | VmStatus::Paused(_) => {
-                    return Err(KvmError::NotRunning {
-                        name: name.to_string(),
-                        status,
-                        awaited: "the shutdown",
-                    });
-                }
-                VmStatus::Running if Instant::now() >= deadline => {
-                    return Err(KvmError::TimedOut {
-                        name: name.to_string(),
-                        awaited: "the shutdown",
-                        bound: timeout,
-                        last_seen: status.to_string(),
-                    });
-                }
-                VmStatus::Running => sleep(POLL_INTERVAL).await,
+                VmStatus::Off | VmStatus::Absent => Ok(Look::Done(())),
+                VmStatus::Running => Ok(Look::NotYet(status.to_string())),
+                VmStatus::Crashed(_) | VmStatus::Paused(_) => Err(KvmError::NotRunning {
+                    name: name.to_string(),
+                    status,
+                    awaited: AWAITED,
+                }),
             }
-        }
+        };
+        let timed_out = |last_seen| KvmError::TimedOut {
+            name: name.to_string(),
+            awaited: AWAITED,
+            bound: timeout,
+            last_seen,
+        };
+        wait::until(timeout, |_| POLL_INTERVAL, look, timed_out).await
     }
 }
 
