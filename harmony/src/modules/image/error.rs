@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use harmony_base::blocking::WorkerEnded;
+use harmony_base::words::NulInWord;
 
 use super::catalog::CatalogName;
 use super::digest::ImageDigest;
@@ -270,6 +271,9 @@ pub enum ImageError {
         /// What was expected.
         expected: String,
     },
+    /// A text that no script of a build can have.
+    #[error(transparent)]
+    Word(#[from] NulInWord),
     /// A worker thread that ended abnormally.
     #[error("the thread that should {task} ended abnormally")]
     Worker {
@@ -336,6 +340,7 @@ impl HintedError for ImageError {
             | Self::Io { .. }
             | Self::Tool { .. }
             | Self::Layout { .. }
+            | Self::Word(_)
             | Self::BootLoader { .. }
             | Self::Worker { .. } => ErrorKind::Failed,
         }

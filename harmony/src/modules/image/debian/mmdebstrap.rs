@@ -6,6 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use harmony_base::words::ShellWord;
+
 use super::Privileges;
 use super::composition::{Composition, TreeFile, TreeLink};
 use super::native::{self, NativePrograms};
@@ -156,7 +158,8 @@ fn options(
 /// The hooks that run the set-up script, which is the host's file `path`: it may have secrets in it, which
 /// are not for a command line.
 fn script_hooks(path: &Path) -> Result<Vec<String>, ImageError> {
-    let path = quote(&path.to_string_lossy())?;
+    let path = path.to_string_lossy();
+    let path = ShellWord::new(&path)?;
     Ok(vec![
         format!("--customize-hook=upload {path} {SETUP_SCRIPT}"),
         format!(
@@ -168,8 +171,8 @@ fn script_hooks(path: &Path) -> Result<Vec<String>, ImageError> {
 
 /// A shell command that writes `file` below the directory in its first argument.
 fn write_file_hook(file: &TreeFile) -> Result<String, ImageError> {
-    let path = quote(file.path)?;
-    let content = quote(&file.content)?;
+    let path = ShellWord::new(file.path)?;
+    let content = ShellWord::new(&file.content)?;
     Ok(format!(
         "mkdir -p \"$(dirname \"$1\"/{path})\" && printf %s {content} >\"$1\"/{path} && chmod {:04o} \"$1\"/{path}",
         file.mode
@@ -178,20 +181,11 @@ fn write_file_hook(file: &TreeFile) -> Result<String, ImageError> {
 
 /// A shell command that makes `link` below the directory in its first argument.
 fn link_hook(link: &TreeLink) -> Result<String, ImageError> {
-    let path = quote(link.path)?;
-    let target = quote(link.target)?;
+    let path = ShellWord::new(link.path)?;
+    let target = ShellWord::new(link.target)?;
     Ok(format!(
         "mkdir -p \"$(dirname \"$1\"/{path})\" && ln -sfn {target} \"$1\"/{path}"
     ))
-}
-
-pub(super) fn quote(text: &str) -> Result<String, ImageError> {
-    shlex::try_quote(text)
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|source| ImageError::Layout {
-            part: "hooks",
-            source: Box::new(source),
-        })
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@
 
 use std::path::{Path, PathBuf};
 
+use harmony_base::words::ShellWord;
+
 use super::Privileges;
 use super::composition::Composition;
-use super::mmdebstrap::quote;
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::error::ImageError;
 use crate::modules::image::tool::Tool;
@@ -102,7 +103,8 @@ impl NativePrograms {
 
     /// Before any package is installed.
     pub(super) fn enter_hooks(&self) -> Result<Vec<String>, ImageError> {
-        let tar = quote(&self.tar.to_string_lossy())?;
+        let tar = self.tar.to_string_lossy();
+        let tar = ShellWord::new(&tar)?;
         Ok(vec![
             "--extract-hook=mkdir \"$1\"/harmony-native".to_owned(),
             format!("--extract-hook=tar-in {tar} /harmony-native"),
@@ -118,7 +120,7 @@ impl NativePrograms {
     /// When all is installed and set up.
     pub(super) fn leave_hooks(&self) -> Result<Vec<String>, ImageError> {
         let (variable, _) = NO_INITRAMFS;
-        let script = quote(INITRAMFS_SCRIPT)?;
+        let script = ShellWord::new(INITRAMFS_SCRIPT)?;
         Ok(vec![
             format!("--customize-hook=stage=leave\n{SCRIPT}"),
             format!(
