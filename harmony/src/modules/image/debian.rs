@@ -24,7 +24,7 @@ use super::build::{BuildError, Product, build_once, revision_of};
 use super::error::ImageError;
 use super::recipe::BuildPlan;
 use super::store::is_finished;
-use super::tool::{HostProgram, Tool};
+use super::tool::{HostProgram, tool};
 use crate::domain::topology::virtualization::VmArchitecture;
 use composition::Composition;
 use stages::Build;
@@ -60,11 +60,11 @@ impl Privileges {
     }
 
     /// `program`, as root of the image's files.
-    fn tool(self, program: &'static str) -> Tool {
+    fn tool(self, program: &'static str) -> Program {
         match self {
-            Self::Root => Tool::new(program),
+            Self::Root => tool(program),
             Self::User => {
-                Tool::new("unshare").args(["--map-root-user", "--map-auto", "--", program])
+                tool("unshare").args(["--map-root-user", "--map-auto", "--", program])
             }
         }
     }

@@ -35,7 +35,7 @@ use crate::modules::image::fetch::fetch;
 use crate::modules::image::recipe::{BuildPlan, PlannedBase};
 use crate::modules::image::source::PinnedUrl;
 use crate::modules::image::store::io_error;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::ssh::ensure_key_pair;
 use script::{BUILD_USER, OUT_DISK};
@@ -273,13 +273,13 @@ fn disk_gib(base: &Path) -> Result<u64, ImageError> {
 }
 
 async fn convert(from: &Path, to: &Path, options: &[&str]) -> Result<(), ImageError> {
-    Tool::new("qemu-img")
+    tool("qemu-img")
         .args(["convert", "-f", "qcow2"])
         .args(options.iter().copied())
         .args([from, to])
         .run()
-        .await
-        .map(drop)
+        .await?;
+    Ok(())
 }
 
 /// Unpacks the files that the guest put on the disk `out`.
@@ -289,15 +289,15 @@ async fn unpack(plan: &BuildPlan, out: &Path, dir: &Path) -> Result<(), ImageErr
     let names = copied_out(plan)
         .into_iter()
         .map(|(_, name)| format!("./{name}"));
-    Tool::new("tar")
+    tool("tar")
         .args(["--extract", "--no-same-owner", "--directory"])
         .arg(dir)
         .arg("--file")
         .arg(&archive)
         .args(names)
         .run()
-        .await
-        .map(drop)
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::modules::image::build::{BuildError, Progress};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::recipe::SCRIPT_ENVIRONMENT;
 use crate::modules::image::store::io_error;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 
 /// `mmdebstrap`'s own way to a tree whose `/bin` and `/lib` are links into `/usr` from the beginning, for releases
 /// that have a package for it.
@@ -38,25 +38,25 @@ pub(super) async fn bootstrap(
     tracing::info!(?sources, usually, "installing the packages");
     // A root file system is too large for a /tmp in memory.
     let tmp = std::env::var_os("TMPDIR").unwrap_or_else(|| OsString::from("/var/tmp"));
-    let mut tool = Tool::new("mmdebstrap").env("TMPDIR", tmp).args(options(
+    let mut program = tool("mmdebstrap").env("TMPDIR", tmp).args(options(
         composition,
         privileges,
         native.as_ref(),
     )?);
     if native.is_some() {
         let (name, value) = native::NO_INITRAMFS;
-        tool = tool.first_on_path(native::PATH).env(name, value);
+        program = program.first_on_path(native::PATH).env(name, value);
     }
     if let Some(script) = &composition.setup_script {
         let path = dir.join("setup.sh");
         write_private(&path, script)?;
-        tool = tool.args(script_hooks(&path)?);
+        program = program.args(script_hooks(&path)?);
     }
     if let Some(native) = &native {
-        tool = tool.args(native.leave_hooks()?);
+        program = program.args(native.leave_hooks()?);
     }
     let mut progress = Progress::default();
-    let run = tool
+    let run = program
         .arg(composition.suite.codename)
         .arg(tar)
         .args(sources)
@@ -65,6 +65,7 @@ pub(super) async fn bootstrap(
             tell_stage(line);
         })
         .await;
+    let run = run.map_err(ImageError::from);
     outcome(run, &progress, composition.setup_script.is_some())
 }
 
@@ -197,7 +198,7 @@ mod tests {
     use crate::modules::image::debian::composition::{Composition, TreeFile, TreeLink};
     use crate::modules::image::debian::suite::Suite;
     use crate::modules::image::error::ImageError;
-    use crate::modules::image::tool::Tool;
+    use crate::modules::image::tool::tool;
 
     #[test]
     fn options_follow_the_composition_and_the_privileges() {
@@ -226,7 +227,7 @@ mod tests {
             target: "/dev/null",
         };
         let run = async |hook: String| {
-            let run = Tool::new("sh").args(["-c", &hook, "sh"]).arg(dir.path());
+            let run = tool("sh").args(["-c", &hook, "sh"]).arg(dir.path());
             run.run().await.expect("success");
         };
         run(write_file_hook(&file).expect("quotable")).await;

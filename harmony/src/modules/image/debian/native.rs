@@ -16,7 +16,7 @@ use super::Privileges;
 use super::composition::Composition;
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::error::ImageError;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 
 /// Where they are in the tree.
 pub(super) const PATH: &str = "/harmony-native/usr/sbin:/harmony-native/usr/bin";
@@ -76,7 +76,7 @@ impl NativePrograms {
         }
         tracing::info!("fetching programs of this host's architecture for the installation");
         let tar = dir.join("native.tar");
-        Tool::new("mmdebstrap")
+        tool("mmdebstrap")
             .args([
                 format!("--mode={}", privileges.mmdebstrap_mode()),
                 format!("--architectures={}", host.debian_name()),

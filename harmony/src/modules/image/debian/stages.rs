@@ -14,7 +14,7 @@ use crate::modules::image::build::BuildError;
 use crate::modules::image::disk::{DiskLayout, write_esp, write_partition_table};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::store::io_error;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 
 /// Where files are made in the tree that do not stay there.
 const WORK_DIR: &str = "boot/grub/build";
@@ -151,19 +151,19 @@ impl Build<'_> {
             .arg(disk)
             .arg(format!("{}k", layout.root.length / 1024))
             .run()
-            .await
-            .map(drop)
+            .await?;
+        Ok(())
     }
 
     async fn compress(&self, disk: &Path) -> Result<(), ImageError> {
         tracing::info!("compressing the image");
         let image = self.dir.join(IMAGE);
-        Tool::new("qemu-img")
+        tool("qemu-img")
             .args(["convert", "-f", "raw", "-O", "qcow2", "-c"])
             .args([disk.as_os_str(), image.as_os_str()] as [&OsStr; 2])
             .run()
-            .await
-            .map(drop)
+            .await?;
+        Ok(())
     }
 }
 
