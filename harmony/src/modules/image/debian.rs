@@ -20,6 +20,8 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+use harmony_base::process::Program;
+
 use super::build::{BuildError, Product, build_once, revision_of};
 use super::error::ImageError;
 use super::recipe::BuildPlan;
