@@ -5,7 +5,9 @@ use std::fmt;
 
 /// A text that no shell can be told. It is not shown: it may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("byte {at} of {bytes} is NUL, which no word of a shell can have (expected text without NUL)")]
+#[error(
+    "byte {at} of {bytes} is NUL, which no word of a shell can have (expected text without NUL)"
+)]
 pub struct NulInWord {
     /// Where the first NUL is, counted from 0.
     pub at: usize,

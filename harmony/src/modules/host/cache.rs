@@ -126,7 +126,12 @@ impl HostCache {
 
 fn keep(file: &Path, content: &Content) -> std::io::Result<()> {
     std::fs::create_dir_all(write::directory_of(file))?;
-    write::replace(file, &serde_json::to_vec(content)?, 0o600, Durability::Cache)
+    write::replace(
+        file,
+        &serde_json::to_vec(content)?,
+        0o600,
+        Durability::Cache,
+    )
 }
 
 fn boot_id() -> Option<String> {

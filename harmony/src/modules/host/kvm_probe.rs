@@ -167,7 +167,9 @@ async fn run_bounded(program: Program) -> Result<(Option<i32>, String), String> 
     match program.within(PROOF_TIMEOUT).ended().await {
         Ok(ended) => Ok((Some(ended.status.code().unwrap_or(-1)), ended.said.first)),
         Err(ProcessError::TimedOut { said, .. }) => Ok((None, said.first)),
-        Err(ProcessError::Run { source, .. }) => Err(format!("QEMU could not be started: {source}")),
+        Err(ProcessError::Run { source, .. }) => {
+            Err(format!("QEMU could not be started: {source}"))
+        }
         Err(error) => Err(error.to_string()),
     }
 }

@@ -65,9 +65,7 @@ impl Privileges {
     fn tool(self, program: &'static str) -> Program {
         match self {
             Self::Root => tool(program),
-            Self::User => {
-                tool("unshare").args(["--map-root-user", "--map-auto", "--", program])
-            }
+            Self::User => tool("unshare").args(["--map-root-user", "--map-auto", "--", program]),
         }
     }
 }

@@ -31,9 +31,9 @@ use crate::domain::error::{ErrorKind, HintedError};
 pub(super) use link::{LinkState, cards_with_link};
 
 pub use document::ForkError;
+pub use harmony_base::lock::FileLock as KeyLock;
 pub use key::CheckpointKey;
 pub use save_image::SaveImageError;
-pub use harmony_base::lock::FileLock as KeyLock;
 pub use store::{CheckpointStore, StoredCheckpoint};
 
 /// How long a restored guest's agent may take to answer, and to do what it is asked for.

@@ -248,11 +248,7 @@ pub(super) async fn create_overlay(
     make_private(overlay)
 }
 
-async fn qemu_img(
-    subject: &Path,
-    arguments: &[&str],
-    paths: &[&Path],
-) -> Result<String, KvmError> {
+async fn qemu_img(subject: &Path, arguments: &[&str], paths: &[&Path]) -> Result<String, KvmError> {
     Program::new("qemu-img")
         .args(arguments)
         .args(paths)
@@ -303,8 +299,7 @@ pub(super) async fn publish_image(
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {
     let mut unfinished = Draft::in_directory(pool, ".harmony-base-")
         .map_err(KvmError::io("make a file in", pool))?;
-    reflink_or_copy(image, unfinished.file())
-        .map_err(KvmError::io("copy the image into", pool))?;
+    reflink_or_copy(image, unfinished.file()).map_err(KvmError::io("copy the image into", pool))?;
     unfinished
         .replace(&copy, 0o444, Durability::State)
         .map_err(KvmError::io("make", &copy))?;

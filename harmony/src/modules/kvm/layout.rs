@@ -47,7 +47,9 @@ impl Layout {
         let busy = || KvmError::Busy {
             name: name.to_string(),
         };
-        taken.map_err(KvmError::io("lock", &self.lock))?.ok_or_else(busy)
+        taken
+            .map_err(KvmError::io("lock", &self.lock))?
+            .ok_or_else(busy)
     }
 
     /// The known_hosts file with the guest's pinned key.

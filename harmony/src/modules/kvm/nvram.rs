@@ -59,8 +59,7 @@ fn private_copy(template: &Path, target: &Path) -> Result<Draft, KvmError> {
     let directory = write::directory_of(target);
     let mut copy = Draft::in_directory(directory, ".nvram-")
         .map_err(KvmError::io("make a file in", directory))?;
-    sparse::copy(source, copy.file())
-        .map_err(KvmError::io("write the variable store", target))?;
+    sparse::copy(source, copy.file()).map_err(KvmError::io("write the variable store", target))?;
     Ok(copy)
 }
 

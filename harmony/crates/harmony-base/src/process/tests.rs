@@ -50,7 +50,10 @@ async fn a_program_that_may_fail_tells_its_status() {
     let ended = sh("echo out; echo err >&2; exit 33").ended().await;
     let ended = ended.expect("it has ended");
     assert_eq!(ended.status.code(), Some(33));
-    assert_eq!((ended.stdout.as_slice(), ended.said.or("")), (&b"out\n"[..], "err"));
+    assert_eq!(
+        (ended.stdout.as_slice(), ended.said.or("")),
+        (&b"out\n"[..], "err")
+    );
     let at = Program::at("the shell", "/bin/sh".as_ref()).args(["-c", "exit 2"]);
     let failed = at.run().await.expect_err("failed").to_string();
     assert_eq!(failed, "the shell failed with exit status 2: no message");
@@ -64,7 +67,11 @@ async fn one_that_takes_too_long_is_ended_with_what_it_has_said() {
     let run = sh(script).ended_by_asking().within(bound).run();
     let ended = tokio::time::timeout(BOUND, run).await.expect("bounded");
     match ended {
-        Err(ProcessError::TimedOut { bound: said_bound, said, .. }) => {
+        Err(ProcessError::TimedOut {
+            bound: said_bound,
+            said,
+            ..
+        }) => {
             assert_eq!((said_bound, said.tail.as_str()), (bound, "started"));
         }
         other => panic!("{other:?}"),
@@ -76,8 +83,15 @@ async fn one_that_writes_without_end_is_ended() {
     let run = tokio::time::timeout(BOUND, sh("cat /dev/zero").run());
     let ended = run.await.expect("bounded");
     assert!(
-        matches!(&ended, Err(ProcessError::TooMuch { bound_bytes: 16_777_216, .. })),
-        "{:?}", ended.map(|text| text.len())
+        matches!(
+            &ended,
+            Err(ProcessError::TooMuch {
+                bound_bytes: 16_777_216,
+                ..
+            })
+        ),
+        "{:?}",
+        ended.map(|text| text.len())
     );
 }
 

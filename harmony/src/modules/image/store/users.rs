@@ -6,9 +6,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use harmony_base::qcow2::{
-    BackingName, HEADER_BYTES, Header, HeaderError, MAX_BACKING_NAME_BYTES,
-};
+use harmony_base::qcow2::{BackingName, HEADER_BYTES, Header, HeaderError, MAX_BACKING_NAME_BYTES};
 use harmony_base::stamp::FileId;
 use serde_json::Value;
 
