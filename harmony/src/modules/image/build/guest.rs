@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use harmony_base::qcow2::{HEADER_BYTES, Header, HeaderError};
 
 use super::error::BuildError;
 use super::{
@@ -144,6 +145,8 @@ impl<'a> InGuest<'a> {
             source: DiskSource::Blank { size_gib: 1 },
             read_only: false,
         });
+        let setup_script = script::setup_script(plan, &mirrors, &copied_out);
+        let setup_script = setup_script.map_err(ImageError::from)?;
         Ok(VirtualMachineSpec {
             name: name.to_owned(),
             architecture: plan.architecture,
@@ -154,7 +157,7 @@ impl<'a> InGuest<'a> {
             first_boot: Some(FirstBoot {
                 user: BUILD_USER.to_owned(),
                 authorized_keys: vec![keys.public_key_line],
-                setup_script: Some(script::setup_script(plan, &mirrors, &copied_out)),
+                setup_script: Some(setup_script),
             }),
             ..VirtualMachineSpec::default()
         })
@@ -254,20 +257,14 @@ impl Drop for Guest<'_> {
 /// The size of the disk that a base is built on.
 fn disk_gib(base: &Path) -> Result<u64, ImageError> {
     const GIB: u64 = 1 << 30;
-    let mut header = [0_u8; 32];
-    let bytes = File::open(base)
-        .and_then(|mut file| {
-            let length = file.metadata()?.len();
-            file.read_exact(&mut header)?;
-            Ok(length)
-        })
-        .map_err(|source| io_error("read", base, source))?;
-    let bytes = match header {
-        // The virtual size is at 24, big-endian.
-        [b'Q', b'F', b'I', 0xfb, .., a, b, c, d, e, f, g, h] => {
-            u64::from_be_bytes([a, b, c, d, e, f, g, h])
-        }
-        _ => bytes,
+    let failed = |source| io_error("read", base, source);
+    let mut file = File::open(base).map_err(failed)?;
+    let mut start = [0; HEADER_BYTES];
+    file.read_exact(&mut start).map_err(failed)?;
+    let bytes = match Header::parse(&start) {
+        Ok(header) => header.virtual_bytes,
+        Err(HeaderError::NotQcow2) => file.metadata().map_err(failed)?.len(),
+        Err(error) => return Err(failed(std::io::Error::other(error))),
     };
     Ok(bytes.div_ceil(GIB).max(DISK_GIB))
 }
