@@ -75,10 +75,7 @@ pub(super) fn setup_script(
     Ok(script)
 }
 
-fn main_script(
-    plan: &BuildPlan,
-    copied_out: &[(&str, &'static str)],
-) -> Result<String, NulInWord> {
+fn main_script(plan: &BuildPlan, copied_out: &[(&str, &'static str)]) -> Result<String, NulInWord> {
     let said = |path: &str| plan.files.iter().any(|file| file.path == path);
     let mut script = format!(
         "console=/dev/{}\nout=/dev/disk/by-id/virtio-{OUT_DISK}\nbuild_user={BUILD_USER}\n\
