@@ -122,7 +122,7 @@ async fn giving_up_ends_the_program_and_its_children() {
 
 #[tokio::test]
 async fn one_that_is_asked_to_end_puts_its_things_in_order() {
-    let script = "exec 3>\"$1\"; trap 'echo done >&3; exit' TERM; while :; do sleep 0.1; done";
+    let script = "trap 'echo done >&3; exit' TERM; exec 3>\"$1\"; while :; do sleep 0.1; done";
     let said = given_up(Program::ended_by_asking, script).await;
     assert_eq!(said, "done\n");
 }
