@@ -18,10 +18,11 @@ pub enum Look<T> {
 ///
 /// # Errors
 /// The first error of a look, or that of the bound.
-pub async fn until<T, E>(
+pub async fn until<T, E, F: Future<Output = Result<Look<T>, E>>>(
     bound: Duration,
     pause: impl Fn(Duration) -> Duration,
-    mut look: impl AsyncFnMut() -> Result<Look<T>, E>,
+    // An `AsyncFnMut` would do, but what waits for one cannot be sent to another thread.
+    mut look: impl FnMut() -> F,
     timed_out: impl FnOnce(String) -> E,
 ) -> Result<T, E> {
     let since = Instant::now();
@@ -49,12 +50,13 @@ mod tests {
     #[tokio::test]
     async fn it_looks_until_it_has_come() {
         let mut looks = 0;
-        let look = async || {
+        let look = || {
             looks += 1;
-            Ok(match looks {
+            let seen = match looks {
                 3 => Look::Done("here"),
                 _ => Look::NotYet(format!("{looks}")),
-            })
+            };
+            async { Ok(seen) }
         };
         let found = until(Duration::from_secs(60), |_| MS, look, |seen| seen).await;
         assert_eq!((found, looks), (Ok("here"), 3));
@@ -63,17 +65,18 @@ mod tests {
     #[tokio::test]
     async fn the_bound_ends_it_with_what_was_seen_last() {
         let mut looks = 0;
-        let look = async || {
+        let look = || {
             looks += 1;
-            Ok(Look::<()>::NotYet(format!("look {looks}")))
+            let seen = Look::<()>::NotYet(format!("look {looks}"));
+            async { Ok(seen) }
         };
         let ended = until(20 * MS, |waited| waited.max(MS), look, |seen| seen).await;
         assert_eq!(ended, Err(format!("look {looks}")));
         assert!((2..=20).contains(&looks), "{looks}");
         let mut looks = 0;
-        let look = async || {
+        let look = || {
             looks += 1;
-            Ok(Look::<()>::NotYet(String::new()))
+            async { Ok(Look::<()>::NotYet(String::new())) }
         };
         let ended = until(Duration::ZERO, |_| MS, look, |seen| seen).await;
         assert_eq!((ended, looks), (Err(String::new()), 1));
@@ -81,7 +84,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_error_ends_it_at_once() {
-        let look = async || Err::<Look<()>, _>("broken");
+        let look = || async { Err::<Look<()>, _>("broken") };
         let ended = until(Duration::from_secs(60), |_| MS, look, |_| "late").await;
         assert_eq!(ended, Err("broken"));
     }

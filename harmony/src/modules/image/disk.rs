@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::mbr::ProtectiveMBR;

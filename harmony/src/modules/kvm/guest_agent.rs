@@ -93,7 +93,7 @@ impl Status {
 impl GuestAgent<'_> {
     /// Waits until the agent answers, for as long as `bound`.
     pub(super) async fn wait(&self, bound: Duration) -> Result<(), KvmError> {
-        let look = async || {
+        let look = || async {
             Ok(match self.ask::<Value>("guest-ping", json!({})).await {
                 Ok(_) => Look::Done(()),
                 Err(error) => Look::NotYet(error_chain(&error)),
@@ -152,7 +152,7 @@ impl GuestAgent<'_> {
                 }),
             )
             .await?;
-        let look = async || {
+        let look = || async {
             let asked = json!({ "pid": started.pid });
             let status: Status = self.ask("guest-exec-status", asked).await?;
             Ok(match status.exited {

@@ -191,7 +191,7 @@ impl Running<'_> {
     ) -> Result<(), KvmError> {
         const AWAITED: &str = "the release of a device";
         let held = format!("the guest still holds {}", handle.to_string());
-        let look = async || {
+        let look = || async {
             // A guest that is off has no plugged devices: that is not a guest that let go of one.
             let view = self.libvirt.view(self.name.as_str()).await?;
             let status = view.map_or(VmStatus::Absent, |view| view.status);

@@ -271,7 +271,7 @@ impl KvmVirtualMachineHost {
         timeout: Duration,
     ) -> Result<(), KvmError> {
         const AWAITED: &str = "the shutdown";
-        let look = async || {
+        let look = || async {
             let status = self.status(name).await?;
             match status {
                 VmStatus::Off | VmStatus::Absent => Ok(Look::Done(())),
