@@ -1,5 +1,6 @@
 //! The integration tests of the library: one binary.
 
+mod architecture;
 #[cfg(feature = "kvm")]
 mod bootable;
 mod domain_documents;

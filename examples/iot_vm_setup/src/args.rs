@@ -8,7 +8,7 @@ use harmony::domain::topology::virtualization::{
     AcceleratorChoice, CpuProfile, FirmwareChoice, VmArchitecture, VmNetwork,
 };
 use harmony::modules::image::ImageSource;
-use harmony::modules::image::build::BuilderChoice;
+use harmony::modules::image_in_guest::BuilderChoice;
 use harmony::modules::kvm::connection::ConnectionUri;
 use iot_contracts::{ContractError, DeploymentName, HostPort, NatsUrl, NatsUrls, ReleaseUrl};
 

@@ -7,6 +7,8 @@ use super::error::ExecutorError;
 use super::inventory::Inventory;
 use super::topology::Topology;
 
+pub use super::change::Change;
+
 /// Brings a topology to the state that a score declares.
 ///
 /// # Guarantees
@@ -19,27 +21,6 @@ pub trait Interpret<T: Topology>: Send + Sync {
     /// # Errors
     /// The first failure of a capability, with what it had touched undone or safe to repeat.
     async fn execute(&self, inventory: &Inventory, topology: &T) -> Result<Outcome, ExecutorError>;
-}
-
-/// Whether anything had to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Change {
-    /// The target was as declared.
-    Unchanged,
-    /// The target was brought to the declared state.
-    Changed,
-}
-
-impl Change {
-    /// `Changed` when either is.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Unchanged, Self::Unchanged) => Self::Unchanged,
-            _ => Self::Changed,
-        }
-    }
 }
 
 /// What an interpret did.

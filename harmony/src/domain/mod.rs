@@ -1,5 +1,6 @@
 //! Types and traits: no I/O, no libvirt, no command line, no runtime.
 
+pub mod change;
 pub mod error;
 pub mod interpret;
 pub mod inventory;

@@ -3,6 +3,7 @@
 pub mod cloud_init;
 pub mod host;
 pub mod image;
+pub mod image_in_guest;
 pub mod iot;
 pub mod kvm;
 pub mod linux;

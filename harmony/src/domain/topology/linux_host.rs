@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::Topology;
+use crate::domain::change::Change;
 use crate::domain::error::ExecutorError;
-use crate::domain::interpret::Change;
 
 /// A program and its arguments. Arguments are data: an implementation quotes them, callers never do.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,11 @@
 //! The documents of a seed. Pure.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::domain::topology::virtualization::FirstBoot;
-use crate::modules::ssh::HostKey;
-
 /// Where the set-up script is in the guest: among cloud-init's own files. Nothing can be executed in `/run`.
 const SETUP_SCRIPT: &str = "/var/lib/cloud/harmony-setup";
 
@@ -22,7 +22,24 @@ pub struct SeedInputs {
     /// The login user.
     pub first_boot: FirstBoot,
     /// The guest's own SSH host key, made outside so that it is known before the first connection.
-    pub host_key: HostKey,
+    pub host_key: SeedHostKey,
+}
+
+/// A guest's own SSH host key, both halves as text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SeedHostKey {
+    /// The private half in OpenSSH's form, with its line breaks.
+    pub private_openssh: String,
+    /// The public half in OpenSSH's one-line form.
+    pub public_line: String,
+}
+
+impl fmt::Debug for SeedHostKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SeedHostKey")
+            .field("public_line", &self.public_line)
+            .finish_non_exhaustive()
+    }
 }
 
 impl SeedInputs {
@@ -65,8 +82,8 @@ impl SeedInputs {
             "ssh_deletekeys": true,
             // With this key given, the guest spends no time on making its own.
             "ssh_keys": {
-                "ed25519_private": self.host_key.private_openssh(),
-                "ed25519_public": self.host_key.public_line(),
+                "ed25519_private": self.host_key.private_openssh,
+                "ed25519_public": self.host_key.public_line,
             },
             "package_update": false,
             "package_upgrade": false,
@@ -110,15 +127,18 @@ pub(super) mod tests {
     use serde_json::Value;
     use uuid::Uuid;
 
-    use super::SeedInputs;
+    use super::{SeedHostKey, SeedInputs};
     use crate::domain::topology::virtualization::FirstBoot;
-    use crate::modules::ssh::{HostKey, generate_host_key};
 
-    pub(in crate::modules::cloud_init) fn host_key() -> HostKey {
-        generate_host_key().expect("the system gives randomness")
+    pub(in crate::modules::cloud_init) fn host_key() -> SeedHostKey {
+        let part = |which: &str| format!("-----{which} OPENSSH PRIVATE KEY-----\n");
+        SeedHostKey {
+            private_openssh: format!("{}AAAA\nsecret\n{}", part("BEGIN"), part("END")),
+            public_line: "ssh-ed25519 AAAAC3Nz".to_owned(),
+        }
     }
 
-    pub(in crate::modules::cloud_init) fn inputs(host_key: &HostKey) -> SeedInputs {
+    pub(in crate::modules::cloud_init) fn inputs(host_key: &SeedHostKey) -> SeedInputs {
         SeedInputs {
             instance_id: Uuid::from_u128(1),
             hostname: "pi".to_owned(),
@@ -146,7 +166,7 @@ pub(super) mod tests {
             value["users"][0]["ssh_authorized_keys"][0],
             "ssh-ed25519 AAAA me: \"you\"\\ #x"
         );
-        assert_eq!(value["ssh_keys"]["ed25519_private"], key.private_openssh());
+        assert_eq!(value["ssh_keys"]["ed25519_private"], key.private_openssh);
         assert_eq!(value["ssh_pwauth"], false);
     }
 
@@ -172,12 +192,8 @@ pub(super) mod tests {
     #[test]
     fn debug_output_has_no_secret() {
         let key = host_key();
-        let secret = key
-            .private_openssh()
-            .lines()
-            .nth(2)
-            .expect("a key has lines");
         let text = format!("{:?}", inputs(&key));
-        assert!(!text.contains(secret), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+        assert!(text.contains(&key.public_line), "{text}");
     }
 }

@@ -9,5 +9,5 @@ mod documents;
 mod plain;
 mod seed;
 
-pub use documents::SeedInputs;
+pub use documents::{SeedHostKey, SeedInputs};
 pub use seed::{SeedError, write_nocloud_seed, write_seed};

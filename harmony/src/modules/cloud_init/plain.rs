@@ -22,12 +22,9 @@ impl SeedInputs {
             ("authorized_keys", keys.map(line).collect()),
             (
                 "ssh_host_ed25519_key",
-                self.host_key.private_openssh().to_owned(),
+                self.host_key.private_openssh.clone(),
             ),
-            (
-                "ssh_host_ed25519_key.pub",
-                line(&self.host_key.public_line()),
-            ),
+            ("ssh_host_ed25519_key.pub", line(&self.host_key.public_line)),
         ];
         let files = files.map(|(name, text)| (format!("{DIRECTORY}/{name}"), text));
         let cards = self.macs.iter().enumerate().map(|(place, mac)| {
@@ -79,11 +76,11 @@ mod tests {
             file("authorized_keys"),
             "ssh-ed25519 AAAA me: \"you\"\\ #x\nssh-ed25519 BBBB\n"
         );
-        assert_eq!(file("ssh_host_ed25519_key"), key.private_openssh());
+        assert_eq!(file("ssh_host_ed25519_key"), key.private_openssh);
         assert!(file("ssh_host_ed25519_key").ends_with("-----END OPENSSH PRIVATE KEY-----\n"));
         assert_eq!(
             file("ssh_host_ed25519_key.pub"),
-            format!("{}\n", key.public_line())
+            format!("{}\n", key.public_line)
         );
         assert_eq!(
             file("network/10-harmony-nic1.network"),

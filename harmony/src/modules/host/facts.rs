@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture};
-use crate::modules::kvm::firmware::FirmwareCandidate;
 
 use super::capabilities::DomainCapabilities;
 use super::distribution::Distribution;
+use super::firmware::FirmwareCandidate;
 use super::kvm_probe::KvmProof;
 use super::qemu::{Emulator, EmulatorFact, QemuVersion};
 use super::version::LibvirtVersion;

@@ -4,6 +4,7 @@ mod cache;
 mod capabilities;
 pub mod distribution;
 mod facts;
+pub mod firmware;
 pub mod kvm_probe;
 pub mod qemu;
 mod read;

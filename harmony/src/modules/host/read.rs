@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use futures::future::join_all;
 
 use crate::domain::topology::virtualization::VmArchitecture;
-use crate::modules::kvm::firmware::read_firmware_candidates;
 
 use super::cache::HostCache;
 use super::distribution::Distribution;
 use super::facts::{FreeSpace, HostCpu, HostDistribution, HostFacts, HostPrograms, LibvirtFacts};
+use super::firmware::read_firmware_candidates;
 use super::kvm_probe::{KvmProof, kvm_obstacle, prove_kvm};
 use super::qemu::{EmulatorFact, ask_version, find_program, system_emulators};
 

@@ -1,21 +1,19 @@
-//! Images built from a recipe's plan, by two builders behind one trait.
+//! Images built from a recipe's plan: what every builder has in common, and the trait before them.
 //!
 //! ```text
-//! BuildPlan --+-- FromPackages   mmdebstrap, the script in the chroot       Debian and Ubuntu
+//! BuildPlan --+-- FromPackages   mmdebstrap, the script in the chroot          Debian and Ubuntu
 //!             +-- InGuest        boots the base, the script through the seed   any cloud image
 //!                    |
 //!                    v
 //! images_dir/device-ARCH-DIGEST.qcow2 [.vmlinuz .initrd]     read-only, whole, built once
 //! ```
+//! `FromPackages` is in `debian`. `InGuest` is made of virtual machines and so above this part of the library.
+//!
 //! The name is the digest of the plan, of the builder, and of what the builder itself puts into an image. An
 //! image that is there is never built again; a build that fails leaves nothing.
 
-mod choice;
 mod error;
-#[cfg(feature = "kvm")]
-mod guest;
 mod once;
-mod packages;
 mod progress;
 
 use std::path::{Path, PathBuf};
@@ -30,25 +28,17 @@ use super::store::is_finished;
 use crate::domain::topology::virtualization::KernelBoot;
 
 pub use super::recipe::BuilderKind;
-#[cfg(feature = "kvm")]
-pub use choice::build_image;
-pub use choice::{BuilderChoice, UnknownBuilder, planned_choice};
 pub use error::BuildError;
+pub(crate) use once::{Product, build_once};
 #[cfg(feature = "kvm")]
-pub use guest::InGuest;
-pub(super) use once::{Product, build_once};
-pub use packages::FromPackages;
-pub(super) use progress::Progress;
+pub(crate) use progress::Line;
+pub(crate) use progress::Progress;
 
 /// What the kernel and its initial file system are called in a build's directory.
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd";
-/// What a guest that is built runs around the plan's script.
-const GUEST_SCRIPT: &str = include_str!("build/guest/main.sh");
-/// Raised when the guest makes another image of the same plan and [`GUEST_SCRIPT`].
-const GUEST_VERSION: u32 = 1;
-/// What the image is called there.
-const IMAGE: &str = super::debian::IMAGE;
+/// What the compressed image is called there.
+pub(crate) const IMAGE: &str = "image.qcow2";
 
 /// An image that was built from a plan, now or before.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,30 +62,8 @@ impl BuiltImage {
     }
 }
 
-/// Where the image of `plan` is in `store_dir` when that builder has built it. Touches nothing.
-///
-/// # Errors
-/// [`BuildError::UnsupportedBase`] when the builder cannot build it.
-pub fn planned_image(
-    plan: &BuildPlan,
-    builder: BuilderKind,
-    store_dir: &Path,
-) -> Result<BuiltImage, BuildError> {
-    let products = match builder {
-        BuilderKind::FromPackages => packages::products(plan)?,
-        BuilderKind::InGuest => Products::new(plan, builder, guest_revision()),
-    };
-    Ok(products.image(plan, store_dir, false))
-}
-
-/// What the builder in a guest puts into an image, as a number: another one whenever that changes.
-fn guest_revision() -> u32 {
-    let digest = Sha256Digest::of(format!("{GUEST_VERSION} {GUEST_SCRIPT}").as_bytes());
-    revision_of(&digest)
-}
-
 /// The beginning of a digest as a number.
-pub(super) fn revision_of(digest: &Sha256Digest) -> u32 {
+pub(crate) fn revision_of(digest: &Sha256Digest) -> u32 {
     // Eight hexadecimal digits fill it.
     u32::from_str_radix(&digest.to_string()[..8], 16).unwrap_or_default()
 }
@@ -106,10 +74,16 @@ pub trait ImageBuilder: Send + Sync {
     /// Which one it is.
     fn kind(&self) -> BuilderKind;
 
+    /// Where the image of `plan` is in `store_dir` when this builder has built it. Touches nothing.
+    ///
+    /// # Errors
+    /// [`BuildError::UnsupportedBase`] when it cannot build it.
+    fn planned(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError>;
+
     /// The image of `plan`, when it is in `store_dir` already. Reads a few directory entries and does nothing
     /// else.
     fn built(&self, plan: &BuildPlan, store_dir: &Path) -> Option<BuiltImage> {
-        let image = planned_image(plan, self.kind(), store_dir).ok()?;
+        let image = self.planned(plan, store_dir).ok()?;
         image.is_finished().then_some(image)
     }
 
@@ -127,14 +101,14 @@ pub trait ImageBuilder: Send + Sync {
 
 /// The files of one plan's image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Products {
+pub(crate) struct Products {
     /// The name that they share.
-    stem: String,
+    pub(crate) stem: String,
     builder: BuilderKind,
 }
 
 impl Products {
-    fn new(plan: &BuildPlan, builder: BuilderKind, revision: u32) -> Self {
+    pub(crate) fn new(plan: &BuildPlan, builder: BuilderKind, revision: u32) -> Self {
         Self {
             stem: plan.image_name(builder, revision),
             builder,
@@ -146,7 +120,7 @@ impl Products {
     }
 
     /// What has to be made, the image last.
-    fn to_make(&self, plan: &BuildPlan) -> Vec<Product> {
+    pub(crate) fn to_make(&self, plan: &BuildPlan) -> Vec<Product> {
         let beside = copied_out(plan).into_iter().map(|(_, made)| Product {
             made,
             name: self.name(made),
@@ -159,7 +133,7 @@ impl Products {
     }
 
     /// All of them, as they are when they are in `store_dir`.
-    fn image(&self, plan: &BuildPlan, store_dir: &Path, built_now: bool) -> BuiltImage {
+    pub(crate) fn image(&self, plan: &BuildPlan, store_dir: &Path, built_now: bool) -> BuiltImage {
         let place = |file: &BootFile, extension: &str| match file {
             BootFile::InImage(_) => store_dir.join(self.name(extension)),
             BootFile::Url(pin) => store_dir.join(pin.file_name()),
@@ -178,7 +152,7 @@ impl Products {
 }
 
 /// The files that the plan wants out of the image: their path in it, and their name when they are made.
-fn copied_out(plan: &BuildPlan) -> Vec<(&str, &'static str)> {
+pub(crate) fn copied_out(plan: &BuildPlan) -> Vec<(&str, &'static str)> {
     let Some(kernel) = &plan.kernel else {
         return Vec::new();
     };
@@ -194,7 +168,7 @@ fn copied_out(plan: &BuildPlan) -> Vec<(&str, &'static str)> {
 }
 
 /// Brings the kernel's files that come from elsewhere to `store_dir`.
-async fn fetch_kernel(plan: &BuildPlan, store_dir: &Path) -> Result<(), ImageError> {
+pub(crate) async fn fetch_kernel(plan: &BuildPlan, store_dir: &Path) -> Result<(), ImageError> {
     let Some(kernel) = &plan.kernel else {
         return Ok(());
     };

@@ -6,27 +6,13 @@
 
 mod pins;
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::digest::{ImageDigest, Sha256Digest, Sha512Digest};
 use super::error::ImageError;
 use super::format::DiskFormat;
 use super::source::PinnedUrl;
 use crate::domain::topology::virtualization::VmArchitecture;
 
-/// An image of the catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CatalogName {
-    /// Ubuntu 24.04 server, as Canonical publishes it for clouds.
-    Ubuntu2404,
-    /// Ubuntu 24.04 minimal: the same without what people at a terminal want.
-    Ubuntu2404Minimal,
-    /// Debian 12, the `genericcloud` image.
-    Debian12,
-    /// Debian 13, the `genericcloud` image.
-    Debian13,
-}
+pub use super::catalog_name::{CatalogName, UnknownImage};
 
 /// A release of a catalog image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,24 +87,6 @@ const fn checked<const N: usize>(written: &[WrittenPin; N]) -> [CatalogPin; N] {
 }
 
 impl CatalogName {
-    /// Every image, in a fixed order.
-    pub const ALL: [Self; 4] = [
-        Self::Ubuntu2404,
-        Self::Ubuntu2404Minimal,
-        Self::Debian12,
-        Self::Debian13,
-    ];
-
-    /// The name that users give it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ubuntu2404 => "ubuntu-24.04",
-            Self::Ubuntu2404Minimal => "ubuntu-24.04-minimal",
-            Self::Debian12 => "debian-12",
-            Self::Debian13 => "debian-13",
-        }
-    }
-
     /// The image for one architecture.
     pub fn image(self, architecture: VmArchitecture) -> CatalogImage {
         let (distribution, release, login_user) = match self {
@@ -185,25 +153,6 @@ impl CatalogImage {
             })
         });
         pinned.collect()
-    }
-}
-
-impl fmt::Display for CatalogName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for CatalogName {
-    type Err = ImageError;
-
-    fn from_str(value: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == value)
-            .ok_or_else(|| ImageError::UnknownName {
-                value: value.to_owned(),
-            })
     }
 }
 

@@ -14,15 +14,16 @@
 mod composition;
 mod mmdebstrap;
 mod native;
+mod packages;
 mod stages;
-pub(super) mod suite;
+pub(crate) mod suite;
 mod tree;
 
 use std::path::{Path, PathBuf};
 
 use harmony_base::process::Program;
 
-use super::build::{BuildError, Product, build_once, revision_of};
+use super::build::{BuildError, IMAGE, Product, build_once, revision_of};
 use super::error::ImageError;
 use super::recipe::BuildPlan;
 use super::store::is_finished;
@@ -32,8 +33,7 @@ use composition::Composition;
 use stages::Build;
 use suite::Suite;
 
-/// What the compressed image is called in its build's directory.
-pub(super) const IMAGE: &str = "image.qcow2";
+pub use packages::FromPackages;
 
 /// How the files of the image get their owners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,13 +149,13 @@ pub async fn build_debian_12(
 }
 
 /// What this builder puts into the image of a plan, as a number: another one whenever that changes.
-pub(super) fn revision(suite: Suite, plan: &BuildPlan) -> u32 {
+fn revision(suite: Suite, plan: &BuildPlan) -> u32 {
     revision_of(&Composition::of_plan(suite, plan).digest())
 }
 
 /// Builds the image of a plan in the directory `dir`, and copies files out of it: from their path in the image
 /// to their name in `dir`.
-pub(super) async fn build_plan(
+async fn build_plan(
     suite: Suite,
     plan: &BuildPlan,
     copied_out: &[(&str, &'static str)],

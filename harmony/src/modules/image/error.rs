@@ -8,10 +8,10 @@ use std::time::Duration;
 use harmony_base::blocking::WorkerEnded;
 use harmony_base::words::NulInWord;
 
-use super::catalog::CatalogName;
-use super::digest::ImageDigest;
+use super::catalog_name::{CatalogName, UnknownImage, expected_sources};
+use super::digest::{ImageDigest, NotADigest};
+use super::host_program::HostProgram;
 use super::packing::Packing;
-use super::tool::HostProgram;
 use crate::domain::error::{ErrorKind, HintedError};
 use crate::domain::topology::virtualization::VmArchitecture;
 
@@ -294,9 +294,16 @@ impl From<WorkerEnded> for ImageError {
     }
 }
 
-fn expected_sources() -> String {
-    let names = CatalogName::ALL.map(CatalogName::as_str).join(", ");
-    format!("auto, {names}, a path, or URL#sha256=DIGEST")
+impl From<NotADigest> for ImageError {
+    fn from(NotADigest { value, expected }: NotADigest) -> Self {
+        Self::InvalidDigest { value, expected }
+    }
+}
+
+impl From<UnknownImage> for ImageError {
+    fn from(UnknownImage { value }: UnknownImage) -> Self {
+        Self::UnknownName { value }
+    }
 }
 
 fn seconds(bound: &Duration) -> String {

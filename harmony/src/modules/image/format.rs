@@ -1,40 +1,14 @@
 //! What kind of disk image a file is, by its first bytes.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use harmony_base::qcow2;
-use serde::{Deserialize, Serialize};
 
 use super::error::ImageError;
 
-/// The layout of a disk image file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DiskFormat {
-    /// QEMU's copy-on-write format.
-    Qcow2,
-    /// The disk's bytes as they are, with a partition table.
-    Raw,
-}
-
-impl DiskFormat {
-    /// The name that QEMU and libvirt use.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Qcow2 => "qcow2",
-            Self::Raw => "raw",
-        }
-    }
-}
-
-impl fmt::Display for DiskFormat {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+pub use super::disk_format::DiskFormat;
 
 /// How many bytes of a file tell what it is.
 pub(super) const SNIFF_BYTES: usize = 512;

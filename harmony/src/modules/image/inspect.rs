@@ -1,23 +1,21 @@
 //! Looks into an image without root, mounting or starting anything: what a machine's firmware would find.
 //!
 //! [`inspect`] reads the facts, bounded in memory, reads and time whatever the image claims; [`conformance`]
-//! judges them by the clauses of Arm's VM System Specification, and [`domain_conformance`] the machine that is
-//! to run the image; [`ConformanceReport::with`] makes one report of both. An image of the other architecture
+//! judges them by the clauses of Arm's VM System Specification. The machine that is to run the image is judged by
+//! the same clauses, elsewhere; [`ConformanceReport::with`] makes one report of both. An image of the other architecture
 //! is the usual reason why a guest shows nothing at all for minutes.
 //!
 //! ```
-//! use harmony::modules::image::inspect::{
-//!     InspectError, Limits, conformance, domain_conformance, inspect,
-//! };
-//! use harmony::modules::kvm::params::DomainXmlParams;
+//! use harmony::domain::topology::virtualization::VmArchitecture;
+//! use harmony::modules::image::inspect::{InspectError, Limits, conformance, inspect};
 //!
-//! /// Why this machine would not start from this image.
+//! /// Why no guest of this architecture would start from this image.
 //! fn objections(
 //!     image: &std::path::Path,
-//!     machine: &DomainXmlParams,
+//!     architecture: VmArchitecture,
 //! ) -> Result<Vec<String>, InspectError> {
 //!     let facts = inspect(image, &Limits::default())?;
-//!     let report = conformance(&facts, machine.arch).with(domain_conformance(machine));
+//!     let report = conformance(&facts, architecture);
 //!     Ok(report.violations().map(ToString::to_string).collect())
 //! }
 //! ```
@@ -28,7 +26,6 @@
 mod clauses;
 mod conformance;
 mod disk;
-mod domain;
 mod error;
 mod esp;
 mod facts;
@@ -46,7 +43,6 @@ use limits::Meter;
 
 pub use clauses::{conformance, conformance_for};
 pub use conformance::{BootPath, Clause, ClauseId, ConformanceReport, Level, Section, Verdict};
-pub use domain::domain_conformance;
 pub use error::InspectError;
 pub use facts::{
     EspFacts, FatKind, GptHeader, GptProblem, GptVerdict, ImageFacts, LoaderFacts, MbrFacts,

@@ -13,7 +13,7 @@ use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 use serde::{Deserialize, Serialize};
 
-use super::source::{extension, image_extension, published_name};
+use super::published_name::{extension, image_extension, published_name};
 
 /// The longest window of a zstd frame and the largest dictionary of an xz block: what `zstd --long` and
 /// `xz -9` ask for fits.

@@ -6,9 +6,10 @@ use std::str::FromStr;
 
 use reqwest::Url;
 
-use super::catalog::CatalogName;
+use super::catalog_name::CatalogName;
 use super::digest::ImageDigest;
 use super::error::ImageError;
+use super::published_name::{image_extension, published_name};
 
 /// A URL together with the digest of what it must give, and where else the same file is published.
 ///
@@ -91,24 +92,6 @@ impl PinnedUrl {
         self.digest
             .file_name(&image_extension(published_name(&self.url)))
     }
-}
-
-/// The last part of a URL's path.
-pub(super) fn published_name(url: &Url) -> &str {
-    url.path().rsplit('/').next().unwrap_or_default()
-}
-
-/// A file name's extension in lower case.
-pub(super) fn extension(name: &str) -> Option<String> {
-    let (_, extension) = name.rsplit_once('.')?;
-    let usual =
-        (1..=8).contains(&extension.len()) && extension.bytes().all(|b| b.is_ascii_alphanumeric());
-    usual.then(|| extension.to_ascii_lowercase())
-}
-
-/// A file name's extension in lower case, or `img`.
-pub(super) fn image_extension(name: &str) -> String {
-    extension(name).unwrap_or_else(|| "img".to_owned())
 }
 
 fn supported(text: &str) -> Result<Url, ImageError> {

@@ -24,9 +24,10 @@ pub use users::Overlays;
 #[cfg(all(test, feature = "kvm"))]
 pub(crate) use users::tests::qcow2;
 
+pub(crate) use files::io_error;
 pub(super) use files::{
-    SPACE_MARGIN, ensure_dir, ensure_space, io_error, is_finished, part_note_path, part_path,
-    publish, replace_file, set_aside, write_error,
+    SPACE_MARGIN, ensure_dir, ensure_space, is_finished, part_note_path, part_path, publish,
+    replace_file, set_aside, write_error,
 };
 pub(super) use lock::StoreLock;
 

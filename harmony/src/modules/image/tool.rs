@@ -2,29 +2,15 @@
 
 use std::path::Path;
 
-use harmony_base::process::{ProcessError, Program, find_program};
+use harmony_base::process::{ProcessError, Program};
 
 use super::error::ImageError;
 use super::store::io_error;
 
-/// A program that must be on the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HostProgram {
-    /// Its name, as it is looked up on the `PATH` and in `/usr/sbin` and `/sbin`.
-    pub program: &'static str,
-    /// The Debian package that has it.
-    pub debian_package: &'static str,
-}
-
-impl HostProgram {
-    /// Whether it is on this host.
-    pub fn is_installed(&self) -> bool {
-        find_program(self.program).is_some()
-    }
-}
+pub use super::host_program::HostProgram;
 
 /// A program that is asked to end when the build is given up: mmdebstrap removes its own temporary directory then.
-pub(super) fn tool(program: &'static str) -> Program {
+pub(crate) fn tool(program: &'static str) -> Program {
     Program::new(program).ended_by_asking()
 }
 

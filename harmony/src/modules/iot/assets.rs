@@ -16,6 +16,7 @@ use crate::modules::image::fetch::{Fetcher, fetch, stored_path};
 use crate::modules::image::format::sniff_file;
 use crate::modules::image::progress::{Logged, Progress};
 use crate::modules::image::source::ImageSource;
+use crate::modules::kvm::SYSTEM_POOL;
 
 /// The pinned Ubuntu 24.04 cloud image for arm64.
 pub const UBUNTU_2404_CLOUDIMG_ARM64_URL: &str = catalog::UBUNTU_2404_ARM64_URL;
@@ -106,10 +107,7 @@ pub fn images_dir() -> Result<PathBuf, ExecutorError> {
 
 /// Where the disks of VMs are: the system lane's pool, and the session lane's in `data_dir`.
 pub fn pool_dirs(data_dir: &Path) -> [PathBuf; 2] {
-    [
-        PathBuf::from("/var/lib/libvirt/images"),
-        data_dir.join("pool"),
-    ]
+    [PathBuf::from(SYSTEM_POOL), data_dir.join("pool")]
 }
 
 /// Where the image built from packages is: `$XDG_CACHE_HOME/harmony/images`, or else
@@ -311,6 +309,7 @@ mod tests {
     use crate::domain::topology::virtualization::VmArchitecture;
     use crate::modules::image::error::ImageError;
     use crate::modules::image::source::ImageSource;
+    use crate::modules::kvm::SYSTEM_POOL;
 
     fn env(value: &str) -> Option<OsString> {
         (value != "-").then(|| OsString::from(value))

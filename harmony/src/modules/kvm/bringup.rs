@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 use crate::domain::topology::virtualization::DiskSource;
-use crate::modules::cloud_init::{SeedInputs, write_seed};
+use crate::modules::cloud_init::{SeedHostKey, SeedInputs, write_seed};
 use crate::modules::ssh::HostKey;
 
 use super::disk::{create_blank, create_overlay};
@@ -125,7 +125,10 @@ impl Planned {
                 hostname: config.name().hostname(),
                 macs: placement.macs.iter().map(ToString::to_string).collect(),
                 first_boot: first_boot.clone(),
-                host_key: host_key.clone(),
+                host_key: SeedHostKey {
+                    private_openssh: host_key.private_openssh().to_owned(),
+                    public_line: host_key.public_line(),
+                },
             };
             write_seed(&layout.files.seed, &inputs).map_err(|source| KvmError::Seed {
                 name: config.name().to_string(),

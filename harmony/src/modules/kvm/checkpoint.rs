@@ -14,7 +14,6 @@
 mod document;
 mod fork;
 mod key;
-mod link;
 mod reset;
 mod save;
 mod save_image;
@@ -26,9 +25,8 @@ use std::time::Duration;
 
 use harmony_base::blocking::WorkerEnded;
 
+use super::guest_agent::GuestAgentError;
 use crate::domain::error::{ErrorKind, HintedError};
-
-pub(super) use link::{LinkState, cards_with_link};
 
 pub use document::ForkError;
 pub use harmony_base::lock::FileLock as KeyLock;
@@ -83,17 +81,8 @@ pub enum CheckpointError {
         source: serde_json::Error,
     },
     /// A step in the guest failed.
-    #[error("the guest '{name}' could not {action} (exit status {status}): {stderr}")]
-    InGuest {
-        /// The VM.
-        name: String,
-        /// What it was asked to do.
-        action: &'static str,
-        /// The status; 128 plus the signal's number when it was killed by one.
-        status: u32,
-        /// What it said.
-        stderr: String,
-    },
+    #[error(transparent)]
+    InGuest(#[from] GuestAgentError),
     /// A file of the checkpoint or of the fork could not be handled.
     #[error("cannot {action} {}", path.display())]
     Io {
@@ -136,6 +125,7 @@ impl HintedError for CheckpointError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Kvm(error) => error.kind(),
+            Self::InGuest(error) => error.kind(),
             Self::NotFromCheckpoint { .. } | Self::OtherMachine { .. } => ErrorKind::Conflict,
             _ => ErrorKind::Failed,
         }
@@ -151,10 +141,7 @@ impl HintedError for CheckpointError {
             Self::NotFromCheckpoint { .. } | Self::OtherMachine { .. } => {
                 Some("destroy it and make it anew, from a checkpoint (--warm)".to_owned())
             }
-            Self::InGuest { .. } => Some(
-                "the guest needs qemu-guest-agent with guest-exec allowed, perl and systemd"
-                    .to_owned(),
-            ),
+            Self::InGuest(error) => error.hint(),
             _ => None,
         }
     }

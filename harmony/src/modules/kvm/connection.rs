@@ -5,10 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::error::KvmError;
-use super::libvirt::Libvirt;
-
-/// Where libvirt's system daemon keeps disk images, and where its QEMU user may read them.
-const SYSTEM_POOL: &str = "/var/lib/libvirt/images";
+use super::files::SYSTEM_POOL;
 
 /// A connection to QEMU's driver on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,33 +42,12 @@ impl ConnectionUri {
     }
 
     /// For root both URIs reach the system daemon.
-    fn for_this_user(self) -> Self {
+    pub(super) fn for_this_user(self) -> Self {
         if rustix::process::geteuid().is_root() {
             Self::System
         } else {
             self
         }
-    }
-
-    /// Chooses: what the caller says, else `LIBVIRT_DEFAULT_URI`, else the system daemon when it
-    /// answers and this user can make files beside it, else the session.
-    ///
-    /// # Errors
-    /// When `LIBVIRT_DEFAULT_URI` names a connection that is not supported.
-    pub async fn choose(requested: Option<Self>) -> Result<Self, KvmError> {
-        if let Some(uri) = requested {
-            return Ok(uri.for_this_user());
-        }
-        if let Ok(uri) = std::env::var("LIBVIRT_DEFAULT_URI")
-            && !uri.is_empty()
-        {
-            return Ok(uri.parse::<Self>()?.for_this_user());
-        }
-        let writable = rustix::fs::access(SYSTEM_POOL, rustix::fs::Access::WRITE_OK).is_ok();
-        if writable && Libvirt::open(Self::System).await.is_ok() {
-            return Ok(Self::System);
-        }
-        Ok(Self::Session.for_this_user())
     }
 }
 

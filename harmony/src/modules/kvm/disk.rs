@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::domain::topology::virtualization::DiskSource;
 use crate::modules::image::format::DiskFormat;
 use crate::modules::image::inspect::BootPath;
-use crate::modules::image::store::place::reflink_or_copy;
+use crate::modules::image::store::place::{UNFINISHED_COPY_PREFIX, copy_name, reflink_or_copy};
 use crate::modules::image::{Sha256Digest, known_digest};
 
 use super::conformance;
@@ -274,7 +274,7 @@ pub(super) fn published_path(image: &Path, pool: &Path, system: bool) -> Result<
     // The copy's name tells which file it is a copy of, in which state.
     let identity = format!("{}\n{}\n{modified}", image.display(), metadata.len());
     let identity = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, identity.as_bytes());
-    Ok(pool.join(format!("harmony-base-{}.img", identity.simple())))
+    Ok(pool.join(copy_name(&identity.simple().to_string())))
 }
 
 /// The image where QEMU of this connection can read it: in place for the session and for what is in the
@@ -297,7 +297,7 @@ pub(super) async fn publish_image(
 }
 
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {
-    let mut unfinished = Draft::in_directory(pool, ".harmony-base-")
+    let mut unfinished = Draft::in_directory(pool, UNFINISHED_COPY_PREFIX)
         .map_err(KvmError::io("make a file in", pool))?;
     reflink_or_copy(image, unfinished.file()).map_err(KvmError::io("copy the image into", pool))?;
     unfinished

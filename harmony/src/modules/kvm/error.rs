@@ -8,9 +8,9 @@ use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmSta
 use crate::modules::host::{Distribution, HostPackage};
 use crate::modules::image::inspect::{Clause, ClauseId, InspectError};
 
-use super::firmware::RejectedFirmware;
-use super::record::FieldChange;
-use super::types::Violation;
+use super::changes::FieldChange;
+use super::firmware_selection::RejectedFirmware;
+use super::violation::Violation;
 
 /// What can go wrong with a virtual machine.
 #[derive(Debug, thiserror::Error)]

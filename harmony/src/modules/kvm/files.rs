@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+/// Where libvirt's system daemon keeps disk images, and where its QEMU user may read them.
+pub(crate) const SYSTEM_POOL: &str = "/var/lib/libvirt/images";
+
 /// The files of a VM in the pool. All names follow from the VM's name, so an interrupted removal can be
 /// resumed. `@` is in no VM's name, so a data disk's file is no other VM's.
 #[derive(Debug, Clone)]

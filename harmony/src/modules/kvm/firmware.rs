@@ -1,57 +1,27 @@
-//! Finding UEFI firmware for guests of both architectures.
+//! Choosing UEFI firmware for guests of both architectures.
 //!
 //! ```text
-//! descriptors in the search directories --+
-//!                                         +-- read --> candidates, in order -- select --> UefiFirmware
-//! table of known paths -------------------+   (files)                          (pure)     or each reason
+//! candidates of the host, in order -- select --> UefiFirmware, or each candidate with its reason
 //! ```
 //!
-//! QEMU's interop rule comes first: descriptors are merged by file name across the directories, a name
-//! in an earlier directory masks the same name in a later one, an empty file masks without replacing,
-//! and the rest is walked in name order. Then a table of known paths, whose entries are candidates of
-//! the same shape. `read` owns every look at the host and judges nothing; `select` judges and looks at
-//! nothing, so that the choice on another host can be repeated from its recorded candidates. Every
-//! candidate that is not taken has its reason, and a broken descriptor is a candidate like any other.
+//! What a host has is read by [`host::firmware`](crate::modules::host::firmware), which judges nothing.
+//! [`select_firmware`] judges and looks at nothing, so that the choice on another host can be repeated
+//! from its recorded candidates. Every candidate that is not taken has its reason.
 
-mod candidate;
-mod descriptor;
-mod known;
-mod read;
-mod rejection;
-mod select;
-
-use std::path::PathBuf;
-
-use serde::{Deserialize, Serialize};
 use tracing::debug;
 
 use super::error::KvmError;
 use crate::domain::topology::virtualization::VmArchitecture;
 
-pub use candidate::{
-    CandidateContent, DescribedFirmware, FirmwareCandidate, FirmwareFile, FirmwareMapping,
-    FirmwareTarget, FlashFormat, FlashState,
+pub use super::firmware_selection::{
+    FirmwareRequest, FirmwareSelection, RejectedFirmware, RejectionReason, UefiFirmware,
+    select_firmware,
 };
-pub(super) use read::candidate_of_pair;
-#[cfg(feature = "kvm")]
-pub(super) use read::look_at_flash;
-pub use read::{firmware_directories, read_firmware_candidates, read_firmware_candidates_below};
-pub use rejection::{RejectedFirmware, RejectionReason};
-#[cfg(feature = "kvm")]
-pub(super) use select::code_size_problem;
-pub use select::{FirmwareRequest, FirmwareSelection, select_firmware};
-
-/// A pair of flash images that makes a machine boot through UEFI, both of the same format.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UefiFirmware {
-    /// The code, mapped read-only and shared by all guests.
-    pub code: PathBuf,
-    /// What a guest's own variable store (NVRAM) begins as.
-    pub vars_template: PathBuf,
-    /// The format of both files.
-    pub format: FlashFormat,
-}
+pub use crate::modules::host::firmware::{
+    CandidateContent, DescribedFirmware, FirmwareCandidate, FirmwareFile, FirmwareMapping,
+    FirmwareTarget, FlashFormat, FlashState, firmware_directories, read_firmware_candidates,
+    read_firmware_candidates_below,
+};
 
 /// Firmware for an aarch64 guest.
 pub type AarchFirmware = UefiFirmware;
@@ -84,4 +54,12 @@ pub fn discover_aarch64_firmware() -> Result<AarchFirmware, KvmError> {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    /// The machine that runs this must find what `setup-host.sh` installed.
+    #[test]
+    #[ignore = "needs the package of UEFI firmware for aarch64: reads /usr/share"]
+    fn this_host_has_firmware() {
+        let firmware = super::discover_aarch64_firmware().expect("found");
+        assert!(firmware.code.is_file() && firmware.vars_template.is_file());
+    }
+}

@@ -12,14 +12,15 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::checkpoint::CheckpointError;
 use super::error::KvmError;
 use super::libvirt::Libvirt;
 use crate::domain::error::error_chain;
 use crate::domain::topology::linux_host::CommandOutput;
 
+mod error;
 mod host;
 
+pub use error::GuestAgentError;
 pub use host::{GuestAgentHost, InputTooLarge};
 
 /// How long the agent may take for one answer.
@@ -118,13 +119,13 @@ impl GuestAgent<'_> {
         script: &str,
         action: &'static str,
         bound: Duration,
-    ) -> Result<(), CheckpointError> {
+    ) -> Result<(), GuestAgentError> {
         let output = self.run("/bin/sh", &["-s"], script.as_bytes(), bound);
         let output = output.await?;
         if output.status == 0 {
             return Ok(());
         }
-        Err(CheckpointError::InGuest {
+        Err(GuestAgentError::Failed {
             name: self.name.to_owned(),
             action,
             status: output.status,

@@ -142,6 +142,16 @@ impl Layout {
     }
 }
 
+/// Makes a directory that is its owner's alone, and its parents.
+pub(super) fn make_private_dir(path: &Path) -> Result<(), KvmError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(KvmError::io("make", path))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{ConnectionUri, KvmError, Layout};

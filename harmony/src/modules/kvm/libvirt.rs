@@ -18,12 +18,11 @@ use crate::domain::error::error_chain;
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
 use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion};
 
-use super::checkpoint::{LinkState, cards_with_link};
 use super::connection::ConnectionUri;
 use super::error::{KvmError, LibvirtFault};
 use super::record::NAMESPACE;
 use super::types::MacAddress;
-use super::xml::domain_type;
+use super::xml::{LinkState, cards_with_link, domain_type};
 
 /// An open connection. Cheap to clone; closed when the last clone is dropped.
 #[derive(Clone)]

@@ -12,15 +12,16 @@ use crate::modules::host::HostFacts;
 
 use super::connection::ConnectionUri;
 use super::error::KvmError;
-use super::firmware::{FlashState, UefiFirmware, code_size_problem, look_at_flash};
+use super::firmware_selection::UefiFirmware;
 use super::hotplug::Running;
-use super::layout::Layout;
+use super::layout::{Layout, make_private_dir};
 use super::libvirt::Libvirt;
 use super::nvram::replace_nvram;
 use super::params::Firmware;
 use super::preview::machine_conformance;
 use super::record::DomainRecord;
-use super::topology::{KvmVirtualMachineHost, checked, make_private_dir};
+use super::recorded_firmware::check_recorded_firmware;
+use super::topology::{KvmVirtualMachineHost, checked};
 use super::types::{VmConfig, VmName};
 
 /// How often a state that libvirt does not announce to us is looked at.
@@ -291,25 +292,4 @@ impl KvmVirtualMachineHost {
         };
         wait::until(timeout, |_| POLL_INTERVAL, look, timed_out).await
     }
-}
-
-/// Checks that the firmware that a VM's variable store belongs to is still there and of its kind.
-pub(super) fn check_recorded_firmware(record: &DomainRecord) -> Result<(), KvmError> {
-    let Some(UefiFirmware { code, format, .. }) = &record.firmware else {
-        return Ok(());
-    };
-    let problem = match look_at_flash(code, *format) {
-        FlashState::Unusable { reason } => reason,
-        FlashState::Present { flash_bytes } => {
-            match code_size_problem(record.spec.architecture, flash_bytes) {
-                None => return Ok(()),
-                Some(problem) => problem,
-            }
-        }
-    };
-    Err(KvmError::FirmwareChanged {
-        name: record.spec.name.clone(),
-        path: code.clone(),
-        problem,
-    })
 }

@@ -8,10 +8,13 @@
 //!
 //! Everything up to the XML is pure. `libvirt` alone imports the `virt` crate (feature `kvm`).
 
+mod changes;
+pub mod conformance;
 mod element;
 pub mod error;
 mod files;
 pub mod firmware;
+mod firmware_selection;
 pub mod nvram;
 pub mod params;
 pub mod placement;
@@ -19,6 +22,7 @@ pub mod preview;
 pub mod qemu_build;
 pub mod record;
 pub mod types;
+mod violation;
 pub mod xml;
 
 #[cfg(feature = "kvm")]
@@ -26,9 +30,9 @@ mod bringup;
 #[cfg(feature = "kvm")]
 pub mod checkpoint;
 #[cfg(feature = "kvm")]
-mod conformance;
-#[cfg(feature = "kvm")]
 pub mod connection;
+#[cfg(feature = "kvm")]
+mod connection_choice;
 #[cfg(feature = "kvm")]
 pub(crate) mod console;
 #[cfg(feature = "kvm")]
@@ -46,15 +50,20 @@ mod libvirt;
 #[cfg(feature = "kvm")]
 mod lifecycle;
 #[cfg(feature = "kvm")]
+mod network;
+#[cfg(feature = "kvm")]
 mod planning;
 #[cfg(feature = "kvm")]
 mod reach;
+#[cfg(feature = "kvm")]
+mod recorded_firmware;
 #[cfg(feature = "kvm")]
 pub mod score;
 #[cfg(feature = "kvm")]
 pub mod topology;
 
 pub use error::KvmError;
+pub(crate) use files::SYSTEM_POOL;
 pub use firmware::{AarchFirmware, UefiFirmware, discover_aarch64_firmware};
 pub use types::{MacAddress, SerialNumber, VmConfig, VmConfigBuilder, VmName};
 

@@ -16,7 +16,7 @@ use crate::domain::topology::virtualization::{Accelerator, ShareDriver, VmArchit
 use crate::modules::host::{DomainCapabilities, HostFacts, LibvirtFacts, older_than_mttcg};
 
 use super::error::KvmError;
-use super::firmware::{RejectedFirmware, UefiFirmware};
+use super::firmware_selection::{RejectedFirmware, UefiFirmware};
 use super::types::VmConfig;
 
 pub use accelerator::{AcceleratorDecision, choose_accelerator};

@@ -1,14 +1,12 @@
 //! Planning a VM: everything that can be refused is refused here, and nothing is made but a copy of the
 //! image where QEMU can read it.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::domain::topology::virtualization::{
-    ConsoleLog, KernelBoot, PortForward, Protocol, VmNetwork,
-};
+use crate::domain::topology::virtualization::{ConsoleLog, KernelBoot, VmNetwork};
 use crate::modules::host::HostFacts;
 use crate::modules::ssh;
 
@@ -17,12 +15,12 @@ use super::conformance::boot_path;
 use super::connection::ConnectionUri;
 use super::disk;
 use super::error::KvmError;
-use super::layout::Layout;
+use super::layout::{Layout, make_private_dir};
 use super::libvirt::Libvirt;
+use super::network::check_network;
 use super::params::DomainXmlParams;
 use super::placement::{PlacedDisk, Placement};
 use super::record::DomainRecord;
-use super::topology::make_private_dir;
 use super::types::{Violation, Violations, VmConfig};
 use super::xml::domain_xml;
 
@@ -235,45 +233,5 @@ fn check_paths(config: &VmConfig, layout: &Layout) -> Result<(), KvmError> {
     match found.into_vec() {
         violations if violations.is_empty() => Ok(()),
         violations => Err(KvmError::Invalid { violations }),
-    }
-}
-
-/// Checks that a network is there, and that its forwarded ports are free, or held by the VM itself.
-pub(super) async fn check_network(
-    libvirt: &Libvirt,
-    network: &VmNetwork,
-    held: &[PortForward],
-) -> Result<(), KvmError> {
-    let is_held = |forward: &PortForward| {
-        let same = |h: &PortForward| (h.host, h.protocol) == (forward.host, forward.protocol);
-        held.iter().any(same)
-    };
-    match network {
-        VmNetwork::User { forwards } => forwards.iter().try_for_each(|forward| {
-            if is_held(forward) {
-                return Ok(());
-            }
-            let address = ("127.0.0.1", forward.host);
-            let bound = match forward.protocol {
-                Protocol::Tcp => TcpListener::bind(address).map(drop),
-                Protocol::Udp => UdpSocket::bind(address).map(drop),
-            };
-            bound.map_err(|source| KvmError::PortTaken {
-                port: forward.host,
-                protocol: forward.protocol.as_str(),
-                source,
-            })
-        }),
-        VmNetwork::Nat { network } => libvirt.check_network(network).await,
-        VmNetwork::Bridge { name } => {
-            let bridge = Path::new("/sys/class/net").join(name).join("bridge");
-            if bridge.exists() {
-                Ok(())
-            } else {
-                Err(KvmError::NoBridge {
-                    bridge: name.clone(),
-                })
-            }
-        }
     }
 }

@@ -10,18 +10,16 @@ use crate::domain::topology::virtualization::{
 };
 use crate::modules::host::{HostFacts, LibvirtFacts};
 use crate::modules::image::format::DiskFormat;
-use crate::modules::image::inspect::{ConformanceReport, domain_conformance};
+use crate::modules::image::inspect::ConformanceReport;
 
+use super::conformance::domain_conformance;
 use super::error::KvmError;
-use super::files::VmFiles;
-use super::firmware::RejectedFirmware;
+use super::files::{SYSTEM_POOL, VmFiles};
+use super::firmware_selection::RejectedFirmware;
 use super::params::{Decisions, DomainXmlParams};
 use super::placement::{PlacedDisk, Placement};
 use super::types::VmConfig;
 use super::xml::domain_xml;
-
-/// Where disks would be on a host whose libvirt was not asked: its system daemon's directory.
-const USUAL_POOL: &str = "/var/lib/libvirt/images";
 
 /// The first of the ports that harmony gives to guests' SSH.
 const FIRST_SSH_PORT: u16 = 20_000;
@@ -72,7 +70,7 @@ pub fn preview(spec: &VirtualMachineSpec, host: &HostFacts) -> Result<Preview, K
     let params = DomainXmlParams::resolve(&config, host)?;
     let pool = match &host.libvirt {
         LibvirtFacts::Answers { pool, .. } => pool.as_path(),
-        LibvirtFacts::Unasked | LibvirtFacts::Silent { .. } => Path::new(USUAL_POOL),
+        LibvirtFacts::Unasked | LibvirtFacts::Silent { .. } => Path::new(SYSTEM_POOL),
     };
     let uuid = config.uuid().unwrap_or_else(|| stand_in_uuid(&config));
     let placement = on_paper(&config, uuid, pool);

@@ -9,7 +9,7 @@ use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::host::{DomainCapabilities, Emulator, HostFacts};
 use crate::modules::qemu::ResolvedQemu;
 
-use super::firmware::{FirmwareCandidate, candidate_of_pair};
+use crate::modules::host::firmware::{FirmwareCandidate, candidate_of_pair};
 
 /// The host with this build for guests of the build's architecture. `capabilities` is what libvirt says of
 /// the build's emulator. Looks at the sizes of the build's firmware, and at nothing else.

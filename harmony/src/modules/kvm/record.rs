@@ -1,13 +1,11 @@
 //! What harmony stores with a domain, in its `<metadata>`: so it knows its own domains again, and can
 //! say what differs.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::to_raw_value;
 use uuid::Uuid;
 
@@ -17,11 +15,14 @@ use crate::domain::topology::virtualization::{
 use crate::modules::image::Sha256Digest;
 use crate::modules::image::format::DiskFormat;
 
+use super::changes::changes;
 use super::error::KvmError;
-use super::firmware::UefiFirmware;
+use super::firmware_selection::UefiFirmware;
 use super::params::{DomainXmlParams, Firmware};
 use super::placement::Placement;
 use super::types::{DiskConfig, MacAddress, SerialNumber, VmConfig};
+
+pub use super::changes::FieldChange;
 
 /// The XML namespace of the metadata element, which is called `vm`.
 pub const NAMESPACE: &str = "https://github.com/nationtech/harmony/xmlns/domain/1";
@@ -161,66 +162,7 @@ impl DomainRecord {
 
     /// Each field of `requested` that differs from what the domain was made from.
     pub fn changes(&self, requested: &VirtualMachineSpec) -> Vec<FieldChange> {
-        let mut changes = Vec::new();
-        collect(
-            "",
-            &serde_json::to_value(&self.spec).unwrap_or_default(),
-            &serde_json::to_value(requested).unwrap_or_default(),
-            &mut changes,
-        );
-        changes
-    }
-}
-
-/// A field in which two specs differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldChange {
-    /// The field's path.
-    pub field: String,
-    /// The value that the domain was made with.
-    pub recorded: String,
-    /// The value that is asked for.
-    pub requested: String,
-}
-
-impl fmt::Display for FieldChange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            field,
-            recorded,
-            requested,
-        } = self;
-        write!(f, "{field} is {recorded}, asked for {requested}")
-    }
-}
-
-fn collect(path: &str, recorded: &Value, requested: &Value, changes: &mut Vec<FieldChange>) {
-    match (recorded, requested) {
-        (Value::Object(old), Value::Object(new)) => {
-            let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            for key in keys {
-                let path = if path.is_empty() {
-                    key.clone()
-                } else {
-                    format!("{path}.{key}")
-                };
-                let value = |map: &serde_json::Map<_, _>| map.get(key).cloned().unwrap_or_default();
-                collect(&path, &value(old), &value(new), changes);
-            }
-        }
-        (Value::Array(old), Value::Array(new)) => {
-            for place in 0..old.len().max(new.len()) {
-                let value = |list: &[Value]| list.get(place).cloned().unwrap_or_default();
-                let path = format!("{path}[{place}]");
-                collect(&path, &value(old), &value(new), changes);
-            }
-        }
-        (old, new) if old == new => {}
-        (old, new) => changes.push(FieldChange {
-            field: path.to_owned(),
-            recorded: old.to_string(),
-            requested: new.to_string(),
-        }),
+        changes(&self.spec, requested)
     }
 }
 

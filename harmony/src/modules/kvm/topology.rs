@@ -1,6 +1,6 @@
 //! A host that runs virtual machines with libvirt.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,11 +20,11 @@ use super::console;
 use super::error::KvmError;
 use super::layout::Layout;
 use super::libvirt::Libvirt;
-use super::lifecycle::check_recorded_firmware;
 use super::planning::Planner;
 use super::preview::{Preview, preview};
 use super::reach;
 use super::record::{DomainRecord, FieldChange};
+use super::recorded_firmware::check_recorded_firmware;
 use super::types::{VmConfig, VmName};
 
 /// How long a guest may take to boot under KVM, and emulated. An emulated first boot was measured at 50
@@ -218,15 +218,6 @@ pub(super) fn checked(name: &str) -> Result<VmName, KvmError> {
     name.parse().map_err(|violation| KvmError::Invalid {
         violations: vec![violation],
     })
-}
-
-pub(super) fn make_private_dir(path: &Path) -> Result<(), KvmError> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(KvmError::io("make", path))
 }
 
 #[async_trait]

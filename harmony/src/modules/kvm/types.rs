@@ -8,7 +8,6 @@ mod builder;
 mod checks;
 mod mac;
 mod name;
-mod violation;
 
 use std::path::{Path, PathBuf};
 
@@ -20,13 +19,13 @@ use crate::domain::topology::virtualization::{
     VmNetwork,
 };
 
+pub use super::violation::Violation;
+pub(super) use super::violation::Violations;
 pub use builder::VmConfigBuilder;
 #[cfg(feature = "kvm")]
 pub(super) use checks::{check_card, check_disk};
 pub use mac::MacAddress;
 pub use name::{DeviceTag, SerialNumber, VmName};
-pub use violation::Violation;
-pub(super) use violation::Violations;
 
 /// Network cards at most.
 pub const MAX_NETWORKS: usize = 8;

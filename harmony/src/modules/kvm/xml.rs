@@ -3,12 +3,14 @@
 //! Pure and total: identity, ports and paths are inputs, and nothing is looked up here.
 
 mod devices;
+#[cfg(feature = "kvm")]
+mod link;
 
 use crate::domain::topology::virtualization::{Accelerator, ShareDriver, VmArchitecture};
+use crate::modules::host::firmware::FlashFormat;
 
 use super::element::Element;
 use super::error::KvmError;
-use super::firmware::FlashFormat;
 use super::params::{CpuModel, DomainXmlParams, Firmware, QemuGlobal};
 use super::placement::Placement;
 use super::record::{NAMESPACE, record_text};
@@ -18,6 +20,8 @@ use super::types::{SerialNumber, VmConfig};
 pub(super) use devices::{
     DiskTarget, data_disk, disk_alias, interface, network_alias, plugged_card, plugged_disk,
 };
+#[cfg(feature = "kvm")]
+pub(super) use link::{LinkState, cards_with_link};
 
 /// The namespace of what libvirt passes to QEMU as it is.
 const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";

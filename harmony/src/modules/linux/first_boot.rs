@@ -15,20 +15,30 @@ const DETAIL_TAIL_BYTES: usize = 2048;
 /// server or the network.
 const ATTEMPTS: u32 = 3;
 
-/// Who sets the host up. The default recipe's image leaves that file when it was not cloud-init; what it does beside
-/// the boot is waited for here.
+/// What an image of the default recipe leaves in the guest when it has set itself up.
+pub const FIRST_BOOT_NOTE: &str = "/run/harmony/first-boot";
+
+/// What such an image does beside the boot.
+pub const GROW_ROOT_UNIT: &str = "harmony-grow-root.service";
+
+/// Who sets the host up: the default recipe's image, as its note (`$1`) says, or cloud-init. The first one's unit
+/// (`$2`) is waited for here.
 const WHO: Script = Script {
     name: "find-first-boot",
     text: "set -e
-if [ -e /run/harmony/first-boot ]; then
-  systemctl start harmony-grow-root.service
+if [ -e \"$1\" ]; then
+  systemctl start \"$2\"
   sync
   echo recipe
 elif command -v cloud-init >/dev/null; then echo cloud-init; else echo nobody; fi",
 };
 
 pub(super) async fn wait(host: &dyn Shell) -> Result<(), ExecutorError> {
-    match host.expect_script(&WHO, &[]).await?.trim() {
+    match host
+        .expect_script(&WHO, &[FIRST_BOOT_NOTE, GROW_ROOT_UNIT])
+        .await?
+        .trim()
+    {
         "recipe" => return Ok(()),
         "cloud-init" => {}
         _ => {

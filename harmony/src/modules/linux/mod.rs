@@ -21,6 +21,7 @@ mod units;
 mod users;
 
 pub use error::LinuxError;
+pub use first_boot::{FIRST_BOOT_NOTE, GROW_ROOT_UNIT};
 pub use shell::Shell;
 
 pub(crate) use shell::label;

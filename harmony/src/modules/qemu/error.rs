@@ -7,6 +7,7 @@ use crate::domain::error::{ErrorKind, HintedError};
 use crate::domain::topology::virtualization::VmArchitecture;
 
 use super::digest::ObjectDigest;
+use super::malformed::Malformed;
 use super::name::BuildName;
 use super::path::BuildPath;
 use super::profile::{ProfileError, QemuProfile};
@@ -250,6 +251,21 @@ impl HintedError for StoreError {
     }
 }
 
+impl From<Malformed> for StoreError {
+    fn from(malformed: Malformed) -> Self {
+        let Malformed {
+            what,
+            value,
+            expected,
+        } = malformed;
+        Self::Invalid {
+            what,
+            value,
+            expected,
+        }
+    }
+}
+
 /// A closure that makes an [`StoreError::Io`] of an I/O error.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
     move |source| StoreError::Io {
@@ -261,9 +277,5 @@ pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
 
 /// A [`StoreError::Invalid`] with the value cut to what a reader needs.
 pub(super) fn invalid(what: &'static str, value: &str, expected: &'static str) -> StoreError {
-    StoreError::Invalid {
-        what,
-        value: value.chars().take(120).collect(),
-        expected,
-    }
+    Malformed::new(what, value, expected).into()
 }

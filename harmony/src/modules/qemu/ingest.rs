@@ -219,7 +219,7 @@ fn store(
 fn this_host() -> Result<BuildHost, StoreError> {
     let path = Path::new("/proc/sys/kernel/hostname");
     let name = fs::read_to_string(path).map_err(io_error("read", path))?;
-    name.trim().parse()
+    Ok(name.trim().parse()?)
 }
 
 /// Asks the emulator, as the assembled build will start it.

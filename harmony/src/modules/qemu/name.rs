@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
-use super::error::{StoreError, invalid};
+use super::malformed::Malformed;
 use crate::modules::host::QemuVersion;
 
 /// `FromStr`, `Display` and serde's conversions of a newtype around a text, by its `checked`.
@@ -21,15 +21,15 @@ macro_rules! checked_text {
         }
 
         impl FromStr for $name {
-            type Err = StoreError;
+            type Err = Malformed;
 
             fn from_str(value: &str) -> Result<Self, Self::Err> {
-                Self::checked(value).ok_or_else(|| invalid($what, value, $expected))
+                Self::checked(value).ok_or_else(|| Malformed::new($what, value, $expected))
             }
         }
 
         impl TryFrom<String> for $name {
-            type Error = StoreError;
+            type Error = Malformed;
 
             fn try_from(value: String) -> Result<Self, Self::Error> {
                 value.parse()
@@ -142,11 +142,11 @@ impl Timestamp {
     /// The time `seconds` after 1970 began.
     ///
     /// # Errors
-    /// [`StoreError::Invalid`] before the year 0 and after the year 9999, for which RFC 3339 has no form.
-    pub fn from_unix_seconds(seconds: i64) -> Result<Self, StoreError> {
+    /// [`Malformed`] before the year 0 and after the year 9999, for which RFC 3339 has no form.
+    pub fn from_unix_seconds(seconds: i64) -> Result<Self, Malformed> {
         match OffsetDateTime::from_unix_timestamp(seconds) {
             Ok(time) if (0..=9999).contains(&time.year()) => Ok(Self(time)),
-            _ => Err(invalid(
+            _ => Err(Malformed::new(
                 "time",
                 &seconds.to_string(),
                 "seconds since 1970 in the years 0 to 9999",
@@ -156,12 +156,12 @@ impl Timestamp {
 }
 
 impl FromStr for Timestamp {
-    type Err = StoreError;
+    type Err = Malformed;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         match OffsetDateTime::parse(value, &Rfc3339) {
             Ok(time) if time.offset() == UtcOffset::UTC => Ok(Self(time)),
-            _ => Err(invalid(
+            _ => Err(Malformed::new(
                 "time",
                 value,
                 "RFC 3339 in UTC, such as 2026-01-31T23:59:59Z",
@@ -171,7 +171,7 @@ impl FromStr for Timestamp {
 }
 
 impl TryFrom<String> for Timestamp {
-    type Error = StoreError;
+    type Error = Malformed;
 
     fn try_from(value: String) -> Result<Self, Self::Error> {
         value.parse()

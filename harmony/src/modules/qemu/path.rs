@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{StoreError, invalid};
+use super::malformed::Malformed;
 
 /// The directories of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,7 +100,7 @@ fn check(value: &str) -> Result<Section, &'static str> {
 }
 
 impl FromStr for BuildPath {
-    type Err = StoreError;
+    type Err = Malformed;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
         match check(value) {
@@ -108,13 +108,13 @@ impl FromStr for BuildPath {
                 text: value.to_owned(),
                 section,
             }),
-            Err(expected) => Err(invalid("path in a build", value, expected)),
+            Err(expected) => Err(Malformed::new("path in a build", value, expected)),
         }
     }
 }
 
 impl TryFrom<String> for BuildPath {
-    type Error = StoreError;
+    type Error = Malformed;
 
     fn try_from(value: String) -> Result<Self, Self::Error> {
         value.parse()
@@ -136,7 +136,7 @@ impl fmt::Display for BuildPath {
 #[cfg(test)]
 mod tests {
     use super::{BuildPath, Section};
-    use crate::modules::qemu::error::StoreError;
+    use crate::modules::qemu::malformed::Malformed;
 
     #[test]
     fn paths_stay_inside_of_a_build() {
@@ -178,7 +178,7 @@ mod tests {
         ];
         for (text, wanted) in bad {
             match text.parse::<BuildPath>() {
-                Err(StoreError::Invalid { expected, .. }) => assert_eq!(expected, wanted, "{text}"),
+                Err(Malformed { expected, .. }) => assert_eq!(expected, wanted, "{text}"),
                 other => panic!("{text}: {other:?}"),
             }
         }

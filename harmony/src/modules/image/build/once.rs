@@ -17,11 +17,11 @@ const SPACE: u64 = 4 * 1024 * 1024 * 1024;
 
 /// A file of the store that a build makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::modules::image) struct Product {
+pub(crate) struct Product {
     /// Its name in the build's directory.
-    pub(in crate::modules::image) made: &'static str,
+    pub(crate) made: &'static str,
     /// Its name in the store.
-    pub(in crate::modules::image) name: String,
+    pub(crate) name: String,
 }
 
 /// Returns once all `products` are in `store_dir`; the last one gets there after all others. `make` makes them
@@ -33,7 +33,7 @@ pub(in crate::modules::image) struct Product {
 ///
 /// # Errors
 /// [`ImageError`]s of the store, also when another product than the last has gone; and those of `make`.
-pub(in crate::modules::image) async fn build_once(
+pub(crate) async fn build_once(
     store_dir: &Path,
     products: &[Product],
     make: impl AsyncFnOnce(&Path) -> Result<(), BuildError>,

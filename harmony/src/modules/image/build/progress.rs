@@ -13,7 +13,7 @@ const OUTPUT_LINE_CHARS: usize = 400;
 
 /// What a line was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::modules::image) enum Line {
+pub(crate) enum Line {
     /// A step has begun.
     Step,
     /// The script has done all its steps.
@@ -26,7 +26,7 @@ pub(in crate::modules::image) enum Line {
 
 /// How far a script has come.
 #[derive(Debug, Default)]
-pub(in crate::modules::image) struct Progress {
+pub(crate) struct Progress {
     /// The step that was last begun, in words.
     step: Option<String>,
     output: VecDeque<String>,
@@ -35,7 +35,7 @@ pub(in crate::modules::image) struct Progress {
 
 impl Progress {
     /// Takes the next line.
-    pub(in crate::modules::image) fn take(&mut self, line: &str) -> Line {
+    pub(crate) fn take(&mut self, line: &str) -> Line {
         let Some(marker) = ScriptProgress::parse(line) else {
             self.keep(line);
             return Line::Output;
@@ -70,23 +70,23 @@ impl Progress {
     }
 
     /// Whether the script has done all its steps.
-    pub(in crate::modules::image) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.ended == Some(Line::Done)
     }
 
     /// Whether a step has failed.
-    pub(in crate::modules::image) fn has_failed(&self) -> bool {
+    pub(crate) fn has_failed(&self) -> bool {
         self.ended == Some(Line::Failed)
     }
 
     /// Where it is, in words.
-    pub(in crate::modules::image) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         let early = || "the time before its first step".to_owned();
         self.step.clone().unwrap_or_else(early)
     }
 
     /// The last lines of that step.
-    pub(in crate::modules::image) fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         Vec::from(self.output.clone()).join("\n")
     }
 }

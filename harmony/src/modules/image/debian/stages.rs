@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use harmony_base::sparse;
 
 use super::composition::Composition;
-use super::{IMAGE, Privileges, mmdebstrap, tree};
+use super::{Privileges, mmdebstrap, tree};
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::bios_boot::{boot_code, embedded_core};
-use crate::modules::image::build::BuildError;
+use crate::modules::image::build::{BuildError, IMAGE};
 use crate::modules::image::disk::{DiskLayout, write_esp, write_partition_table};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::store::io_error;

@@ -10,14 +10,14 @@ const INDEX_FORMAT: &str = "$(REPO_URI) $(CODENAME) $(LABEL)";
 
 /// Where packages come from, and where they go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(in crate::modules::image) enum Distribution {
+pub(crate) enum Distribution {
     Debian,
     Ubuntu,
 }
 
 /// A release of a distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(in crate::modules::image) struct Suite {
+pub(crate) struct Suite {
     pub(super) distribution: Distribution,
     /// Its name on the mirrors.
     pub(super) codename: &'static str,
@@ -26,24 +26,24 @@ pub(in crate::modules::image) struct Suite {
 }
 
 impl Suite {
-    pub(in crate::modules::image) const DEBIAN_12: Self = Self {
+    pub(crate) const DEBIAN_12: Self = Self {
         distribution: Distribution::Debian,
         codename: "bookworm",
         name: "debian-12",
     };
-    pub(in crate::modules::image) const DEBIAN_13: Self = Self {
+    pub(crate) const DEBIAN_13: Self = Self {
         distribution: Distribution::Debian,
         codename: "trixie",
         name: "debian-13",
     };
-    pub(in crate::modules::image) const UBUNTU_24_04: Self = Self {
+    pub(crate) const UBUNTU_24_04: Self = Self {
         distribution: Distribution::Ubuntu,
         codename: "noble",
         name: "ubuntu-24.04",
     };
 
     /// The release that a catalog image is of.
-    pub(in crate::modules::image) fn of(name: CatalogName) -> Option<Self> {
+    pub(crate) fn of(name: CatalogName) -> Option<Self> {
         [Self::DEBIAN_12, Self::DEBIAN_13, Self::UBUNTU_24_04]
             .into_iter()
             .find(|suite| name.as_str().starts_with(suite.name))
@@ -59,7 +59,7 @@ impl Suite {
 impl Distribution {
     /// As `/etc/os-release` has it.
     #[cfg(feature = "kvm")]
-    pub(in crate::modules::image) fn id(self) -> &'static str {
+    pub(crate) fn id(self) -> &'static str {
         match self {
             Self::Debian => "debian",
             Self::Ubuntu => "ubuntu",
@@ -77,7 +77,7 @@ impl Distribution {
 
     /// The `sources.list` lines of the release `codename` from the mirrors that this host uses; none when it
     /// uses none of this distribution.
-    pub(in crate::modules::image) async fn host_sources(self, codename: &str) -> Vec<String> {
+    pub(crate) async fn host_sources(self, codename: &str) -> Vec<String> {
         let apt_get = HostProgram {
             program: "apt-get",
             debian_package: "apt",

@@ -198,14 +198,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn fail(found: impl Into<String>, expected: impl Into<String>) -> Self {
+    /// It is `found`, where `expected` is asked for.
+    pub fn fail(found: impl Into<String>, expected: impl Into<String>) -> Self {
         Self::Fail {
             found: found.into(),
             expected: expected.into(),
         }
     }
 
-    pub(super) fn unknown(reason: impl Into<String>) -> Self {
+    /// It cannot be decided, for `reason`.
+    pub fn unknown(reason: impl Into<String>) -> Self {
         Self::NotDecidable {
             reason: reason.into(),
         }
@@ -239,7 +241,8 @@ pub struct Clause {
 }
 
 impl Clause {
-    pub(super) fn new(id: ClauseId, level: Level, verdict: Verdict) -> Self {
+    /// The clause with its section and its text.
+    pub fn new(id: ClauseId, level: Level, verdict: Verdict) -> Self {
         Self {
             id,
             section: id.section(),

@@ -48,11 +48,7 @@ pub(in crate::modules::image) fn ensure_space(dir: &Path, needed: u64) -> Result
 }
 
 /// An [`ImageError::Io`].
-pub(in crate::modules::image) fn io_error(
-    action: &'static str,
-    path: &Path,
-    source: io::Error,
-) -> ImageError {
+pub(crate) fn io_error(action: &'static str, path: &Path, source: io::Error) -> ImageError {
     ImageError::Io {
         action,
         path: path.to_owned(),

@@ -1,8 +1,26 @@
-//! Putting an image into another directory.
+//! Putting an image into another directory, and what it is called there.
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
+
+/// What the name of an image's copy in a pool of disks begins and ends with.
+const COPY_PREFIX: &str = "harmony-base-";
+const COPY_SUFFIX: &str = ".img";
+
+/// What the name of such a copy begins with while it is being made.
+pub(crate) const UNFINISHED_COPY_PREFIX: &str = ".harmony-base-";
+
+/// The file name of an image's copy in a pool; `identity` tells of which image, in which state.
+#[cfg(feature = "kvm")]
+pub(crate) fn copy_name(identity: &str) -> String {
+    format!("{COPY_PREFIX}{identity}{COPY_SUFFIX}")
+}
+
+/// Whether a file in a pool is called as an image's copy is.
+pub(super) fn is_copy_name(name: &str) -> bool {
+    name.starts_with(COPY_PREFIX) && name.ends_with(COPY_SUFFIX)
+}
 
 /// How a file got its content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

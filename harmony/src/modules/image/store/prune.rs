@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::contents::{digest_of_name, files_in};
 use super::files::io_error;
 use super::lock::StoreLock;
+use super::place::{UNFINISHED_COPY_PREFIX, is_copy_name};
 use super::record::record_path;
 use super::users::Overlays;
 use crate::modules::image::error::ImageError;
@@ -146,11 +147,10 @@ fn kind_in_store(path: &Path) -> Option<Kind> {
 
 fn kind_in_pool(path: &Path) -> Option<Kind> {
     let name = path.file_name()?.to_str()?;
-    if name.starts_with(".harmony-base-") {
+    if name.starts_with(UNFINISHED_COPY_PREFIX) {
         return Some(Kind::Unfinished);
     }
-    let copy = name.starts_with("harmony-base-") && name.ends_with(".img");
-    (copy && is_disk(path)).then_some(Kind::PoolCopy)
+    (is_copy_name(name) && is_disk(path)).then_some(Kind::PoolCopy)
 }
 
 /// Whether a copy is a disk image beyond doubt: a qcow2, or a GUID partition table. A kernel is neither.

@@ -27,10 +27,10 @@ use crate::modules::kvm::placement::Placement;
 use crate::modules::kvm::record::DomainRecord;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::kvm::types::VmConfig;
+use crate::modules::kvm::xml::LinkState;
 use crate::modules::ssh::HostKey;
 
 use super::document::{Identity, Substitutions};
-use super::link::LinkState;
 use super::save_image::SaveImage;
 use super::script::{ENTROPY_BYTES, GuestIdentity};
 use super::store::{DISK, MEMORY, NVRAM};

@@ -14,8 +14,8 @@ use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
 use crate::modules::kvm::topology::{KvmVirtualMachineHost, checked};
 use crate::modules::kvm::types::VmConfig;
+use crate::modules::kvm::xml::LinkState;
 
-use super::link::LinkState;
 use super::store::{CheckpointStore, DISK, MEMORY, NVRAM};
 use super::{AGENT_TIMEOUT, CheckpointError, CheckpointKey, StoredCheckpoint, key};
 

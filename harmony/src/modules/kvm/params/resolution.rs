@@ -9,7 +9,7 @@ use crate::modules::host::{
     DomainCapabilities, EmulatorFact, HostFacts, LibvirtVersion, QemuVersion,
 };
 use crate::modules::kvm::error::KvmError;
-use crate::modules::kvm::firmware::{
+use crate::modules::kvm::firmware_selection::{
     FirmwareRequest, FirmwareSelection, RejectedFirmware, select_firmware,
 };
 use crate::modules::kvm::types::{ShareConfig, Violation, Violations, VmConfig};

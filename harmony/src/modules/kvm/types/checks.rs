@@ -13,8 +13,8 @@ use crate::domain::topology::virtualization::{
 };
 
 use super::name::is_plain;
-use super::violation::{Violation, Violations};
 use super::{VmConfig, VmName};
+use crate::modules::kvm::violation::{Violation, Violations};
 #[cfg(feature = "kvm")]
 pub(in crate::modules::kvm) use devices::{check_card, check_disk};
 use devices::{check_disks, check_networks, check_shares};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::violation::Violation;
+use crate::modules::kvm::violation::Violation;
 
 /// The name of a domain: also a file name, a host name and a part of paths, so it is strict.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use harmony::domain::topology::virtualization::{FirstBoot, VmArchitecture};
-use harmony::modules::cloud_init::{SeedInputs, write_nocloud_seed, write_seed};
+use harmony::modules::cloud_init::{SeedHostKey, SeedInputs, write_nocloud_seed, write_seed};
 use harmony::modules::host::HostFacts;
 use harmony::modules::kvm::discover_aarch64_firmware;
 use harmony::modules::ssh::{
@@ -148,7 +148,10 @@ pub(crate) fn guest(
             authorized_keys: vec![keys.public_key_line.clone()],
             ..FirstBoot::default()
         },
-        host_key: host_key.clone(),
+        host_key: SeedHostKey {
+            private_openssh: host_key.private_openssh().to_owned(),
+            public_line: host_key.public_line(),
+        },
     };
     let seed = scratch.join("seed.img");
     if harmony_seed {

@@ -7,10 +7,10 @@ use crate::domain::topology::virtualization::{
     DataDisk, DiskSource, NetworkCard, PortForward, SharedDirectory, VmNetwork,
 };
 use crate::modules::kvm::types::name::is_plain;
-use crate::modules::kvm::types::violation::{Violation, Violations};
 use crate::modules::kvm::types::{
     CardConfig, DiskConfig, MAX_DISKS, MAX_NETWORKS, MAX_SHARES, ShareConfig,
 };
+use crate::modules::kvm::violation::{Violation, Violations};
 
 use super::{check_path, in_range};
 

@@ -9,8 +9,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::script::Said;
 use crate::domain::topology::virtualization::{VirtualMachineHost, VmStatus};
-use crate::modules::image::build::error::BuildError;
-use crate::modules::image::build::progress::{Line, Progress};
+use crate::modules::image::build::{BuildError, Line, Progress};
 use crate::modules::image::store::io_error;
 use crate::modules::kvm::console::{ConsoleFollower, without_control_sequences};
 
@@ -146,7 +145,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Account, Bounds};
-    use crate::modules::image::build::error::BuildError;
+    use crate::modules::image::build::BuildError;
 
     fn said(lines: &[&str]) -> (Account, Option<Result<(), BuildError>>) {
         let mut account = Account::default();

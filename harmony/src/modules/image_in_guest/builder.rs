@@ -9,10 +9,6 @@
 //! It owns the VM `harmony-build-…`, whose name follows from the image and the store, so that what a killed
 //! build left is cleared by the next.
 
-mod mirrors;
-mod script;
-mod watch;
-
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -21,14 +17,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use harmony_base::qcow2::{HEADER_BYTES, Header, HeaderError};
 
-use super::error::BuildError;
-use super::{
-    BuilderKind, BuiltImage, IMAGE, ImageBuilder, Products, build_once, copied_out, fetch_kernel,
-    guest_revision,
-};
+use super::mirrors;
+use super::products::{planned, products};
+use super::script::{self, BUILD_USER, OUT_DISK};
+use super::watch::{Bounds, machine, until_clean};
 use crate::domain::topology::virtualization::{
     AcceleratorChoice, DataDisk, DiskSource, FirstBoot, OnChange, VirtualMachineHost,
     VirtualMachineSpec, VmStatus,
+};
+use crate::modules::image::build::{
+    BuildError, BuilderKind, BuiltImage, IMAGE, ImageBuilder, build_once, copied_out, fetch_kernel,
 };
 use crate::modules::image::digest::Sha256Digest;
 use crate::modules::image::error::ImageError;
@@ -39,8 +37,6 @@ use crate::modules::image::store::io_error;
 use crate::modules::image::tool::tool;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::ssh::ensure_key_pair;
-use script::{BUILD_USER, OUT_DISK};
-use watch::{Bounds, machine, until_clean};
 
 /// The smallest disk that is built on, in GiB: what the image needs at least of a VM.
 const DISK_GIB: u64 = 4;
@@ -170,6 +166,10 @@ impl ImageBuilder for InGuest<'_> {
         BuilderKind::InGuest
     }
 
+    fn planned(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError> {
+        Ok(planned(plan, store_dir))
+    }
+
     async fn build(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError> {
         let products = products(plan);
         if let Some(image) = self.built(plan, store_dir) {
@@ -184,10 +184,6 @@ impl ImageBuilder for InGuest<'_> {
         .await?;
         Ok(products.image(plan, store_dir, built_now))
     }
-}
-
-fn products(plan: &BuildPlan) -> Products {
-    Products::new(plan, BuilderKind::InGuest, guest_revision())
 }
 
 fn base_pins(plan: &BuildPlan) -> Result<Vec<PinnedUrl>, ImageError> {
@@ -298,4 +294,5 @@ async fn unpack(plan: &BuildPlan, out: &Path, dir: &Path) -> Result<(), ImageErr
 }
 
 #[cfg(test)]
+#[path = "tests.rs"]
 mod tests;

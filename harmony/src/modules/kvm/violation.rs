@@ -39,7 +39,7 @@ impl Violation {
 
     /// The same below another field: `tag` becomes `disks[2].tag`.
     #[must_use]
-    pub(in crate::modules::kvm) fn below(mut self, parent: &str) -> Self {
+    pub(super) fn below(mut self, parent: &str) -> Self {
         self.field = format!("{parent}.{}", self.field);
         self
     }
@@ -47,30 +47,26 @@ impl Violation {
 
 /// Collects violations, so that all are reported at once.
 #[derive(Debug, Default)]
-pub(in crate::modules::kvm) struct Violations(Vec<Violation>);
+pub(super) struct Violations(Vec<Violation>);
 
 impl Violations {
     /// Keeps the value, or the violation.
-    pub(in crate::modules::kvm) fn keep<T>(&mut self, result: Result<T, Violation>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, result: Result<T, Violation>) -> Option<T> {
         result.map_err(|violation| self.0.push(violation)).ok()
     }
 
     /// Notes a violation unless the rule holds.
-    pub(in crate::modules::kvm) fn require(
-        &mut self,
-        holds: bool,
-        violation: impl FnOnce() -> Violation,
-    ) {
+    pub(super) fn require(&mut self, holds: bool, violation: impl FnOnce() -> Violation) {
         if !holds {
             self.0.push(violation());
         }
     }
 
-    pub(in crate::modules::kvm) fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub(in crate::modules::kvm) fn into_vec(self) -> Vec<Violation> {
+    pub(super) fn into_vec(self) -> Vec<Violation> {
         self.0
     }
 }

@@ -1,15 +1,29 @@
-//! Choosing among candidates. Pure: the same candidates and request give the same answer everywhere.
+//! Choosing UEFI firmware among candidates. Pure: the same candidates and request give the same answer everywhere.
+
+mod rejection;
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::UefiFirmware;
-use super::candidate::{
+use crate::domain::topology::virtualization::VmArchitecture;
+use crate::modules::host::firmware::{
     CandidateContent, DescribedFirmware, FirmwareCandidate, FirmwareFile, FlashFormat, FlashState,
 };
-use super::rejection::{RejectedFirmware, RejectionReason};
-use crate::domain::topology::virtualization::VmArchitecture;
+
+pub use rejection::{RejectedFirmware, RejectionReason};
+
+/// A pair of flash images that makes a machine boot through UEFI, both of the same format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UefiFirmware {
+    /// The code, mapped read-only and shared by all guests.
+    pub code: PathBuf,
+    /// What a guest's own variable store (NVRAM) begins as.
+    pub vars_template: PathBuf,
+    /// The format of both files.
+    pub format: FlashFormat,
+}
 
 /// Each flash chip of machine `virt` has exactly this size (QEMU `hw/arm/virt.c`, `VIRT_FLASH` halved),
 /// and QEMU refuses an image of another.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::candidate::FlashFormat;
 use crate::domain::topology::virtualization::VmArchitecture;
+use crate::modules::host::firmware::FlashFormat;
 
 /// A candidate that was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -1,10 +1,9 @@
-use super::super::candidate::{FirmwareMapping, FirmwareTarget};
 use super::{
     CandidateContent, DescribedFirmware, FirmwareCandidate, FirmwareFile, FirmwareRequest,
-    FlashFormat, FlashState, select_firmware,
+    FlashFormat, FlashState, RejectedFirmware, RejectionReason, UefiFirmware, select_firmware,
 };
 use crate::domain::topology::virtualization::VmArchitecture::{self, Aarch64, X86_64};
-use crate::modules::kvm::firmware::{RejectedFirmware, RejectionReason, UefiFirmware};
+use crate::modules::host::firmware::{FirmwareMapping, FirmwareTarget};
 
 const MIB: u64 = 1024 * 1024;
 

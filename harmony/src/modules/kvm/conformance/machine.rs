@@ -1,7 +1,7 @@
 //! The clauses that concern the machine, judged by its resolved parameters. Pure.
 
-use super::conformance::{Clause, ClauseId, ConformanceReport, Level, Verdict};
 use crate::domain::topology::virtualization::VmArchitecture;
+use crate::modules::image::inspect::{Clause, ClauseId, ConformanceReport, Level, Verdict};
 use crate::modules::kvm::params::{DomainXmlParams, Firmware, SerialPort};
 
 const MIN_GIC: u8 = 2;

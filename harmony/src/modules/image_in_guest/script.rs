@@ -5,7 +5,7 @@
 
 use harmony_base::words::{NulInWord, ShellWord};
 
-use crate::modules::image::build::GUEST_SCRIPT;
+use super::products::GUEST_SCRIPT;
 use crate::modules::image::catalog::serial_console;
 use crate::modules::image::recipe::{BuildPlan, SCRIPT_ENVIRONMENT};
 

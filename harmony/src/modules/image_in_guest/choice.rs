@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use super::error::BuildError;
-use super::{BuilderKind, BuiltImage, planned_image};
+use super::products;
+use crate::modules::image::build::{BuildError, BuilderKind, BuiltImage, ImageBuilder};
+use crate::modules::image::debian::FromPackages;
 use crate::modules::image::recipe::BuildPlan;
 
 /// Which builder the caller wants.
@@ -59,6 +60,21 @@ fn candidates(choice: BuilderChoice) -> Vec<BuilderKind> {
     }
 }
 
+/// Where the image of `plan` is in `store_dir` when that builder has built it. Touches nothing.
+///
+/// # Errors
+/// [`BuildError::UnsupportedBase`] when the builder cannot build it.
+pub fn planned_image(
+    plan: &BuildPlan,
+    builder: BuilderKind,
+    store_dir: &Path,
+) -> Result<BuiltImage, BuildError> {
+    match builder {
+        BuilderKind::FromPackages => FromPackages.planned(plan, store_dir),
+        BuilderKind::InGuest => Ok(products::planned(plan, store_dir)),
+    }
+}
+
 /// What [`build_image`] would return, as far as that can be told without touching anything: the image that is
 /// there, or else the one that would be tried first.
 ///
@@ -89,7 +105,7 @@ pub fn planned_choice(
 /// above all, stops.
 ///
 /// # Errors
-/// Those of [`ImageBuilder::build`](super::ImageBuilder::build).
+/// Those of [`ImageBuilder::build`].
 #[cfg(feature = "kvm")]
 pub async fn build_image(
     plan: &BuildPlan,
@@ -97,7 +113,6 @@ pub async fn build_image(
     guest: &super::InGuest<'_>,
     store_dir: &Path,
 ) -> Result<BuiltImage, BuildError> {
-    use super::{FromPackages, ImageBuilder};
     use crate::modules::image::error::ImageError;
 
     match choice {

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use async_trait::async_trait;
 
-use super::error::BuildError;
-use super::{
-    BuilderKind, BuiltImage, ImageBuilder, Products, build_once, copied_out, fetch_kernel,
+use super::suite::Suite;
+use crate::modules::image::build::{
+    BuildError, BuilderKind, BuiltImage, ImageBuilder, Products, build_once, copied_out,
+    fetch_kernel,
 };
-use crate::modules::image::debian::{self, suite::Suite};
 use crate::modules::image::recipe::{BuildPlan, PlannedBase};
 
 /// Makes the file system with `mmdebstrap` and runs the script in it: for bases of the catalog that are
@@ -35,8 +35,8 @@ fn suite(plan: &BuildPlan) -> Result<Suite, BuildError> {
     })
 }
 
-pub(super) fn products(plan: &BuildPlan) -> Result<Products, BuildError> {
-    let revision = debian::revision(suite(plan)?, plan);
+fn products(plan: &BuildPlan) -> Result<Products, BuildError> {
+    let revision = super::revision(suite(plan)?, plan);
     Ok(Products::new(plan, BuilderKind::FromPackages, revision))
 }
 
@@ -44,6 +44,10 @@ pub(super) fn products(plan: &BuildPlan) -> Result<Products, BuildError> {
 impl ImageBuilder for FromPackages {
     fn kind(&self) -> BuilderKind {
         BuilderKind::FromPackages
+    }
+
+    fn planned(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError> {
+        Ok(products(plan)?.image(plan, store_dir, false))
     }
 
     async fn build(&self, plan: &BuildPlan, store_dir: &Path) -> Result<BuiltImage, BuildError> {
@@ -55,9 +59,13 @@ impl ImageBuilder for FromPackages {
         fetch_kernel(plan, store_dir).await?;
         let copied_out = copied_out(plan);
         let built_now = build_once(store_dir, &products.to_make(plan), async |dir| {
-            debian::build_plan(suite, plan, &copied_out, dir).await
+            super::build_plan(suite, plan, &copied_out, dir).await
         })
         .await?;
         Ok(products.image(plan, store_dir, built_now))
     }
 }
+
+#[cfg(test)]
+#[path = "packages_tests.rs"]
+mod tests;

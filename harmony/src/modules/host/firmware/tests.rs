@@ -261,11 +261,3 @@ fn formats_have_the_names_of_qemu() {
         );
     }
 }
-
-/// The machine that runs this must find what `setup-host.sh` installed.
-#[test]
-#[ignore = "needs the package of UEFI firmware for aarch64: reads /usr/share"]
-fn this_host_has_firmware() {
-    let firmware = super::discover_aarch64_firmware().expect("found");
-    assert!(firmware.code.is_file() && firmware.vars_template.is_file());
-}

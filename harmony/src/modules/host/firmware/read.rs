@@ -76,7 +76,7 @@ pub fn read_firmware_candidates_below(
 }
 
 /// A pair of raw flash images of this host as a candidate for every version of the architecture's machine.
-pub(in crate::modules::kvm) fn candidate_of_pair(
+pub(crate) fn candidate_of_pair(
     architecture: VmArchitecture,
     code: &Path,
     vars_template: &Path,
@@ -95,7 +95,7 @@ pub(in crate::modules::kvm) fn candidate_of_pair(
 
 /// What became of a flash image of this host that was once chosen.
 #[cfg(feature = "kvm")]
-pub(in crate::modules::kvm) fn look_at_flash(path: &Path, format: FlashFormat) -> FlashState {
+pub(crate) fn look_at_flash(path: &Path, format: FlashFormat) -> FlashState {
     let tree = Tree {
         root: Path::new("/"),
     };
