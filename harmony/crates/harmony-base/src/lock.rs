@@ -235,39 +235,46 @@ mod tests {
         assert!(is_free(&path));
     }
 
-    #[test]
-    fn a_lock_of_a_file_that_was_removed_meanwhile_counts_for_nothing() {
-        let (_dir, path) = place();
-        let held = PassingLock::try_take(path.clone(), 0o600).expect("made");
+    /// The lock of one who began to wait before `meanwhile`, which gives back what is held.
+    fn waited(path: &Path, meanwhile: impl FnOnce()) -> FileLock {
         let (tell, told) = mpsc::channel();
-        let waited = std::thread::scope(|threads| {
+        std::thread::scope(|threads| {
             let waits = threads.spawn(|| {
                 let told = move || tell.send(()).expect("listened to");
-                FileLock::exclusive(&path, 0o600, told)
+                FileLock::exclusive(path, 0o600, told)
             });
             told.recv().expect("told");
-            // As likely as not it waits by now for the very file that goes here.
+            // Almost surely it waits by now for the very file that is there.
             std::thread::sleep(std::time::Duration::from_millis(100));
-            drop(held);
+            meanwhile();
             waits.join().expect("no panic").expect("locked")
-        });
+        })
+    }
+
+    #[test]
+    fn a_lock_of_a_file_that_was_removed_or_replaced_meanwhile_counts_for_nothing() {
+        let (_dir, path) = place();
+        let held = PassingLock::try_take(path.clone(), 0o600).expect("made");
+        let lock = waited(&path, || drop(held));
         assert!(path.exists(), "the lock is on a file that others see");
         assert!(!is_free(&path), "and they are kept out");
-        drop(waited);
+
+        let lock = waited(&path, || {
+            std::fs::remove_file(&path).expect("ours");
+            std::fs::write(&path, "another").expect("ours");
+            drop(lock);
+        });
+        assert!(!is_free(&path), "it is on the other file");
+        drop(lock);
+        assert!(is_free(&path));
     }
 
     #[test]
     fn a_file_that_can_only_be_read_is_locked_too() {
-        let (dir, path) = place();
-        std::fs::write(&path, "").expect("written");
-        let read_only = |path: &Path, mode| {
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
-            std::fs::set_permissions(path, mode).expect("its owner");
-        };
-        read_only(&path, 0o444);
-        read_only(dir.path(), 0o555);
-        let lock = FileLock::shared(&path, 0o644);
-        read_only(dir.path(), 0o755);
-        lock.expect("locked");
+        // Which not even root can open for writing.
+        let path = Path::new("/sys/kernel/uevent_seqnum");
+        assert!(std::fs::File::options().write(true).open(path).is_err());
+        FileLock::shared(path, 0o644).expect("locked");
+        FileLock::try_exclusive(path, 0o644).expect("locked");
     }
 }

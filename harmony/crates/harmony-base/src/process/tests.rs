@@ -1,3 +1,5 @@
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
 use std::time::Duration;
 
 use super::{ProcessError, Program};
@@ -95,34 +97,44 @@ async fn one_that_writes_without_end_is_ended() {
     );
 }
 
-/// Gives up on a script once a child of its has opened the pipe `$1`, and waits until the child is gone.
+/// Gives up on a script once a line of it has come through the pipe `$1`; the rest of what comes, until the last one who
+/// could write is gone.
 async fn given_up(program: impl FnOnce(Program) -> Program, script: &str) -> String {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let fifo = dir.path().join("alive");
     let made = Program::new("mkfifo").arg(&fifo).run().await;
     made.expect("a named pipe");
     let run = program(sh(script).arg("sh").arg(&fifo)).run();
-    let opened = tokio::task::spawn_blocking(move || std::fs::File::open(fifo));
-    let pipe = tokio::select! {
-        pipe = opened => pipe.expect("no panic").expect("opened by the child"),
+    let begun = tokio::task::spawn_blocking(move || {
+        let mut pipe = BufReader::new(File::open(fifo)?);
+        pipe.read_line(&mut String::new())?;
+        Ok::<_, io::Error>(pipe)
+    });
+    let mut pipe = tokio::select! {
+        pipe = begun => pipe.expect("no panic").expect("a line"),
         ended = run => panic!("ended early: {ended:?}"),
     };
-    // `run` was dropped: reading comes to the end when the last writer is gone.
-    let end = tokio::task::spawn_blocking(move || std::io::read_to_string(pipe));
+    // `run` was dropped.
+    let end = tokio::task::spawn_blocking(move || {
+        let mut rest = String::new();
+        pipe.read_to_string(&mut rest).map(|_| rest)
+    });
     let end = tokio::time::timeout(BOUND, end).await;
     end.expect("ended").expect("no panic").expect("read")
 }
 
 #[tokio::test]
 async fn giving_up_ends_the_program_and_its_children() {
-    // The child holds the pipe open for writing as long as it lives, and does not end by being asked.
-    let script = "trap '' TERM; (sleep 15 >\"$1\") & wait";
+    // The child has the pipe as long as it lives, and does not end by being asked.
+    let script = "trap '' TERM; (echo begun; sleep 15) >\"$1\" & wait";
     assert_eq!(given_up(|program| program, script).await, "");
 }
 
 #[tokio::test]
 async fn one_that_is_asked_to_end_puts_its_things_in_order() {
-    let script = "trap 'echo done >&3; exit' TERM; exec 3>\"$1\"; while :; do sleep 0.1; done";
+    // Nobody listens to its messages any more then: what it says of the sleep would end it.
+    let script = "exec 2>/dev/null 3>\"$1\"; trap 'echo done >&3; exit' TERM; echo begun >&3
+while :; do sleep 0.1; done";
     let said = given_up(Program::ended_by_asking, script).await;
     assert_eq!(said, "done\n");
 }
