@@ -24,7 +24,7 @@ pub mod recipe;
 pub mod source;
 pub mod store;
 #[cfg(test)]
-mod test_images;
+pub(crate) mod test_images;
 pub mod tool;
 mod transfer;
 

@@ -309,7 +309,6 @@ mod tests {
     use crate::domain::topology::virtualization::VmArchitecture;
     use crate::modules::image::error::ImageError;
     use crate::modules::image::source::ImageSource;
-    use crate::modules::kvm::SYSTEM_POOL;
 
     fn env(value: &str) -> Option<OsString> {
         (value != "-").then(|| OsString::from(value))
