@@ -1,10 +1,9 @@
 //! Where what belongs to a VM is, and removing it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use harmony_base::lock::PassingLock;
-use harmony_base::write;
+use harmony_base::write::{self, Durability};
 
 use super::connection::ConnectionUri;
 use super::error::KvmError;
@@ -66,10 +65,7 @@ impl Layout {
     /// [`finish_fork`](Self::finish_fork).
     pub(super) fn begin_fork(&self) -> Result<(), KvmError> {
         let path = &self.unfinished;
-        File::create(path)
-            .and_then(|note| note.sync_all())
-            .map_err(KvmError::io("write", path))?;
-        write::sync_name(path).map_err(KvmError::io("write out the name of", path))
+        write::replace(path, b"", 0o644, Durability::State).map_err(KvmError::io("write", path))
     }
 
     /// Whether a fork was begun and not finished.
