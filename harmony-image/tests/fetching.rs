@@ -10,7 +10,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use harmony::modules::image::Sha256Digest;
 
 /// A well-behaved server with one file, which it sends in pieces.
 struct Server {
@@ -95,10 +95,7 @@ fn answer(
 }
 
 fn fetch(server: &Server, content: &[u8], store: &Path) -> Child {
-    let digest: String = Sha256::digest(content)
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let digest = Sha256Digest::of(content);
     Command::new(env!("CARGO_BIN_EXE_harmony-image"))
         .args(["--quiet", "fetch", "--dir"])
         .arg(store)

@@ -3,12 +3,11 @@
 use std::net::Ipv4Addr;
 use std::path::Path;
 
-use data_encoding::HEXLOWER;
 use harmony::domain::topology::virtualization::VmArchitecture;
 use harmony::modules::host::find_program;
+use harmony::modules::image::Sha256Digest;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use crate::Failure;
@@ -108,7 +107,7 @@ fn layer(program: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Uploads a blob in one piece and returns its digest.
 async fn upload(client: &Client, base: &str, blob: &[u8]) -> Result<String, Failure> {
-    let digest = format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(blob)));
+    let digest = format!("sha256:{}", Sha256Digest::of(blob));
     let started = client.post(format!("{base}/blobs/uploads/")).send().await?;
     let location = started
         .headers()

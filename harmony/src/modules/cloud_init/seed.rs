@@ -1,10 +1,10 @@
 //! The seed's image.
 
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use fatfs::{FileSystem, FormatVolumeOptions, FsOptions};
+use harmony_base::write::{Draft, Durability};
 
 use super::documents::SeedInputs;
 use super::plain::{DIRECTORY, NETWORK};
@@ -55,15 +55,11 @@ fn write_files(
 }
 
 fn write(path: &Path, inputs: &SeedInputs, plain: &[(String, String)]) -> std::io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut image = tempfile::Builder::new()
-        .prefix(".seed-")
-        .permissions(std::fs::Permissions::from_mode(0o600))
-        .tempfile_in(directory)?;
-    image.as_file().set_len(SEED_BYTES)?;
+    let mut image = Draft::beside(path, ".seed-")?;
+    image.file().set_len(SEED_BYTES)?;
     let options = FormatVolumeOptions::new().volume_label(LABEL);
-    fatfs::format_volume(image.as_file_mut(), options)?;
-    let volume = FileSystem::new(image.as_file_mut(), FsOptions::new())?;
+    fatfs::format_volume(image.file(), options)?;
+    let volume = FileSystem::new(image.file(), FsOptions::new())?;
     let put = |path: &str, text: &str| {
         let mut file = volume.root_dir().create_file(path)?;
         file.truncate()?;
@@ -80,9 +76,7 @@ fn write(path: &Path, inputs: &SeedInputs, plain: &[(String, String)]) -> std::i
         put(path, text)?;
     }
     volume.unmount()?;
-    image.as_file().sync_all()?;
-    image.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    image.replace(path, 0o600, Durability::State)
 }
 
 #[cfg(test)]

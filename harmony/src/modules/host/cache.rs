@@ -4,9 +4,10 @@
 //! only costs the time of finding out again.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::stamp::FileIdentity;
+use harmony_base::write::{self, Durability};
 use serde::{Deserialize, Serialize};
 use tracing::debug;
 
@@ -36,31 +37,6 @@ struct KeptProof {
     emulator: PathBuf,
     identity: FileIdentity,
     proof: KvmProof,
-}
-
-/// What changes when a file is changed or replaced. No program can set a change time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct FileIdentity {
-    pub(crate) device: u64,
-    pub(crate) inode: u64,
-    pub(crate) bytes: u64,
-    pub(crate) changed_seconds: i64,
-    pub(crate) changed_nanoseconds: i64,
-}
-
-impl FileIdentity {
-    /// Of a file that is there.
-    pub(crate) fn of(file: &Path) -> std::io::Result<Self> {
-        let metadata = std::fs::metadata(file)?;
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            bytes: metadata.len(),
-            changed_seconds: metadata.ctime(),
-            changed_nanoseconds: metadata.ctime_nsec(),
-        })
-    }
 }
 
 /// The user's cache of harmony: for what can be found out again.
@@ -142,19 +118,20 @@ impl HostCache {
         let Some(file) = self.file.filter(|_| self.content != self.stored) else {
             return;
         };
-        if let Err(error) = write(&file, &self.content) {
+        if let Err(error) = keep(&file, &self.content) {
             debug!(file = %file.display(), %error, "the cache of host facts cannot be written");
         }
     }
 }
 
-fn write(file: &Path, content: &Content) -> std::io::Result<()> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-    serde_json::to_writer(&mut temporary, content)?;
-    temporary.persist(file).map_err(|e| e.error)?;
-    Ok(())
+fn keep(file: &Path, content: &Content) -> std::io::Result<()> {
+    std::fs::create_dir_all(write::directory_of(file))?;
+    write::replace(
+        file,
+        &serde_json::to_vec(content)?,
+        0o600,
+        Durability::Cache,
+    )
 }
 
 fn boot_id() -> Option<String> {

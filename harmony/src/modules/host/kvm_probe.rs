@@ -10,12 +10,10 @@
 use std::fmt;
 use std::io::Write;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
+use harmony_base::process::{ProcessError, Program};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
-use tokio::process::Command;
 
 use crate::domain::topology::virtualization::VmArchitecture;
 
@@ -124,12 +122,11 @@ fn guest_arguments<'a>(accelerator: &'a str, cpu: &'a str, machine: &'a str) -> 
 
 async fn run_x86_64_guest(emulator: &Path) -> Result<Verdict, String> {
     let rom = write_rom(&exit_firmware())?;
-    let mut command = Command::new(emulator);
-    command
+    let program = Program::at("QEMU", emulator)
         .args(guest_arguments("kvm", "host", EXIT_MACHINE))
         .arg(rom.path());
     let expected = i32::from(EXIT_VALUE) * 2 + 1;
-    Ok(Verdict::of(run_bounded(&mut command).await?, expected))
+    Ok(Verdict::of(run_bounded(program).await?, expected))
 }
 
 /// The aarch64 guest: 20 million rounds of a loop, then PSCI's SYSTEM_OFF, on which QEMU exits with 0.
@@ -152,11 +149,10 @@ fn psci_off_firmware() -> Vec<u8> {
 
 async fn run_aarch64_guest(emulator: &Path) -> Result<Verdict, String> {
     let rom = write_rom(&psci_off_firmware())?;
-    let mut command = Command::new(emulator);
-    command
+    let program = Program::at("QEMU", emulator)
         .args(guest_arguments("kvm", "host", PSCI_OFF_MACHINE))
         .arg(rom.path());
-    Ok(Verdict::of(run_bounded(&mut command).await?, 0))
+    Ok(Verdict::of(run_bounded(program).await?, 0))
 }
 
 fn write_rom(content: &[u8]) -> Result<tempfile::NamedTempFile, String> {
@@ -166,40 +162,23 @@ fn write_rom(content: &[u8]) -> Result<tempfile::NamedTempFile, String> {
     Ok(rom)
 }
 
-/// The exit status, or none when it had to be ended at the bound, and what it said.
-async fn run_bounded(command: &mut Command) -> Result<(Option<i32>, String), String> {
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| format!("QEMU could not be started: {e}"))?;
-    let mut stderr = child.stderr.take();
-    let reader = tokio::spawn(async move {
-        let mut said = Vec::new();
-        if let Some(pipe) = stderr.as_mut() {
-            // What was read up to an error is all that is wanted here.
-            let _ = pipe.take(4096).read_to_end(&mut said).await;
+/// The exit status, or none when it had to be ended at the bound, and the first line that it said.
+async fn run_bounded(program: Program) -> Result<(Option<i32>, String), String> {
+    match program.within(PROOF_TIMEOUT).ended().await {
+        Ok(ended) => Ok((Some(ended.status.code().unwrap_or(-1)), ended.said.first)),
+        Err(ProcessError::TimedOut { said, .. }) => Ok((None, said.first)),
+        Err(ProcessError::Run { source, .. }) => {
+            Err(format!("QEMU could not be started: {source}"))
         }
-        String::from_utf8_lossy(&said).into_owned()
-    });
-    let status = match tokio::time::timeout(PROOF_TIMEOUT, child.wait()).await {
-        Ok(status) => Some(status.map_err(|e| format!("waiting for QEMU: {e}"))?),
-        Err(_) => {
-            child
-                .kill()
-                .await
-                .map_err(|e| format!("ending QEMU: {e}"))?;
-            None
-        }
-    };
-    let said = reader.await.unwrap_or_default();
-    Ok((status.map(|s| s.code().unwrap_or(-1)), said))
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 fn describe(status: Option<i32>, said: &str) -> String {
-    let first = said.lines().next().unwrap_or("QEMU said nothing").trim();
+    let first = match said {
+        "" => "QEMU said nothing",
+        said => said,
+    };
     match status {
         Some(status) => format!("the test guest did not execute (exit status {status}: {first})"),
         None => format!("the test guest did not execute within {PROOF_TIMEOUT:?} ({first})"),
@@ -209,7 +188,7 @@ fn describe(status: Option<i32>, said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        EXIT_MACHINE, PSCI_OFF_MACHINE, exit_firmware, guest_arguments, psci_off_firmware,
+        EXIT_MACHINE, PSCI_OFF_MACHINE, Program, exit_firmware, guest_arguments, psci_off_firmware,
         run_bounded, write_rom,
     };
     use crate::modules::host::qemu::find_program;
@@ -246,9 +225,8 @@ mod tests {
         for (program, arguments, firmware, expected) in table {
             let emulator = find_program(program).expect("the emulator is on PATH");
             let rom = write_rom(&firmware).expect("written");
-            let mut command = tokio::process::Command::new(emulator);
-            command.args(arguments).arg(rom.path());
-            let (status, said) = run_bounded(&mut command).await.expect("started");
+            let run = Program::at(program, &emulator).args(arguments);
+            let (status, said) = run_bounded(run.arg(rom.path())).await.expect("started");
             assert_eq!(status, Some(expected), "{program}: {said}");
         }
     }

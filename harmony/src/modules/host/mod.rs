@@ -10,7 +10,7 @@ pub mod qemu;
 mod read;
 mod version;
 
-pub(crate) use cache::{FileIdentity, cache_directory};
+pub(crate) use cache::cache_directory;
 pub use capabilities::{DomainCapabilities, NotUnderstood};
 pub use distribution::{Distribution, HostPackage};
 pub(crate) use facts::older_than_mttcg;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub use harmony_base::process::find_program;
+use harmony_base::process::{ProcessError, Program, is_executable, program_directories};
 use serde::{Deserialize, Serialize};
-use tokio::process::Command;
 
 use crate::domain::topology::virtualization::VmArchitecture;
 
@@ -121,26 +121,6 @@ pub fn emulator_name(guest: VmArchitecture) -> String {
     format!("qemu-system-{guest}")
 }
 
-/// A program in the directories of `PATH`.
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    program_directories()
-        .into_iter()
-        .map(|dir| dir.join(name))
-        .find(|candidate| is_executable(candidate))
-}
-
-fn program_directories() -> Vec<PathBuf> {
-    // Where root's programs are, which an ordinary user's PATH often lacks.
-    let extra = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).chain(extra).collect()
-}
-
-fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
-}
-
 /// What every system emulator's name begins with.
 const SYSTEM_EMULATOR: &str = "qemu-system-";
 
@@ -172,28 +152,32 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks an emulator for its version.
 pub(super) async fn ask_version(path: PathBuf) -> EmulatorFact {
-    let asked = Command::new(&path)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
-    let output = match tokio::time::timeout(VERSION_TIMEOUT, asked).await {
-        Ok(Ok(output)) => output,
-        Ok(Err(error)) => {
+    let asked = Program::at("QEMU", &path).arg("--version");
+    let ended = match asked.within(VERSION_TIMEOUT).ended().await {
+        Ok(ended) => ended,
+        Err(ProcessError::Run { source, .. }) => {
+            let said = source.to_string();
+            return EmulatorFact::Broken { path, said };
+        }
+        Err(ProcessError::TimedOut { bound, .. }) => {
+            let said = format!("nothing within {} s", bound.as_secs());
+            return EmulatorFact::Broken { path, said };
+        }
+        Err(error) => {
             let said = error.to_string();
             return EmulatorFact::Broken { path, said };
         }
-        Err(_) => {
-            let said = format!("nothing within {} s", VERSION_TIMEOUT.as_secs());
-            return EmulatorFact::Broken { path, said };
-        }
     };
-    match QemuVersion::parse(&String::from_utf8_lossy(&output.stdout)) {
+    let output = String::from_utf8_lossy(&ended.stdout);
+    match QemuVersion::parse(&output) {
         Some(version) => EmulatorFact::Usable { path, version },
         None => {
-            let all = [output.stdout, output.stderr].concat();
-            let said = String::from_utf8_lossy(&all);
-            let said = said.lines().next().unwrap_or("nothing").to_owned();
+            let said = match output.lines().next() {
+                Some(line) => line,
+                None if ended.said.first.is_empty() => "nothing",
+                None => &ended.said.first,
+            };
+            let said = said.to_owned();
             EmulatorFact::Broken { path, said }
         }
     }

@@ -21,11 +21,13 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+use harmony_base::process::Program;
+
 use super::build::{BuildError, IMAGE, Product, build_once, revision_of};
 use super::error::ImageError;
 use super::recipe::BuildPlan;
 use super::store::is_finished;
-use super::tool::{HostProgram, Tool};
+use super::tool::{HostProgram, tool};
 use crate::domain::topology::virtualization::VmArchitecture;
 use composition::Composition;
 use stages::Build;
@@ -60,12 +62,10 @@ impl Privileges {
     }
 
     /// `program`, as root of the image's files.
-    fn tool(self, program: &'static str) -> Tool {
+    fn tool(self, program: &'static str) -> Program {
         match self {
-            Self::Root => Tool::new(program),
-            Self::User => {
-                Tool::new("unshare").args(["--map-root-user", "--map-auto", "--", program])
-            }
+            Self::Root => tool(program),
+            Self::User => tool("unshare").args(["--map-root-user", "--map-auto", "--", program]),
         }
     }
 }

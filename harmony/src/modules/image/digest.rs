@@ -1,41 +1,22 @@
 //! Digests that pin images: checked when they are parsed, compared when a file has been read.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::str::FromStr;
 
+use harmony_base::digest::read_file;
+pub use harmony_base::digest::{NotADigest, Sha256Digest, Sha512Digest};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256, Sha512};
 
-/// A text that is no digest.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid digest '{value}' (expected {expected})")]
-pub struct NotADigest {
-    /// What was given.
-    pub value: String,
-    /// The expected form.
-    pub expected: &'static str,
-}
-
-/// A SHA-256 digest; as JSON a text of 64 hexadecimal digits.
+/// A digest with its algorithm. Displays as `sha256=…` or `sha512=…`, and is that text in JSON.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Sha256Digest([u8; 32]);
-
-impl TryFrom<String> for Sha256Digest {
-    type Error = NotADigest;
-
-    fn try_from(value: String) -> Result<Self, Self::Error> {
-        value.parse()
-    }
-}
-
-impl From<Sha256Digest> for String {
-    fn from(digest: Sha256Digest) -> Self {
-        digest.to_string()
-    }
+pub enum ImageDigest {
+    /// SHA-256.
+    Sha256(Sha256Digest),
+    /// SHA-512.
+    Sha512(Sha512Digest),
 }
 
 impl TryFrom<String> for ImageDigest {
@@ -49,75 +30,6 @@ impl TryFrom<String> for ImageDigest {
 impl From<ImageDigest> for String {
     fn from(digest: ImageDigest) -> Self {
         digest.to_string()
-    }
-}
-
-/// A SHA-512 digest.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Sha512Digest([u8; 64]);
-
-/// A digest with its algorithm. Displays as `sha256=…` or `sha512=…`, and is that text in JSON.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum ImageDigest {
-    /// SHA-256.
-    Sha256(Sha256Digest),
-    /// SHA-512.
-    Sha512(Sha512Digest),
-}
-
-impl Sha256Digest {
-    /// All bits zero.
-    pub(super) const ZERO: Self = Self([0; 32]);
-
-    /// A pin written in the source: a wrong one does not compile.
-    ///
-    /// # Panics
-    /// When `hex` is not 64 hexadecimal digits.
-    pub(super) const fn pinned(hex: &str) -> Self {
-        match decode(hex.as_bytes()) {
-            Some(bytes) => Self(bytes),
-            None => panic!("a pinned SHA-256 digest is 64 hexadecimal digits"),
-        }
-    }
-
-    /// The digest of `data`.
-    pub fn of(data: &[u8]) -> Self {
-        Self(Sha256::digest(data).into())
-    }
-
-    /// The digest of a file. Blocks while it is read.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn of_file(path: &Path) -> std::io::Result<Self> {
-        let mut hasher = Sha256::new();
-        read_blocks(path, |block| hasher.update(block))?;
-        Ok(Self(hasher.finalize().into()))
-    }
-}
-
-fn read_blocks(path: &Path, mut each: impl FnMut(&[u8])) -> std::io::Result<()> {
-    let mut file = File::open(path)?;
-    let mut block = vec![0_u8; 1 << 20];
-    loop {
-        match file.read(&mut block)? {
-            0 => return Ok(()),
-            read => each(&block[..read]),
-        }
-    }
-}
-
-impl Sha512Digest {
-    /// A pin written in the source: a wrong one does not compile.
-    ///
-    /// # Panics
-    /// When `hex` is not 128 hexadecimal digits.
-    pub(super) const fn pinned(hex: &str) -> Self {
-        match decode(hex.as_bytes()) {
-            Some(bytes) => Self(bytes),
-            None => panic!("a pinned SHA-512 digest is 128 hexadecimal digits"),
-        }
     }
 }
 
@@ -144,7 +56,7 @@ impl ImageDigest {
     /// When the file cannot be read.
     pub fn of_same_kind(&self, path: &Path) -> std::io::Result<Self> {
         let mut hasher = self.hasher();
-        read_blocks(path, |block| hasher.update(block))?;
+        read_file(path, |block| hasher.update(block))?;
         Ok(hasher.finish())
     }
 
@@ -185,65 +97,9 @@ impl ImageHasher {
 
     pub(super) fn finish(self) -> ImageDigest {
         match self {
-            Self::Sha256(hasher) => ImageDigest::Sha256(Sha256Digest(hasher.finalize().into())),
-            Self::Sha512(hasher) => ImageDigest::Sha512(Sha512Digest(hasher.finalize().into())),
+            Self::Sha256(hasher) => ImageDigest::Sha256(<[u8; 32]>::from(hasher.finalize()).into()),
+            Self::Sha512(hasher) => ImageDigest::Sha512(<[u8; 64]>::from(hasher.finalize()).into()),
         }
-    }
-}
-
-const fn decode<const N: usize>(hex: &[u8]) -> Option<[u8; N]> {
-    if hex.len() != 2 * N {
-        return None;
-    }
-    let mut bytes = [0; N];
-    let mut at = 0;
-    while at < N {
-        match (nibble(hex[2 * at]), nibble(hex[2 * at + 1])) {
-            (Some(high), Some(low)) => bytes[at] = high << 4 | low,
-            _ => return None,
-        }
-        at += 1;
-    }
-    Some(bytes)
-}
-
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
-}
-
-fn write_hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-}
-
-fn invalid(value: &str, expected: &'static str) -> NotADigest {
-    NotADigest {
-        value: value.to_owned(),
-        expected,
-    }
-}
-
-impl FromStr for Sha256Digest {
-    type Err = NotADigest;
-
-    fn from_str(value: &str) -> Result<Self, Self::Err> {
-        decode(value.as_bytes())
-            .map(Self)
-            .ok_or_else(|| invalid(value, "64 hexadecimal digits for sha256"))
-    }
-}
-
-impl FromStr for Sha512Digest {
-    type Err = NotADigest;
-
-    fn from_str(value: &str) -> Result<Self, Self::Err> {
-        decode(value.as_bytes())
-            .map(Self)
-            .ok_or_else(|| invalid(value, "128 hexadecimal digits for sha512"))
     }
 }
 
@@ -254,20 +110,11 @@ impl FromStr for ImageDigest {
         match value.split_once('=') {
             Some(("sha256", hex)) => hex.parse().map(Self::Sha256),
             Some(("sha512", hex)) => hex.parse().map(Self::Sha512),
-            _ => Err(invalid(value, "sha256=DIGEST or sha512=DIGEST")),
+            _ => Err(NotADigest {
+                value: value.to_owned(),
+                expected: "sha256=DIGEST or sha512=DIGEST",
+            }),
         }
-    }
-}
-
-impl fmt::Display for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
-    }
-}
-
-impl fmt::Display for Sha512Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_hex(f, &self.0)
     }
 }
 
@@ -277,18 +124,6 @@ impl fmt::Display for ImageDigest {
             Self::Sha256(digest) => write!(f, "sha256={digest}"),
             Self::Sha512(digest) => write!(f, "sha512={digest}"),
         }
-    }
-}
-
-impl fmt::Debug for Sha256Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl fmt::Debug for Sha512Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
     }
 }
 

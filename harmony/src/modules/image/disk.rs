@@ -5,12 +5,12 @@
 
 use std::fs::File;
 use std::io::{self, Cursor, Seek, SeekFrom, Write};
-use std::os::unix::fs::FileExt;
 
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
 use gpt::mbr::ProtectiveMBR;
 use gpt::partition_types::{self, Type};
 use gpt::{GptConfig, GptDisk};
+use harmony_base::sparse;
 
 use super::bios_boot::BOOT_CODE_BYTES;
 use super::error::ImageError;
@@ -144,7 +144,7 @@ pub(super) fn write_esp(
     let path = format!("EFI/BOOT/{}", removable_loader(architecture));
     let volume = fat_volume(esp.length, *b"ESP        ", &[(&path, loader)])
         .map_err(failed("EFI system partition"))?;
-    write_sparse(disk, esp.offset, &volume).map_err(failed("EFI system partition"))
+    sparse::write_at(disk, esp.offset, &volume).map_err(failed("EFI system partition"))
 }
 
 /// A FAT32 volume of `length` bytes with `files`; their directories are made.
@@ -177,19 +177,6 @@ pub(super) fn fat_volume(
     }
     filesystem.unmount()?;
     Ok(volume.into_inner())
-}
-
-/// Writes the blocks of `data` that are not all zeros: a new file is zeros elsewhere.
-pub(super) fn write_sparse(disk: &File, offset: u64, data: &[u8]) -> io::Result<()> {
-    const BLOCK: usize = 64 * 1024;
-    let mut at = offset;
-    for block in data.chunks(BLOCK) {
-        if block.iter().any(|byte| *byte != 0) {
-            disk.write_all_at(block, at)?;
-        }
-        at += block.len() as u64;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,9 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harmony_base::blocking::WorkerEnded;
+use harmony_base::words::NulInWord;
+
 use super::catalog_name::{CatalogName, UnknownImage, expected_sources};
 use super::digest::{ImageDigest, NotADigest};
 use super::host_program::HostProgram;
@@ -268,6 +271,9 @@ pub enum ImageError {
         /// What was expected.
         expected: String,
     },
+    /// A text that no script of a build can have.
+    #[error(transparent)]
+    Word(#[from] NulInWord),
     /// A worker thread that ended abnormally.
     #[error("the thread that should {task} ended abnormally")]
     Worker {
@@ -277,6 +283,15 @@ pub enum ImageError {
         #[source]
         source: Cause,
     },
+}
+
+impl From<WorkerEnded> for ImageError {
+    fn from(WorkerEnded { task, source }: WorkerEnded) -> Self {
+        Self::Worker {
+            task,
+            source: Box::new(source),
+        }
+    }
 }
 
 impl From<NotADigest> for ImageError {
@@ -332,6 +347,7 @@ impl HintedError for ImageError {
             | Self::Io { .. }
             | Self::Tool { .. }
             | Self::Layout { .. }
+            | Self::Word(_)
             | Self::BootLoader { .. }
             | Self::Worker { .. } => ErrorKind::Failed,
         }

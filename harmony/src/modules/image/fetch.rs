@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use harmony_base::blocking::blocking;
 use reqwest::{Client, Url};
 
 use super::error::ImageError;
@@ -240,12 +241,8 @@ impl Fetcher {
 
 async fn open(pin: &PinnedUrl, dir: &Path, lock: Arc<StoreLock>) -> Result<Partial, ImageError> {
     let (pin, dir) = (pin.clone(), dir.to_owned());
-    tokio::task::spawn_blocking(move || Partial::open(&dir, &pin, lock))
-        .await
-        .map_err(|source| ImageError::Worker {
-            task: "read the unfinished image",
-            source: Box::new(source),
-        })?
+    let work = move || Partial::open(&dir, &pin, lock);
+    blocking("read the unfinished image", work).await?
 }
 
 /// Hosts that cannot be connected to, and the URLs that were not tried for that.

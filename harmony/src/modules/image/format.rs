@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+use harmony_base::qcow2;
+
 use super::error::ImageError;
 
 pub use super::disk_format::DiskFormat;
@@ -24,7 +26,7 @@ pub(super) fn sniff(header: &[u8]) -> Result<DiskFormat, &'static str> {
         (b"vhdxfile", "a VHDX image"),
         (b"\x7fELF", "an ELF file"),
     ];
-    if header.starts_with(b"QFI\xfb") {
+    if header.starts_with(qcow2::MAGIC) {
         return Ok(DiskFormat::Qcow2);
     }
     if let Some((_, name)) = KNOWN.iter().find(|(magic, _)| header.starts_with(magic)) {

@@ -1,6 +1,6 @@
 //! The programs of this host that the builder needs: where they are looked for, and what package has them.
 
-use std::ffi::OsString;
+use harmony_base::process::find_program;
 
 /// A program that must be on the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,15 +14,8 @@ pub struct HostProgram {
 impl HostProgram {
     /// Whether it is on this host.
     pub fn is_installed(&self) -> bool {
-        std::env::split_paths(&search_path()).any(|dir| dir.join(self.program).is_file())
+        find_program(self.program).is_some()
     }
-}
-
-/// The `PATH` with the directories that ordinary users of Debian lack in theirs.
-pub(super) fn search_path() -> OsString {
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    path.push(":/usr/sbin:/sbin");
-    path
 }
 
 #[cfg(test)]

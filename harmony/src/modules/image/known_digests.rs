@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use harmony_base::stamp::FileIdentity;
+use harmony_base::write::{self, Durability};
 use tracing::debug;
 
 use super::digest::Sha256Digest;
-use crate::modules::host::{FileIdentity, cache_directory};
+use crate::modules::host::cache_directory;
 
 /// A file that changed this recently may change again without a trace: time stamps are as coarse as the kernel's
 /// clock, 10 ms at most, and some file systems keep seconds.
@@ -82,13 +84,8 @@ fn load(kept: &Path) -> Known {
 
 /// Another process may save at the same time: then one of the two files is hashed once more.
 fn save(kept: &Path, known: &Known) -> io::Result<()> {
-    let directory = kept.parent().unwrap_or(Path::new("/"));
-    fs::create_dir_all(directory)?;
-    let mut unfinished = tempfile::NamedTempFile::new_in(directory)?;
-    serde_json::to_writer(&mut unfinished, known)?;
-    unfinished.flush()?;
-    unfinished.persist(kept)?;
-    Ok(())
+    fs::create_dir_all(write::directory_of(kept))?;
+    write::replace(kept, &serde_json::to_vec(known)?, 0o600, Durability::Cache)
 }
 
 #[cfg(test)]

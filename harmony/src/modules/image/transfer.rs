@@ -12,6 +12,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use harmony_base::blocking::{WorkerEnded, blocking};
 use reqwest::{Client, Response, Url, header};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -50,6 +51,8 @@ pub(super) struct Source<'a> {
 const TRICKLE: u64 = 4096;
 /// Bytes in flight between the network and the disk: at most this many chunks.
 const QUEUE: usize = 16;
+/// What a worker does, for its error.
+const TASK: &str = "write the image";
 const COPY_BUFFER: usize = 1024 * 1024;
 /// So often the free space is looked at where the length is not known.
 const SPACE_CHECK: u64 = 64 << 20;
@@ -90,28 +93,20 @@ type Outcome = (Partial, Result<(), Failure>);
 async fn complete(
     mut partial: Partial,
 ) -> Result<(Partial, Result<Complete, Failure>), ImageError> {
-    blocking(move || {
+    let work = move || {
         let complete = partial.complete().map_err(Failure::Fatal);
         (partial, complete)
-    })
-    .await
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ImageError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(worker_error)
+    };
+    Ok(blocking(TASK, work).await?)
 }
 
 async fn copy_local(url: &Url, from: &Path, mut partial: Partial) -> Result<Outcome, ImageError> {
     let (url, from) = (url.clone(), from.to_owned());
-    blocking(move || {
+    let work = move || {
         let result = copy(&url, &from, &mut partial);
         (partial, result)
-    })
-    .await
+    };
+    Ok(blocking(TASK, work).await?)
 }
 
 fn copy(url: &Url, from: &Path, partial: &mut Partial) -> Result<(), Failure> {
@@ -346,21 +341,15 @@ impl<B: AsRef<[u8]> + Send + 'static> Writer<B> {
 
     async fn finish(self) -> Result<(Partial, Result<(), ImageError>), ImageError> {
         drop(self.chunks);
-        self.thread.await.map_err(worker_error)
-    }
-}
-
-fn worker_error(source: tokio::task::JoinError) -> ImageError {
-    ImageError::Worker {
-        task: "write the image",
-        source: Box::new(source),
+        let ended = self.thread.await;
+        Ok(ended.map_err(|source| WorkerEnded { task: TASK, source })?)
     }
 }
 
 /// The HTTP client of a fetch. Redirects are followed up to ten times.
 pub(super) async fn client(bounds: Bounds) -> Result<Client, ImageError> {
     // Reading the host's certificate authorities takes a while.
-    blocking(move || {
+    let work = move || {
         // Fails when the process has a provider already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Client::builder()
@@ -371,8 +360,8 @@ pub(super) async fn client(bounds: Bounds) -> Result<Client, ImageError> {
             .map_err(|source| ImageError::HttpClient {
                 source: Box::new(source),
             })
-    })
-    .await?
+    };
+    blocking("read the certificate authorities", work).await?
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use harmony_base::qcow2::{HEADER_BYTES, Header, HeaderError};
 
 use super::mirrors;
 use super::products::{planned, products};
@@ -33,7 +34,7 @@ use crate::modules::image::fetch::fetch;
 use crate::modules::image::recipe::{BuildPlan, PlannedBase};
 use crate::modules::image::source::PinnedUrl;
 use crate::modules::image::store::io_error;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::ssh::ensure_key_pair;
 
@@ -140,6 +141,8 @@ impl<'a> InGuest<'a> {
             source: DiskSource::Blank { size_gib: 1 },
             read_only: false,
         });
+        let setup_script = script::setup_script(plan, &mirrors, &copied_out);
+        let setup_script = setup_script.map_err(ImageError::from)?;
         Ok(VirtualMachineSpec {
             name: name.to_owned(),
             architecture: plan.architecture,
@@ -150,7 +153,7 @@ impl<'a> InGuest<'a> {
             first_boot: Some(FirstBoot {
                 user: BUILD_USER.to_owned(),
                 authorized_keys: vec![keys.public_key_line],
-                setup_script: Some(script::setup_script(plan, &mirrors, &copied_out)),
+                setup_script: Some(setup_script),
             }),
             ..VirtualMachineSpec::default()
         })
@@ -250,32 +253,26 @@ impl Drop for Guest<'_> {
 /// The size of the disk that a base is built on.
 fn disk_gib(base: &Path) -> Result<u64, ImageError> {
     const GIB: u64 = 1 << 30;
-    let mut header = [0_u8; 32];
-    let bytes = File::open(base)
-        .and_then(|mut file| {
-            let length = file.metadata()?.len();
-            file.read_exact(&mut header)?;
-            Ok(length)
-        })
-        .map_err(|source| io_error("read", base, source))?;
-    let bytes = match header {
-        // The virtual size is at 24, big-endian.
-        [b'Q', b'F', b'I', 0xfb, .., a, b, c, d, e, f, g, h] => {
-            u64::from_be_bytes([a, b, c, d, e, f, g, h])
-        }
-        _ => bytes,
+    let failed = |source| io_error("read", base, source);
+    let mut file = File::open(base).map_err(failed)?;
+    let mut start = [0; HEADER_BYTES];
+    file.read_exact(&mut start).map_err(failed)?;
+    let bytes = match Header::parse(&start) {
+        Ok(header) => header.virtual_bytes,
+        Err(HeaderError::NotQcow2) => file.metadata().map_err(failed)?.len(),
+        Err(error) => return Err(failed(std::io::Error::other(error))),
     };
     Ok(bytes.div_ceil(GIB).max(DISK_GIB))
 }
 
 async fn convert(from: &Path, to: &Path, options: &[&str]) -> Result<(), ImageError> {
-    Tool::new("qemu-img")
+    tool("qemu-img")
         .args(["convert", "-f", "qcow2"])
         .args(options.iter().copied())
         .args([from, to])
         .run()
-        .await
-        .map(drop)
+        .await?;
+    Ok(())
 }
 
 /// Unpacks the files that the guest put on the disk `out`.
@@ -285,15 +282,15 @@ async fn unpack(plan: &BuildPlan, out: &Path, dir: &Path) -> Result<(), ImageErr
     let names = copied_out(plan)
         .into_iter()
         .map(|(_, name)| format!("./{name}"));
-    Tool::new("tar")
+    tool("tar")
         .args(["--extract", "--no-same-owner", "--directory"])
         .arg(dir)
         .arg("--file")
         .arg(&archive)
         .args(names)
         .run()
-        .await
-        .map(drop)
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]

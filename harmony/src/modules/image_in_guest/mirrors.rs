@@ -4,7 +4,7 @@ use reqwest::Url;
 
 use super::script::{CODENAME, GATEWAY, Mirrors};
 use crate::modules::image::debian::suite::Distribution;
-use crate::modules::image::tool::{HostProgram, Tool};
+use crate::modules::image::tool::{HostProgram, tool};
 
 /// The mirrors and the proxy that this host's own configuration names.
 pub(super) async fn host_mirrors() -> Mirrors {
@@ -29,7 +29,7 @@ async fn host_proxy() -> Option<String> {
     };
     let mut said = String::new();
     if apt_config.is_installed() {
-        let dump = Tool::new("apt-config")
+        let dump = tool("apt-config")
             .args(["dump", "--no-empty", "--format", "%v%n"])
             .arg("Acquire::http::Proxy")
             .run();

@@ -3,6 +3,8 @@
 //! cloud-init hands over to a unit of the guest's own, so that what it has made is there to be removed when
 //! the script has ended.
 
+use harmony_base::words::{NulInWord, ShellWord};
+
 use super::products::GUEST_SCRIPT;
 use crate::modules::image::catalog::serial_console;
 use crate::modules::image::recipe::{BuildPlan, SCRIPT_ENVIRONMENT};
@@ -54,10 +56,10 @@ pub(super) fn setup_script(
     plan: &BuildPlan,
     mirrors: &Mirrors,
     copied_out: &[(&str, &'static str)],
-) -> String {
+) -> Result<String, NulInWord> {
     let mut files = vec![
         ("setup".to_owned(), plan.setup_script.clone()),
-        ("main".to_owned(), main_script(plan, copied_out)),
+        ("main".to_owned(), main_script(plan, copied_out)?),
         ("apt.conf".to_owned(), apt_config(mirrors)),
     ];
     for (distribution, lines) in &mirrors.sources {
@@ -65,15 +67,15 @@ pub(super) fn setup_script(
     }
     let mut script = "#!/bin/sh\nset -eu\numask 077\nmkdir -p /run/harmony-build\n".to_owned();
     for (name, content) in files {
-        let content = quote(&content);
+        let content = ShellWord::new(&content)?;
         script.push_str(&format!("printf %s {content} >/run/harmony-build/{name}\n"));
     }
     script
         .push_str("systemd-run --no-block --unit=harmony-build /bin/sh /run/harmony-build/main\n");
-    script
+    Ok(script)
 }
 
-fn main_script(plan: &BuildPlan, copied_out: &[(&str, &'static str)]) -> String {
+fn main_script(plan: &BuildPlan, copied_out: &[(&str, &'static str)]) -> Result<String, NulInWord> {
     let said = |path: &str| plan.files.iter().any(|file| file.path == path);
     let mut script = format!(
         "console=/dev/{}\nout=/dev/disk/by-id/virtio-{OUT_DISK}\nbuild_user={BUILD_USER}\n\
@@ -84,12 +86,12 @@ fn main_script(plan: &BuildPlan, copied_out: &[(&str, &'static str)]) -> String 
     if !copied_out.is_empty() {
         script.push_str("try 'copy files out' copy_all");
         for (path, name) in copied_out {
-            script.push_str(&format!(" {} {name}", quote(path)));
+            script.push_str(&format!(" {} {name}", ShellWord::new(path)?));
         }
         script.push('\n');
     }
     script.push_str("finish\n");
-    script
+    Ok(script)
 }
 
 fn apt_config(mirrors: &Mirrors) -> String {
@@ -98,12 +100,6 @@ fn apt_config(mirrors: &Mirrors) -> String {
         config.push_str(&format!("Acquire::http::Proxy \"{proxy}\";\n"));
     }
     config
-}
-
-/// One word of the shell. NUL, which none can have, is in no plan.
-fn quote(text: &str) -> String {
-    let quoted = shlex::try_quote(text);
-    quoted.map_or_else(|_| "''".to_owned(), |word| word.into_owned())
 }
 
 #[cfg(test)]
@@ -147,7 +143,7 @@ mod tests {
         let files = "[files.'/etc/x']\ncontent = \"a 'b' $c \\\\n `d`\"\n";
         let plan = plan(files);
         let copied_out = [("/boot/it's", "vmlinuz")];
-        let script = setup_script(&plan, &mirrors(), &copied_out);
+        let script = setup_script(&plan, &mirrors(), &copied_out).expect("no NUL");
         unpacked(&script, dir.path());
         let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).expect(name);
         assert_eq!(read("setup"), plan.setup_script);
@@ -172,7 +168,8 @@ mod tests {
     fn a_host_name_of_the_recipes_is_kept_and_nothing_is_copied_unasked() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let plan = plan("[files.'/etc/hostname']\ncontent = 'edge'\n");
-        unpacked(&setup_script(&plan, &Mirrors::default(), &[]), dir.path());
+        let script = setup_script(&plan, &Mirrors::default(), &[]).expect("no NUL");
+        unpacked(&script, dir.path());
         let main = std::fs::read_to_string(dir.path().join("main")).expect("written");
         assert!(main.contains("keep_hostname=yes\n"));
         assert!(!main.contains("try 'copy files out'"));

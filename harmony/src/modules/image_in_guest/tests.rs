@@ -23,10 +23,17 @@ fn a_build_has_a_disk_of_its_base_or_more() {
         file.expect("open").set_len(length).expect("sized");
         disk_gib(&path).expect("readable")
     };
-    let qcow2 = |bytes: u64| [b"QFI\xfb".as_slice(), &[0; 20], &bytes.to_be_bytes()].concat();
+    let qcow2 = |bytes: u64| {
+        let start = b"QFI\xfb\0\0\0\x03".as_slice();
+        [start, &[0; 16], &bytes.to_be_bytes(), &[0; 72]].concat()
+    };
     assert_eq!(gib(&qcow2(2 << 30), 4096), 4);
     assert_eq!(gib(&qcow2((5 << 30) + 1), 4096), 6);
     assert_eq!(gib(&[0; 512], 7 << 30), 7);
+    fs::write(&path, b"QFI\xfb\0\0\0\x04").expect("writable");
+    let file = fs::OpenOptions::new().write(true).open(&path);
+    file.expect("open").set_len(4096).expect("sized");
+    assert!(disk_gib(&path).is_err(), "of a version that nobody knows");
     fs::write(&path, "short").expect("writable");
     assert!(disk_gib(&path).is_err());
 }

@@ -1,20 +1,18 @@
 //! Small files that only their owner reads, or only their owner writes, each there as a whole or not at all.
 
-use std::fs::{File, Permissions};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
+use harmony_base::write::{self, Durability};
 
 /// `content` takes the file's place, for good.
 ///
 /// # Errors
 /// It cannot be written; the file is as it was.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = directory_of(path);
-    written(dir, content)?.persist(path)?;
-    File::open(dir)?.sync_all()
+    write::replace(path, content, 0o600, Durability::State)
 }
 
 /// The same for a file that everybody may read.
@@ -22,12 +20,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// It cannot be written; the file is as it was.
 pub(super) fn publish(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = directory_of(path);
-    let file = written(dir, content)?;
-    file.as_file()
-        .set_permissions(Permissions::from_mode(0o644))?;
-    file.persist(path)?;
-    File::open(dir)?.sync_all()
+    write::replace(path, content, 0o644, Durability::State)
 }
 
 /// A file with the content that `make` gives, and whether it was made: one that is there stays as it is.
@@ -41,12 +34,7 @@ pub(super) fn make_once(
     if path.try_exists()? {
         return Ok(false);
     }
-    let dir = directory_of(path);
-    match written(dir, make()?.as_bytes())?.persist_noclobber(path) {
-        Ok(_) => File::open(dir)?.sync_all().map(|()| true),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-        Err(error) => Err(error.error),
-    }
+    write::create(path, make()?.as_bytes(), 0o600)
 }
 
 /// The text of a file that nobody but its owner may read.
@@ -72,18 +60,6 @@ pub(super) fn read_secret(path: &Path) -> io::Result<String> {
 pub(super) fn mode_for_others(file: &File) -> io::Result<Option<u32>> {
     let mode = file.metadata()?.permissions().mode() & 0o777;
     Ok(Some(mode).filter(|mode| mode & 0o077 != 0))
-}
-
-fn written(dir: &Path, content: &[u8]) -> io::Result<NamedTempFile> {
-    let mut file = NamedTempFile::new_in(dir)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    Ok(file)
-}
-
-fn directory_of(path: &Path) -> &Path {
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    dir.unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -23,13 +23,16 @@ mod store;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use harmony_base::blocking::WorkerEnded;
+
 use super::guest_agent::GuestAgentError;
 use crate::domain::error::{ErrorKind, HintedError};
 
 pub use document::ForkError;
+pub use harmony_base::lock::FileLock as KeyLock;
 pub use key::CheckpointKey;
 pub use save_image::SaveImageError;
-pub use store::{CheckpointStore, KeyLock, StoredCheckpoint};
+pub use store::{CheckpointStore, StoredCheckpoint};
 
 /// How long a restored guest's agent may take to answer, and to do what it is asked for.
 const AGENT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -109,6 +112,12 @@ impl CheckpointError {
             path,
             source,
         }
+    }
+}
+
+impl From<WorkerEnded> for CheckpointError {
+    fn from(ended: WorkerEnded) -> Self {
+        Self::Kvm(ended.into())
     }
 }
 

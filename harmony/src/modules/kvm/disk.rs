@@ -1,20 +1,20 @@
 //! The guest's disk: a qcow2 overlay on an image that is never written to.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
+use harmony_base::blocking::blocking;
+use harmony_base::process::Program;
+use harmony_base::write::{self, Draft, Durability};
 use serde::Deserialize;
-use tokio::process::Command;
 
 use crate::domain::topology::virtualization::DiskSource;
-use crate::modules::host::find_program;
 use crate::modules::image::format::DiskFormat;
 use crate::modules::image::inspect::BootPath;
 use crate::modules::image::store::place::{UNFINISHED_COPY_PREFIX, copy_name, reflink_or_copy};
 use crate::modules::image::{Sha256Digest, known_digest};
 
-use super::blocking::blocking;
 use super::conformance;
 use super::error::KvmError;
 use super::files::VmFiles;
@@ -87,8 +87,8 @@ async fn inspect(path: &Path) -> Result<Result<ImageInfo, String>, KvmError> {
     Ok(standing_alone(path, &output))
 }
 
-fn standing_alone(path: &Path, output: &[u8]) -> Result<ImageInfo, String> {
-    let info: ImageInfo = serde_json::from_slice(output)
+fn standing_alone(path: &Path, output: &str) -> Result<ImageInfo, String> {
+    let info: ImageInfo = serde_json::from_str(output)
         .map_err(|e| format!("qemu-img's description is not understood: {e}"))?;
     if !matches!(info.format.as_str(), "qcow2" | "raw") {
         let format = info.format;
@@ -155,7 +155,7 @@ pub(super) async fn place(
 /// What a VM's own disk is backed by.
 pub(super) async fn backing_file(overlay: &Path) -> Result<Option<PathBuf>, KvmError> {
     let output = qemu_img(overlay, &["info", "-U", "--output=json", "--"], &[overlay]).await?;
-    let info: ImageInfo = serde_json::from_slice(&output).map_err(|error| KvmError::Internal {
+    let info: ImageInfo = serde_json::from_str(&output).map_err(|error| KvmError::Internal {
         what: format!("qemu-img's description of {}: {error}", overlay.display()),
     })?;
     Ok(info.backing_filename)
@@ -164,27 +164,24 @@ pub(super) async fn backing_file(overlay: &Path) -> Result<Option<PathBuf>, KvmE
 /// The image's SHA-256.
 pub(super) async fn image_digest(image: &Path) -> Result<Sha256Digest, KvmError> {
     let image = image.to_owned();
-    blocking("reading the image", move || {
-        known_digest(&image).map_err(KvmError::io("read", image))
-    })
-    .await
+    let read = move || known_digest(&image).map_err(KvmError::io("read", image));
+    blocking("read the image", read).await?
 }
 
 /// Makes an empty data disk. It appears whole or not at all.
 pub(super) async fn create_blank(file: &Path, size_gib: u64) -> Result<(), KvmError> {
-    let directory = file.parent().unwrap_or(Path::new("."));
-    let unfinished = tempfile::Builder::new()
-        .prefix(".blank-")
-        .tempfile_in(directory)
-        .map_err(KvmError::io("make a file in", directory))?
-        .into_temp_path();
+    let directory = write::directory_of(file);
+    let unfinished = Draft::in_directory(directory, ".blank-")
+        .map_err(KvmError::io("make a file in", directory))?;
     let size = format!("{size_gib}G");
     let arguments = ["create", "-q", "-f", "qcow2"];
-    qemu_img(&unfinished, &arguments, &[&unfinished, Path::new(&size)]).await?;
-    make_private(&unfinished)?;
-    unfinished
-        .persist_noclobber(file)
-        .map_err(|e| KvmError::io("make", file)(e.error))
+    let paths = [unfinished.path(), Path::new(&size)];
+    qemu_img(unfinished.path(), &arguments, &paths).await?;
+    let made = unfinished.create(file, 0o600, Durability::State);
+    let there = || KvmError::io("make", file)(ErrorKind::AlreadyExists.into());
+    made.map_err(KvmError::io("make", file))?
+        .then_some(())
+        .ok_or_else(there)
 }
 
 /// Makes sure that a plugged-in disk's file is there: what was unplugged comes back as it was. Returns whether
@@ -251,32 +248,13 @@ pub(super) async fn create_overlay(
     make_private(overlay)
 }
 
-async fn qemu_img(
-    subject: &Path,
-    arguments: &[&str],
-    paths: &[&Path],
-) -> Result<Vec<u8>, KvmError> {
-    let failed = |said: String| KvmError::Program {
-        program: "qemu-img",
-        path: subject.to_owned(),
-        said,
-    };
-    let program = find_program("qemu-img").ok_or_else(|| failed("it is not on PATH".to_owned()))?;
-    let output = Command::new(program)
+async fn qemu_img(subject: &Path, arguments: &[&str], paths: &[&Path]) -> Result<String, KvmError> {
+    Program::new("qemu-img")
         .args(arguments)
         .args(paths)
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output()
+        .run()
         .await
-        .map_err(|e| failed(e.to_string()))?;
-    if output.status.success() {
-        Ok(output.stdout)
-    } else {
-        Err(failed(
-            String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        ))
-    }
+        .map_err(KvmError::program("qemu-img", subject))
 }
 
 /// Where [`publish_image`] puts an image, without putting it there.
@@ -314,30 +292,16 @@ pub(super) async fn publish_image(
         return Ok(published);
     }
     let (image, pool) = (image.to_owned(), pool.to_owned());
-    blocking("copying the image", move || {
-        copy_into(&image, &pool, published)
-    })
-    .await
+    let copy = move || copy_into(&image, &pool, published);
+    blocking("copy the image", copy).await?
 }
 
 fn copy_into(image: &Path, pool: &Path, copy: PathBuf) -> Result<PathBuf, KvmError> {
-    let mut temporary = tempfile::Builder::new()
-        .prefix(UNFINISHED_COPY_PREFIX)
-        .tempfile_in(pool)
+    let mut unfinished = Draft::in_directory(pool, UNFINISHED_COPY_PREFIX)
         .map_err(KvmError::io("make a file in", pool))?;
-    reflink_or_copy(image, temporary.as_file_mut())
-        .map_err(KvmError::io("copy the image into", pool))?;
-    temporary
-        .as_file()
-        .sync_all()
-        .and_then(|()| {
-            temporary
-                .as_file()
-                .set_permissions(std::fs::Permissions::from_mode(0o444))
-        })
-        .map_err(KvmError::io("write", &copy))?;
-    temporary
-        .persist(&copy)
-        .map_err(|e| KvmError::io("make", &copy)(e.error))?;
+    reflink_or_copy(image, unfinished.file()).map_err(KvmError::io("copy the image into", pool))?;
+    unfinished
+        .replace(&copy, 0o444, Durability::State)
+        .map_err(KvmError::io("make", &copy))?;
     Ok(copy)
 }

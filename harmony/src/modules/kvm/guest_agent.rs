@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use harmony_base::wait::{self, Look};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
 
 use super::error::KvmError;
 use super::libvirt::Libvirt;
+use crate::domain::error::error_chain;
 use crate::domain::topology::linux_host::CommandOutput;
 
 mod error;
@@ -93,20 +94,22 @@ impl Status {
 impl GuestAgent<'_> {
     /// Waits until the agent answers, for as long as `bound`.
     pub(super) async fn wait(&self, bound: Duration) -> Result<(), KvmError> {
-        let deadline = Instant::now() + bound;
-        loop {
-            match self.ask::<Value>("guest-ping", json!({})).await {
-                Ok(_) => return Ok(()),
-                Err(error) if Instant::now() >= deadline => {
-                    return Err(KvmError::TimedOut {
-                        name: self.name.to_owned(),
-                        awaited: "the guest agent",
-                        bound,
-                        last_seen: crate::domain::error::error_chain(&error),
-                    });
-                }
-                Err(_) => sleep(POLL_INTERVAL).await,
-            }
+        let look = || async {
+            Ok(match self.ask::<Value>("guest-ping", json!({})).await {
+                Ok(_) => Look::Done(()),
+                Err(error) => Look::NotYet(error_chain(&error)),
+            })
+        };
+        let timed_out = |last_seen| self.timed_out("the guest agent", bound, last_seen);
+        wait::until(bound, |_| POLL_INTERVAL, look, timed_out).await
+    }
+
+    fn timed_out(&self, awaited: &'static str, bound: Duration, last_seen: String) -> KvmError {
+        KvmError::TimedOut {
+            name: self.name.to_owned(),
+            awaited,
+            bound,
+            last_seen,
         }
     }
 
@@ -150,26 +153,20 @@ impl GuestAgent<'_> {
                 }),
             )
             .await?;
-        let since = Instant::now();
-        let deadline = since + bound;
-        loop {
+        let look = || async {
             let asked = json!({ "pid": started.pid });
             let status: Status = self.ask("guest-exec-status", asked).await?;
-            if status.exited {
-                return status.output();
-            }
-            if Instant::now() >= deadline {
-                return Err(KvmError::TimedOut {
-                    name: self.name.to_owned(),
-                    awaited: "the end of a program in the guest",
-                    bound,
-                    last_seen: "it still runs".to_owned(),
-                });
-            }
-            // What has taken long may take an eighth longer.
-            let pause = since.elapsed() / 8;
-            sleep(pause.clamp(POLL_INTERVAL, SLOW_POLL_INTERVAL)).await;
-        }
+            Ok(match status.exited {
+                true => Look::Done(status),
+                false => Look::NotYet("it still runs".to_owned()),
+            })
+        };
+        // What has taken long may take an eighth longer.
+        let pause = |waited: Duration| (waited / 8).clamp(POLL_INTERVAL, SLOW_POLL_INTERVAL);
+        let timed_out =
+            |last_seen| self.timed_out("the end of a program in the guest", bound, last_seen);
+        let ended = wait::until(bound, pause, look, timed_out).await?;
+        ended.output()
     }
 
     async fn ask<T: DeserializeOwned>(

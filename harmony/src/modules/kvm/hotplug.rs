@@ -8,7 +8,7 @@ mod live;
 use std::path::Path;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use harmony_base::wait::{self, Look};
 use tracing::{info, warn};
 
 use crate::domain::topology::virtualization::{
@@ -189,8 +189,9 @@ impl Running<'_> {
         handle: &impl ToString,
         gone: impl Fn(&LiveDevices) -> bool,
     ) -> Result<(), KvmError> {
-        let deadline = Instant::now() + RELEASE_TIMEOUT;
-        loop {
+        const AWAITED: &str = "the release of a device";
+        let held = format!("the guest still holds {}", handle.to_string());
+        let look = || async {
             // A guest that is off has no plugged devices: that is not a guest that let go of one.
             let view = self.libvirt.view(self.name.as_str()).await?;
             let status = view.map_or(VmStatus::Absent, |view| view.status);
@@ -198,23 +199,22 @@ impl Running<'_> {
                 return Err(KvmError::NotRunning {
                     name: self.name.to_string(),
                     status,
-                    awaited: "the release of a device",
+                    awaited: AWAITED,
                 });
             }
-            if gone(&self.devices().await?) {
-                break;
-            }
-            if Instant::now() >= deadline {
-                return Err(KvmError::TimedOut {
-                    name: self.name.to_string(),
-                    awaited: "the release of a device",
-                    bound: RELEASE_TIMEOUT,
-                    last_seen: format!("the guest still holds {}", handle.to_string()),
-                });
-            }
-            // The binding has no way to listen to libvirt's events.
-            sleep(POLL_INTERVAL).await;
-        }
+            Ok(match gone(&self.devices().await?) {
+                true => Look::Done(()),
+                false => Look::NotYet(held.clone()),
+            })
+        };
+        let timed_out = |last_seen| KvmError::TimedOut {
+            name: self.name.to_string(),
+            awaited: AWAITED,
+            bound: RELEASE_TIMEOUT,
+            last_seen,
+        };
+        // The binding has no way to listen to libvirt's events.
+        wait::until(RELEASE_TIMEOUT, |_| POLL_INTERVAL, look, timed_out).await?;
         info!(vm = %self.name, device = handle.to_string(), "unplugged");
         Ok(())
     }

@@ -1,13 +1,17 @@
 //! Where what belongs to a VM is, and removing it.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+
+use harmony_base::lock::PassingLock;
+use harmony_base::write::{self, Durability};
 
 use super::connection::ConnectionUri;
 use super::error::KvmError;
 use super::files::VmFiles;
-use super::nvram::sync_directory;
 use super::types::VmName;
+
+/// Everybody may see that a VM is being changed.
+const LOCK_MODE: u32 = 0o644;
 
 /// The files and directories of one VM.
 #[derive(Debug, Clone)]
@@ -16,8 +20,7 @@ pub(super) struct Layout {
     pub(super) files: VmFiles,
     /// What only harmony reads: the pinned host key and keys.
     pub(super) state_dir: PathBuf,
-    /// Held while the VM is being changed.
-    pub(super) lock: PathBuf,
+    lock: PathBuf,
     /// There while a fork has no identity of its own yet: beside its disk, as that is everybody's who sees the domain.
     unfinished: PathBuf,
 }
@@ -34,6 +37,20 @@ impl Layout {
         }
     }
 
+    /// Takes the lock that is held while the VM is being changed. Its file goes when it is given back.
+    ///
+    /// # Errors
+    /// [`KvmError::Busy`] when somebody else has it, whoever that is.
+    pub(super) fn take_lock(&self, name: &VmName) -> Result<PassingLock, KvmError> {
+        let taken = PassingLock::try_take(self.lock.clone(), LOCK_MODE);
+        let busy = || KvmError::Busy {
+            name: name.to_string(),
+        };
+        taken
+            .map_err(KvmError::io("lock", &self.lock))?
+            .ok_or_else(busy)
+    }
+
     /// The known_hosts file with the guest's pinned key.
     pub(super) fn known_hosts(&self) -> PathBuf {
         self.state_dir.join("known_hosts")
@@ -48,10 +65,7 @@ impl Layout {
     /// [`finish_fork`](Self::finish_fork).
     pub(super) fn begin_fork(&self) -> Result<(), KvmError> {
         let path = &self.unfinished;
-        File::create(path)
-            .and_then(|note| note.sync_all())
-            .map_err(KvmError::io("write", path))?;
-        sync_directory(path)
+        write::replace(path, b"", 0o644, Durability::State).map_err(KvmError::io("write", path))
     }
 
     /// Whether a fork was begun and not finished.
@@ -63,7 +77,7 @@ impl Layout {
     pub(super) fn finish_fork(&self) -> Result<(), KvmError> {
         let path = &self.unfinished;
         std::fs::remove_file(path).map_err(KvmError::io("remove", path))?;
-        sync_directory(path)
+        write::sync_name(path).map_err(KvmError::io("write out the name of", path))
     }
 
     /// The files in the pool, whether they are there or not, and the data disks that are.
@@ -132,4 +146,27 @@ pub(super) fn make_private_dir(path: &Path) -> Result<(), KvmError> {
         .mode(0o700)
         .create(path)
         .map_err(KvmError::io("make", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ConnectionUri, KvmError, Layout};
+
+    #[test]
+    fn one_change_of_a_vm_at_a_time_and_no_file_left() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let name = "vm".parse().expect("valid");
+        let layout = Layout::new(ConnectionUri::Session, dir.path(), &name);
+        std::fs::create_dir_all(ConnectionUri::Session.pool(dir.path())).expect("made");
+        let held = layout.take_lock(&name).expect("free");
+        let second = layout.take_lock(&name);
+        assert!(
+            matches!(&second, Err(KvmError::Busy { name }) if name == "vm"),
+            "{second:?}"
+        );
+        assert!(layout.lock.exists(), "who was refused removes nothing");
+        drop(held);
+        assert!(!layout.lock.exists());
+        layout.take_lock(&name).expect("free again");
+    }
 }

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use harmony_base::blocking::blocking;
+use harmony_base::process::Program;
 use tracing::{debug, warn};
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainState, DomainStateReason};
@@ -14,9 +16,8 @@ use virt::sys;
 
 use crate::domain::error::error_chain;
 use crate::domain::topology::virtualization::{Accelerator, VmArchitecture, VmStatus};
-use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion, find_program};
+use crate::modules::host::{DomainCapabilities, LibvirtFacts, LibvirtVersion};
 
-use super::blocking::blocking;
 use super::connection::ConnectionUri;
 use super::error::{KvmError, LibvirtFault};
 use super::record::NAMESPACE;
@@ -59,7 +60,7 @@ impl From<Error> for LibvirtFault {
 }
 
 /// What blocks here.
-const CALL: &str = "a call of libvirt";
+const CALL: &str = "call libvirt";
 
 fn failed(action: &'static str, subject: &str) -> impl FnOnce(Error) -> KvmError + use<> {
     let subject = subject.to_owned();
@@ -81,7 +82,7 @@ impl Libvirt {
                 source: error.into(),
             })
         })
-        .await?;
+        .await??;
         Ok(Self { connection })
     }
 
@@ -90,7 +91,7 @@ impl Libvirt {
         call: impl FnOnce(&Connect) -> Result<T, KvmError> + Send + 'static,
     ) -> Result<T, KvmError> {
         let connection = self.connection.clone();
-        blocking(CALL, move || call(&connection)).await
+        blocking(CALL, move || call(&connection)).await?
     }
 
     async fn with_domain<T: Send + 'static>(
@@ -296,26 +297,14 @@ impl Libvirt {
         name: &str,
         file: &Path,
     ) -> Result<(), KvmError> {
-        let failed = |said: String| KvmError::Program {
-            program: "virsh",
-            path: file.to_owned(),
-            said,
-        };
-        let virsh = find_program("virsh").ok_or_else(|| failed("it is not on PATH".to_owned()))?;
-        let output = tokio::process::Command::new(virsh)
+        Program::new("virsh")
             .args(["--connect", uri.as_str(), "save", "--image-format", "raw"])
             .args(["--domain", name, "--file"])
             .arg(file)
-            .stdin(std::process::Stdio::null())
-            .kill_on_drop(true)
-            .output()
+            .run()
             .await
-            .map_err(|error| failed(error.to_string()))?;
-        if output.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(failed(said))
+            .map(drop)
+            .map_err(KvmError::program("virsh", file))
     }
 
     /// Starts the domain that a memory image belongs to where it was saved.

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use harmony_base::lock::PassingLock;
+use harmony_base::wait::{self, Look};
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::domain::topology::virtualization::VmStatus;
@@ -14,7 +16,6 @@ use super::firmware_selection::UefiFirmware;
 use super::hotplug::Running;
 use super::layout::{Layout, make_private_dir};
 use super::libvirt::Libvirt;
-use super::lock::VmLock;
 use super::nvram::replace_nvram;
 use super::params::Firmware;
 use super::preview::machine_conformance;
@@ -34,7 +35,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A running guest that is being plugged, locked.
 pub(super) struct Plugging {
-    _lock: VmLock,
+    _lock: PassingLock,
     libvirt: Libvirt,
     name: VmName,
     record: DomainRecord,
@@ -248,11 +249,11 @@ impl KvmVirtualMachineHost {
         })
     }
 
-    pub(super) fn lock(&self, name: &VmName) -> Result<VmLock, KvmError> {
+    pub(super) fn lock(&self, name: &VmName) -> Result<PassingLock, KvmError> {
         if self.uri == ConnectionUri::Session {
             make_private_dir(&self.pool())?;
         }
-        VmLock::take(name, self.layout(name).lock)
+        self.layout(name).take_lock(name)
     }
 
     /// Waits until the VM is in another state than running.
@@ -270,28 +271,25 @@ impl KvmVirtualMachineHost {
         name: &VmName,
         timeout: Duration,
     ) -> Result<(), KvmError> {
-        let deadline = Instant::now() + timeout;
-        loop {
+        const AWAITED: &str = "the shutdown";
+        let look = || async {
             let status = self.status(name).await?;
             match status {
-                VmStatus::Off | VmStatus::Absent => return Ok(()),
-                VmStatus::Crashed(_) | VmStatus::Paused(_) => {
-                    return Err(KvmError::NotRunning {
-                        name: name.to_string(),
-                        status,
-                        awaited: "the shutdown",
-                    });
-                }
-                VmStatus::Running if Instant::now() >= deadline => {
-                    return Err(KvmError::TimedOut {
-                        name: name.to_string(),
-                        awaited: "the shutdown",
-                        bound: timeout,
-                        last_seen: status.to_string(),
-                    });
-                }
-                VmStatus::Running => sleep(POLL_INTERVAL).await,
+                VmStatus::Off | VmStatus::Absent => Ok(Look::Done(())),
+                VmStatus::Running => Ok(Look::NotYet(status.to_string())),
+                VmStatus::Crashed(_) | VmStatus::Paused(_) => Err(KvmError::NotRunning {
+                    name: name.to_string(),
+                    status,
+                    awaited: AWAITED,
+                }),
             }
-        }
+        };
+        let timed_out = |last_seen| KvmError::TimedOut {
+            name: name.to_string(),
+            awaited: AWAITED,
+            bound: timeout,
+            last_seen,
+        };
+        wait::until(timeout, |_| POLL_INTERVAL, look, timed_out).await
     }
 }

@@ -26,8 +26,6 @@ mod violation;
 pub mod xml;
 
 #[cfg(feature = "kvm")]
-mod blocking;
-#[cfg(feature = "kvm")]
 mod bringup;
 #[cfg(feature = "kvm")]
 pub mod checkpoint;
@@ -40,6 +38,8 @@ pub(crate) mod console;
 #[cfg(feature = "kvm")]
 mod disk;
 #[cfg(feature = "kvm")]
+mod floor_errors;
+#[cfg(feature = "kvm")]
 pub mod guest_agent;
 #[cfg(feature = "kvm")]
 mod hotplug;
@@ -49,8 +49,6 @@ mod layout;
 mod libvirt;
 #[cfg(feature = "kvm")]
 mod lifecycle;
-#[cfg(feature = "kvm")]
-mod lock;
 #[cfg(feature = "kvm")]
 mod network;
 #[cfg(feature = "kvm")]

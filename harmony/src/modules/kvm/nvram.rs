@@ -1,16 +1,12 @@
 //! The variable store of one VM: made from the firmware's template, kept as long as the VM.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use tempfile::NamedTempFile;
+use harmony_base::sparse;
+use harmony_base::write::{self, Draft, Durability};
 
 use super::error::KvmError;
-
-/// Zeros in runs of this many bytes become holes.
-const BLOCK_BYTES: usize = 64 * 1024;
 
 /// Makes the variable store at `target` as a copy of `template`, unless it is there already. Returns
 /// whether it was made. A qcow2 template gives a qcow2 store: the file is copied as it is.
@@ -26,10 +22,8 @@ pub fn ensure_nvram(template: &Path, target: &Path) -> Result<bool, KvmError> {
         return Ok(false);
     }
     private_copy(template, target)?
-        .persist_noclobber(target)
-        .map_err(|e| KvmError::io("make", target)(e.error))?;
-    sync_directory(target)?;
-    Ok(true)
+        .create(target, 0o600, Durability::State)
+        .map_err(KvmError::io("make", target))
 }
 
 /// Makes the variable store at `target` a fresh copy of `template`: boot entries and enrolled keys that
@@ -42,9 +36,8 @@ pub fn ensure_nvram(template: &Path, target: &Path) -> Result<bool, KvmError> {
 /// [`KvmError::Io`] naming the file.
 pub fn replace_nvram(template: &Path, target: &Path) -> Result<(), KvmError> {
     private_copy(template, target)?
-        .persist(target)
-        .map_err(|e| KvmError::io("replace", target)(e.error))?;
-    sync_directory(target)
+        .replace(target, 0o600, Durability::State)
+        .map_err(KvmError::io("replace", target))
 }
 
 /// Gives zeros in a variable store back to the file system. QEMU writes the whole store when a guest is restored.
@@ -56,81 +49,18 @@ pub fn replace_nvram(template: &Path, target: &Path) -> Result<(), KvmError> {
 pub(super) fn release_zeros(store: &Path) -> Result<(), KvmError> {
     let opened = File::options().read(true).write(true).open(store);
     opened
-        .and_then(|mut file| punch_zeros(&mut file))
+        .and_then(|file| sparse::release_zeros(&file))
         .map_err(KvmError::io("release zeros of", store))
 }
 
-#[cfg(feature = "kvm")]
-fn punch_zeros(file: &mut File) -> std::io::Result<()> {
-    use rustix::fs::{FallocateFlags, fallocate};
-
-    let mut block = vec![0_u8; BLOCK_BYTES];
-    let mut offset = 0;
-    loop {
-        let read = file.read(&mut block)?;
-        if read == 0 {
-            return Ok(());
-        }
-        let length = u64::try_from(read).map_err(std::io::Error::other)?;
-        if is_zero(&block[..read]) {
-            let how = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            fallocate(&*file, how, offset, length)?;
-        }
-        offset += length;
-    }
-}
-
-fn directory_of(target: &Path) -> &Path {
-    match target.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    }
-}
-
-/// A copy of the template beside `target`, on the disk, and gone again unless it is given its name.
-fn private_copy(template: &Path, target: &Path) -> Result<NamedTempFile, KvmError> {
-    let directory = directory_of(target);
-    let mut source = File::open(template).map_err(KvmError::io("read the template", template))?;
-    let mut copy = tempfile::Builder::new()
-        .prefix(".nvram-")
-        .permissions(std::fs::Permissions::from_mode(0o600))
-        .tempfile_in(directory)
+/// A copy of the template beside `target`, gone again unless it is given its name.
+fn private_copy(template: &Path, target: &Path) -> Result<Draft, KvmError> {
+    let source = File::open(template).map_err(KvmError::io("read the template", template))?;
+    let directory = write::directory_of(target);
+    let mut copy = Draft::in_directory(directory, ".nvram-")
         .map_err(KvmError::io("make a file in", directory))?;
-    copy_sparsely(&mut source, copy.as_file_mut())
-        .and_then(|()| copy.as_file().sync_all())
-        .map_err(KvmError::io("write the variable store", target))?;
+    sparse::copy(source, copy.file()).map_err(KvmError::io("write the variable store", target))?;
     Ok(copy)
-}
-
-/// Puts the file's name on the disk.
-pub(super) fn sync_directory(target: &Path) -> Result<(), KvmError> {
-    let directory = directory_of(target);
-    File::open(directory)
-        .and_then(|opened| opened.sync_all())
-        .map_err(KvmError::io("write", directory))
-}
-
-/// Of at most a block. Compared as a whole: a byte at a time takes half a second where nothing is optimised.
-fn is_zero(bytes: &[u8]) -> bool {
-    static ZEROS: [u8; BLOCK_BYTES] = [0; BLOCK_BYTES];
-    *bytes == ZEROS[..bytes.len()]
-}
-
-fn copy_sparsely(source: &mut File, target: &mut File) -> std::io::Result<()> {
-    let length = source.metadata()?.len();
-    let mut block = vec![0_u8; BLOCK_BYTES];
-    loop {
-        let read = source.read(&mut block)?;
-        if read == 0 {
-            break;
-        }
-        if is_zero(&block[..read]) {
-            target.seek_relative(i64::try_from(read).map_err(std::io::Error::other)?)?;
-        } else {
-            target.write_all(&block[..read])?;
-        }
-    }
-    target.set_len(length)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Files: compared by content hash, replaced atomically.
 
-use data_encoding::HEXLOWER;
-use sha2::{Digest, Sha256};
+use harmony_base::digest::Sha256Digest;
 use tracing::info;
 
 use super::error::LinuxError;
@@ -153,7 +152,7 @@ impl Regular {
         Self {
             owner: file.owner.clone(),
             mode: file.mode,
-            sha256: sha256(&file.content),
+            sha256: Sha256Digest::of(&file.content).to_string(),
         }
     }
 }
@@ -225,10 +224,6 @@ pub(super) fn is_account_name(name: &str) -> bool {
     bytes.next().is_some_and(first)
         && name.len() <= 32
         && bytes.all(|byte| first(byte) || byte.is_ascii_digit() || byte == b'-')
-}
-
-fn sha256(content: &[u8]) -> String {
-    HEXLOWER.encode(&Sha256::digest(content))
 }
 
 #[cfg(test)]

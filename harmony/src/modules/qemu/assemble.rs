@@ -10,14 +10,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use harmony_base::write::seal;
 use rustix::io::Errno;
 
 use super::digest::{Content, ObjectDigest};
 use super::error::{StoreError, io_error};
 use super::manifest::Manifest;
-use super::objects::{
-    Objects, UNFINISHED, copy_content, finish, open_regular, remove_all, sync_dir,
-};
+use super::objects::{Objects, UNFINISHED, copy_content, open_regular, remove_all, sync_dir};
 use super::path::{BuildPath, Section};
 
 #[cfg(test)]
@@ -227,7 +226,7 @@ impl Assembly<'_> {
                 .mode(0o600)
                 .open(&path)?;
             file.write_all(&self.generated.content)?;
-            finish(&file, 0o555)
+            seal(&file, 0o555)
         };
         write().map_err(io_error("write", &path))
     }
@@ -242,13 +241,13 @@ fn needs_copy(error: &io::Error) -> bool {
 
 fn copy_object(object: &Path, target: &Path) -> io::Result<()> {
     let source = open_regular(object)?;
-    let mut file = OpenOptions::new()
+    let file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(target)?;
-    let content = copy_content(source, &mut file)?;
-    finish(&file, content.mode)
+    let content = copy_content(source, &file)?;
+    seal(&file, content.mode)
 }
 
 fn ensure_mode(path: &Path, mode: u32) -> Result<(), StoreError> {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Read};
 use std::str::FromStr;
 
+use harmony_base::digest::Sha256Digest;
+use harmony_base::sparse::read_block;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -15,12 +17,12 @@ pub(super) const BLOCK: usize = 128 * 1024;
 /// A SHA-256 digest, written as 64 lower-case hexadecimal digits: as a file name it has one form only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct ObjectDigest([u8; 32]);
+pub struct ObjectDigest(Sha256Digest);
 
 impl ObjectDigest {
     /// The digest of `data`.
     pub fn of(data: &[u8]) -> Self {
-        Self(Sha256::digest(data).into())
+        Self(Sha256Digest::of(data))
     }
 }
 
@@ -28,26 +30,10 @@ impl FromStr for ObjectDigest {
     type Err = Malformed;
 
     fn from_str(value: &str) -> Result<Self, Self::Err> {
-        let digits = value.as_bytes();
-        let nibble = |digit: u8| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        };
-        let byte = |at: usize| Some(nibble(*digits.get(at)?)? << 4 | nibble(*digits.get(at + 1)?)?);
-        let mut bytes = [0; 32];
-        for (index, slot) in bytes.iter_mut().enumerate() {
-            *slot = byte(2 * index).ok_or_else(|| malformed(value))?;
-        }
-        if digits.len() != 64 {
-            return Err(malformed(value));
-        }
-        Ok(Self(bytes))
+        let digest = value.parse().ok().map(Self);
+        let one_form = digest.filter(|digest| digest.to_string() == value);
+        one_form.ok_or_else(|| Malformed::new("digest", value, "64 lower-case hexadecimal digits"))
     }
-}
-
-fn malformed(value: &str) -> Malformed {
-    Malformed::new("digest", value, "64 lower-case hexadecimal digits")
 }
 
 impl TryFrom<String> for ObjectDigest {
@@ -66,7 +52,7 @@ impl From<ObjectDigest> for String {
 
 impl fmt::Display for ObjectDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0.fmt(f)
     }
 }
 
@@ -97,7 +83,7 @@ impl Content {
         let mut size = 0;
         let mut mode = READ_ONLY;
         loop {
-            let length = fill(&mut source, &mut block)?;
+            let length = read_block(&mut source, &mut block)?;
             if length == 0 {
                 break;
             }
@@ -110,25 +96,11 @@ impl Content {
             size += length as u64;
         }
         Ok(Self {
-            digest: ObjectDigest(hasher.finalize().into()),
+            digest: ObjectDigest(<[u8; 32]>::from(hasher.finalize()).into()),
             size,
             mode,
         })
     }
-}
-
-/// Fills the block as far as the source goes: a short read is not the end.
-fn fill(source: &mut impl Read, block: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < block.len() {
-        match source.read(&mut block[length..]) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 const READ_ONLY: u32 = 0o444;

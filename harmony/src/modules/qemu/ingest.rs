@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use harmony_base::write::{Draft, Durability};
+
 use super::digest::{Content, ObjectDigest};
 use super::error::{StoreError, io_error};
 use super::manifest::{Manifest, ManifestDocument};
 use super::name::{BuildHost, BuildName, BuildVersion, Timestamp};
-use super::objects::{
-    Objects, UNFINISHED, ensure_dir, finish, open_regular, sweep_unfinished, sync_dir,
-};
+use super::objects::{Objects, UNFINISHED, ensure_dir, open_regular, sweep_unfinished};
 use super::path::BuildPath;
 use super::profile::QemuProfile;
 use super::scan::scan;
@@ -194,14 +194,10 @@ impl QemuStore {
         let failed = || io_error("write", &path);
         let text = manifest.to_json().map_err(|error| failed()(error.into()))?;
         sweep_unfinished(&dir)?;
-        let mut part = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempfile_in(&dir)
-            .map_err(failed())?;
+        let mut part = Draft::in_directory(&dir, UNFINISHED).map_err(failed())?;
         part.write_all(&text).map_err(failed())?;
-        finish(part.as_file(), 0o444).map_err(failed())?;
-        part.persist(&path).map_err(|error| failed()(error.error))?;
-        sync_dir(&dir)
+        part.replace(&path, 0o444, Durability::State)
+            .map_err(failed())
     }
 }
 

@@ -13,7 +13,6 @@ pub mod command;
 pub mod digest;
 pub mod error;
 pub mod ingest;
-mod lock;
 mod malformed;
 pub mod manifest;
 pub mod name;

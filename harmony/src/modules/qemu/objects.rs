@@ -4,11 +4,13 @@
 //! mode follows from its content (an ELF file or a script is executable), so that a hard link to it has the
 //! right mode in every build.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Seek, SeekFrom, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::sparse::SparseWriter;
+use harmony_base::write::{self, Draft, Durability};
 use rustix::fs::OFlags;
 
 use super::digest::{Content, ObjectDigest};
@@ -53,21 +55,16 @@ impl Objects {
     pub fn put(&self, source: &Path) -> Result<Content, StoreError> {
         let file = open_regular(source).map_err(io_error("open", source))?;
         let failed = || io_error("write an object in", &self.dir);
-        let mut part = tempfile::Builder::new()
-            .prefix(UNFINISHED)
-            .tempfile_in(&self.dir)
-            .map_err(failed())?;
-        let content = copy_content(file, part.as_file_mut()).map_err(io_error("copy", source))?;
+        let mut part = Draft::in_directory(&self.dir, UNFINISHED).map_err(failed())?;
+        let content = copy_content(file, part.file()).map_err(io_error("copy", source))?;
         if self.content(content.digest)?.map(|found| found.digest) == Some(content.digest) {
             return Ok(content);
         }
         let path = self.path(content.digest);
         let parent = path.parent().unwrap_or(&self.dir);
         ensure_dir(parent)?;
-        finish(part.as_file(), content.mode).map_err(failed())?;
-        part.persist(&path)
-            .map_err(|error| io_error("rename to", &path)(error.error))?;
-        sync_dir(parent)?;
+        part.replace(&path, content.mode, Durability::State)
+            .map_err(failed())?;
         Ok(content)
     }
 }
@@ -89,23 +86,11 @@ pub(super) fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 /// Copies to an empty file; blocks of zeros become holes.
-pub(super) fn copy_content(source: File, target: &mut File) -> io::Result<Content> {
-    let content = Content::read(source, |block| {
-        if block.iter().all(|byte| *byte == 0) {
-            let length = i64::try_from(block.len()).map_err(io::Error::other)?;
-            target.seek(SeekFrom::Current(length)).map(drop)
-        } else {
-            target.write_all(block)
-        }
-    })?;
-    target.set_len(content.size)?;
+pub(super) fn copy_content(source: File, target: &File) -> io::Result<Content> {
+    let mut writer = SparseWriter::new(target);
+    let content = Content::read(source, |block| writer.write(block))?;
+    writer.finish()?;
     Ok(content)
-}
-
-/// Sets the mode and writes the file out.
-pub(super) fn finish(file: &File, mode: u32) -> io::Result<()> {
-    file.set_permissions(Permissions::from_mode(mode))?;
-    file.sync_all()
 }
 
 /// Makes a directory and its parents, as open as the process' umask has it.
@@ -115,9 +100,7 @@ pub(super) fn ensure_dir(dir: &Path) -> Result<(), StoreError> {
 
 /// Writes out the names in a directory.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io_error("write out", dir))
+    write::sync(dir).map_err(io_error("write out", dir))
 }
 
 /// Removes what a process that was killed has left in a directory. Only under the exclusive lock.

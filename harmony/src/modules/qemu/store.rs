@@ -16,10 +16,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use harmony_base::lock::FileLock;
+
 use super::assemble::{Assembly, Generated, Link, check_tree};
 use super::digest::ObjectDigest;
 use super::error::{StoreError, io_error};
-use super::lock::StoreLock;
 use super::manifest::Manifest;
 use super::name::BuildName;
 use super::objects::{Objects, ensure_dir, remove_all, sweep_unfinished, sync_dir};
@@ -30,6 +31,10 @@ use crate::domain::topology::virtualization::VmArchitecture;
 
 #[cfg(test)]
 pub(super) mod tests;
+
+/// The lock file's name. The file stays: one writer, or many readers, hold a lock on it.
+const LOCK: &str = ".lock";
+const LOCK_MODE: u32 = 0o644;
 
 /// A store of QEMU builds in a directory, which is made by the first [`ingest`](Self::ingest).
 #[derive(Debug, Clone)]
@@ -108,7 +113,7 @@ impl QemuStore {
             return Err(none());
         }
         {
-            let _lock = StoreLock::shared(&self.root)?;
+            let _lock = self.lock_shared()?;
             let tree = self.newest(profile, arch)?.ok_or_else(none)?;
             if check_tree(&tree.dir, &tree.manifest, &tree.wrapper).is_ok() {
                 return Ok(tree.resolved());
@@ -140,7 +145,7 @@ impl QemuStore {
         if !self.manifests_dir().is_dir() {
             return Err(self.no_such_build(name));
         }
-        let _lock = StoreLock::shared(&self.root)?;
+        let _lock = self.lock_shared()?;
         let tree = self.tree(self.manifest(name)?)?;
         let objects = self.objects();
         self.assembly(&objects, &tree.manifest, &tree.wrapper)
@@ -284,8 +289,17 @@ impl QemuStore {
         }
     }
 
-    pub(super) fn lock_exclusive(&self) -> Result<StoreLock, StoreError> {
-        StoreLock::exclusive(&self.root)
+    /// Waits until nobody writes.
+    fn lock_shared(&self) -> Result<FileLock, StoreError> {
+        let path = self.root.join(LOCK);
+        FileLock::shared(&path, LOCK_MODE).map_err(io_error("lock", &path))
+    }
+
+    /// Waits until nobody else reads or writes.
+    pub(super) fn lock_exclusive(&self) -> Result<FileLock, StoreError> {
+        let path = self.root.join(LOCK);
+        let held = || tracing::info!(store = %self.root.display(), "waiting for another process");
+        FileLock::exclusive(&path, LOCK_MODE, held).map_err(io_error("lock", &path))
     }
 
     pub(super) fn objects(&self) -> Objects {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harmony_base::words::ShellWord;
 use russh::client::Msg;
 use russh::{Channel, ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Sig};
 use tracing::debug;
@@ -34,7 +35,7 @@ pub(super) fn command_line(
     }
     let words = sudo.iter().copied();
     let words = words.chain(["timeout", "-k", "10", &seconds]);
-    shlex::try_join(words.chain(argv.iter().map(String::as_str))).map_err(|_| 0)
+    ShellWord::line(words.chain(argv.iter().map(String::as_str))).map_err(|_| 0)
 }
 
 /// Why a command left no exit status.

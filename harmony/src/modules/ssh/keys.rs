@@ -3,12 +3,13 @@
 //! Private keys are written 0600 through a temporary file in the same directory and never replaced.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use harmony_base::write;
 use russh::keys::key::safe_rng;
 use russh::keys::ssh_key::{self, LineEnding};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
@@ -305,15 +306,7 @@ fn new_private_key(comment: &str) -> Result<String, KeyError> {
 /// Writes a file that does not exist yet; when another caller was faster, theirs stays.
 fn store_new(dir: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    // Made with mode 0600.
-    let mut file = tempfile::NamedTempFile::new_in(dir)?;
-    file.write_all(content)?;
-    file.as_file().sync_all()?;
-    match file.persist_noclobber(path) {
-        Ok(_) => File::open(dir)?.sync_all(),
-        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error.error),
-    }
+    write::create(path, content, 0o600).map(drop)
 }
 
 #[cfg(test)]

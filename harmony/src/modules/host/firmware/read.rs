@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use harmony_base::qcow2::{HEADER_BYTES, Header};
 use tracing::warn;
 
 use super::candidate::{
@@ -22,9 +23,6 @@ const DESCRIPTOR_LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// As many symbolic links as Linux follows in one path.
 const LINK_LIMIT: usize = 40;
-
-/// The first bytes of a qcow2 header, up to and with the virtual size (QEMU `docs/interop/qcow2.rst`).
-const QCOW2_HEADER_BYTES: usize = 32;
 
 /// Where descriptors are looked for, the most specific directory first: QEMU's three, and those of a
 /// QEMU that was built and installed by hand and of NixOS's system profile.
@@ -240,11 +238,11 @@ impl Tree<'_> {
         match format {
             FlashFormat::Raw => file.metadata().map(|found| found.len()).map_err(unreadable),
             FlashFormat::Qcow2 => {
-                let mut header = Vec::with_capacity(QCOW2_HEADER_BYTES);
-                file.take(QCOW2_HEADER_BYTES as u64)
-                    .read_to_end(&mut header)
+                let mut start = Vec::with_capacity(HEADER_BYTES);
+                file.take(HEADER_BYTES as u64)
+                    .read_to_end(&mut start)
                     .map_err(unreadable)?;
-                qcow2_virtual_bytes(&header).map_err(str::to_owned)
+                qcow2_virtual_bytes(&start)
             }
         }
     }
@@ -302,22 +300,11 @@ fn reversed(path: &Path) -> Vec<OsString> {
         .collect()
 }
 
-/// The size of the disk that a qcow2 image holds, from the beginning of its header.
-fn qcow2_virtual_bytes(header: &[u8]) -> Result<u64, &'static str> {
-    let field = |at: usize| {
-        header
-            .get(at..at + 8)?
-            .try_into()
-            .ok()
-            .map(u64::from_be_bytes)
-    };
-    let (Some(backing_file), Some(virtual_bytes)) = (field(8), field(24)) else {
-        return Err("is not qcow2: too short for a header");
-    };
-    match (&header[..4], &header[4..8]) {
-        (b"QFI\xfb", [0, 0, 0, 2 | 3]) if backing_file == 0 => Ok(virtual_bytes),
-        (b"QFI\xfb", [0, 0, 0, 2 | 3]) => Err("has a backing file, so that a copy is not whole"),
-        (b"QFI\xfb", _) => Err("is qcow2 of a version other than 2 and 3"),
-        _ => Err("is not qcow2"),
+/// The size of the disk that a qcow2 image holds, from the beginning of its file.
+fn qcow2_virtual_bytes(start: &[u8]) -> Result<u64, String> {
+    let header = Header::parse(start).map_err(|error| error.to_string())?;
+    match header.backing {
+        None => Ok(header.virtual_bytes),
+        Some(_) => Err("has a backing file, so that a copy is not whole".to_owned()),
     }
 }

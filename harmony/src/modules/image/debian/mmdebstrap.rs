@@ -6,6 +6,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use harmony_base::words::ShellWord;
+
 use super::Privileges;
 use super::composition::{Composition, TreeFile, TreeLink};
 use super::native::{self, NativePrograms};
@@ -14,7 +16,7 @@ use crate::modules::image::build::{BuildError, Progress};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::recipe::SCRIPT_ENVIRONMENT;
 use crate::modules::image::store::io_error;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 
 /// `mmdebstrap`'s own way to a tree whose `/bin` and `/lib` are links into `/usr` from the beginning, for releases
 /// that have a package for it.
@@ -36,25 +38,25 @@ pub(super) async fn bootstrap(
     tracing::info!(?sources, usually, "installing the packages");
     // A root file system is too large for a /tmp in memory.
     let tmp = std::env::var_os("TMPDIR").unwrap_or_else(|| OsString::from("/var/tmp"));
-    let mut tool = Tool::new("mmdebstrap").env("TMPDIR", tmp).args(options(
+    let mut program = tool("mmdebstrap").env("TMPDIR", tmp).args(options(
         composition,
         privileges,
         native.as_ref(),
     )?);
     if native.is_some() {
         let (name, value) = native::NO_INITRAMFS;
-        tool = tool.first_on_path(native::PATH).env(name, value);
+        program = program.first_on_path(native::PATH).env(name, value);
     }
     if let Some(script) = &composition.setup_script {
         let path = dir.join("setup.sh");
         write_private(&path, script)?;
-        tool = tool.args(script_hooks(&path)?);
+        program = program.args(script_hooks(&path)?);
     }
     if let Some(native) = &native {
-        tool = tool.args(native.leave_hooks()?);
+        program = program.args(native.leave_hooks()?);
     }
     let mut progress = Progress::default();
-    let run = tool
+    let run = program
         .arg(composition.suite.codename)
         .arg(tar)
         .args(sources)
@@ -63,6 +65,7 @@ pub(super) async fn bootstrap(
             tell_stage(line);
         })
         .await;
+    let run = run.map_err(ImageError::from);
     outcome(run, &progress, composition.setup_script.is_some())
 }
 
@@ -156,7 +159,8 @@ fn options(
 /// The hooks that run the set-up script, which is the host's file `path`: it may have secrets in it, which
 /// are not for a command line.
 fn script_hooks(path: &Path) -> Result<Vec<String>, ImageError> {
-    let path = quote(&path.to_string_lossy())?;
+    let path = path.to_string_lossy();
+    let path = ShellWord::new(&path)?;
     Ok(vec![
         format!("--customize-hook=upload {path} {SETUP_SCRIPT}"),
         format!(
@@ -168,8 +172,8 @@ fn script_hooks(path: &Path) -> Result<Vec<String>, ImageError> {
 
 /// A shell command that writes `file` below the directory in its first argument.
 fn write_file_hook(file: &TreeFile) -> Result<String, ImageError> {
-    let path = quote(file.path)?;
-    let content = quote(&file.content)?;
+    let path = ShellWord::new(file.path)?;
+    let content = ShellWord::new(&file.content)?;
     Ok(format!(
         "mkdir -p \"$(dirname \"$1\"/{path})\" && printf %s {content} >\"$1\"/{path} && chmod {:04o} \"$1\"/{path}",
         file.mode
@@ -178,20 +182,11 @@ fn write_file_hook(file: &TreeFile) -> Result<String, ImageError> {
 
 /// A shell command that makes `link` below the directory in its first argument.
 fn link_hook(link: &TreeLink) -> Result<String, ImageError> {
-    let path = quote(link.path)?;
-    let target = quote(link.target)?;
+    let path = ShellWord::new(link.path)?;
+    let target = ShellWord::new(link.target)?;
     Ok(format!(
         "mkdir -p \"$(dirname \"$1\"/{path})\" && ln -sfn {target} \"$1\"/{path}"
     ))
-}
-
-pub(super) fn quote(text: &str) -> Result<String, ImageError> {
-    shlex::try_quote(text)
-        .map(std::borrow::Cow::into_owned)
-        .map_err(|source| ImageError::Layout {
-            part: "hooks",
-            source: Box::new(source),
-        })
 }
 
 #[cfg(test)]
@@ -203,7 +198,7 @@ mod tests {
     use crate::modules::image::debian::composition::{Composition, TreeFile, TreeLink};
     use crate::modules::image::debian::suite::Suite;
     use crate::modules::image::error::ImageError;
-    use crate::modules::image::tool::Tool;
+    use crate::modules::image::tool::tool;
 
     #[test]
     fn options_follow_the_composition_and_the_privileges() {
@@ -232,7 +227,7 @@ mod tests {
             target: "/dev/null",
         };
         let run = async |hook: String| {
-            let run = Tool::new("sh").args(["-c", &hook, "sh"]).arg(dir.path());
+            let run = tool("sh").args(["-c", &hook, "sh"]).arg(dir.path());
             run.run().await.expect("success");
         };
         run(write_file_hook(&file).expect("quotable")).await;

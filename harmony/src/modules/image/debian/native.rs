@@ -10,12 +10,13 @@
 
 use std::path::{Path, PathBuf};
 
+use harmony_base::words::ShellWord;
+
 use super::Privileges;
 use super::composition::Composition;
-use super::mmdebstrap::quote;
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::error::ImageError;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 
 /// Where they are in the tree.
 pub(super) const PATH: &str = "/harmony-native/usr/sbin:/harmony-native/usr/bin";
@@ -75,7 +76,7 @@ impl NativePrograms {
         }
         tracing::info!("fetching programs of this host's architecture for the installation");
         let tar = dir.join("native.tar");
-        Tool::new("mmdebstrap")
+        tool("mmdebstrap")
             .args([
                 format!("--mode={}", privileges.mmdebstrap_mode()),
                 format!("--architectures={}", host.debian_name()),
@@ -102,7 +103,8 @@ impl NativePrograms {
 
     /// Before any package is installed.
     pub(super) fn enter_hooks(&self) -> Result<Vec<String>, ImageError> {
-        let tar = quote(&self.tar.to_string_lossy())?;
+        let tar = self.tar.to_string_lossy();
+        let tar = ShellWord::new(&tar)?;
         Ok(vec![
             "--extract-hook=mkdir \"$1\"/harmony-native".to_owned(),
             format!("--extract-hook=tar-in {tar} /harmony-native"),
@@ -118,7 +120,7 @@ impl NativePrograms {
     /// When all is installed and set up.
     pub(super) fn leave_hooks(&self) -> Result<Vec<String>, ImageError> {
         let (variable, _) = NO_INITRAMFS;
-        let script = quote(INITRAMFS_SCRIPT)?;
+        let script = ShellWord::new(INITRAMFS_SCRIPT)?;
         Ok(vec![
             format!("--customize-hook=stage=leave\n{SCRIPT}"),
             format!(

@@ -4,15 +4,17 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::path::{Path, PathBuf};
 
+use harmony_base::sparse;
+
 use super::composition::Composition;
 use super::{Privileges, mmdebstrap, tree};
 use crate::domain::topology::virtualization::VmArchitecture;
 use crate::modules::image::bios_boot::{boot_code, embedded_core};
 use crate::modules::image::build::{BuildError, IMAGE};
-use crate::modules::image::disk::{DiskLayout, write_esp, write_partition_table, write_sparse};
+use crate::modules::image::disk::{DiskLayout, write_esp, write_partition_table};
 use crate::modules::image::error::ImageError;
 use crate::modules::image::store::io_error;
-use crate::modules::image::tool::Tool;
+use crate::modules::image::tool::tool;
 
 /// Where files are made in the tree that do not stay there.
 const WORK_DIR: &str = "boot/grub/build";
@@ -149,19 +151,19 @@ impl Build<'_> {
             .arg(disk)
             .arg(format!("{}k", layout.root.length / 1024))
             .run()
-            .await
-            .map(drop)
+            .await?;
+        Ok(())
     }
 
     async fn compress(&self, disk: &Path) -> Result<(), ImageError> {
         tracing::info!("compressing the image");
         let image = self.dir.join(IMAGE);
-        Tool::new("qemu-img")
+        tool("qemu-img")
             .args(["convert", "-f", "raw", "-O", "qcow2", "-c"])
             .args([disk.as_os_str(), image.as_os_str()] as [&OsStr; 2])
             .run()
-            .await
-            .map(drop)
+            .await?;
+        Ok(())
     }
 }
 
@@ -197,7 +199,7 @@ impl BootLoaders {
         let mut file = create_disk(disk)?;
         write_partition_table(&mut file, layout, bios.as_ref().map(|(code, ..)| *code))?;
         if let Some((_, core, place)) = bios {
-            write_sparse(&file, place.offset, &core)
+            sparse::write_at(&file, place.offset, &core)
                 .map_err(|source| io_error("write", disk, source))?;
         }
         write_esp(&file, layout.esp, architecture, &self.efi)

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::modules::image::catalog::CatalogName;
-use crate::modules::image::tool::{HostProgram, Tool};
+use crate::modules::image::tool::{HostProgram, tool};
 
 /// The fields of a package index that [`Distribution::sources`] reads.
 const INDEX_FORMAT: &str = "$(REPO_URI) $(CODENAME) $(LABEL)";
@@ -85,7 +85,7 @@ impl Distribution {
         if !apt_get.is_installed() {
             return Vec::new();
         }
-        let targets = Tool::new("apt-get")
+        let targets = tool("apt-get")
             .args(["indextargets", "--format", INDEX_FORMAT])
             .arg("Created-By: Packages")
             .run()

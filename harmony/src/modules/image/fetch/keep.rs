@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use harmony_base::blocking::blocking;
 use reqwest::Url;
 
 use crate::modules::image::digest::ImageDigest;
@@ -46,12 +47,7 @@ pub(super) async fn stored_or_mended(
         }
         Ok(None)
     };
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|source| ImageError::Worker {
-            task: "verify the image",
-            source: Box::new(source),
-        })?
+    blocking("verify the image", work).await?
 }
 
 /// Under which names the file of `pin` may be: its own, and that of what it unpacks to.
@@ -87,12 +83,8 @@ pub(super) async fn settle(
     complete: Complete,
 ) -> Result<PathBuf, ImageError> {
     let (pin, url, dir) = (pin.clone(), url.clone(), dir.to_owned());
-    tokio::task::spawn_blocking(move || settle_now(&pin, &url, &dir, partial, complete))
-        .await
-        .map_err(|source| ImageError::Worker {
-            task: "put the image into the store",
-            source: Box::new(source),
-        })?
+    let work = move || settle_now(&pin, &url, &dir, partial, complete);
+    blocking("put the image into the store", work).await?
 }
 
 fn settle_now(

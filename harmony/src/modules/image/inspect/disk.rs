@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use harmony_base::stamp::FileId;
 use imago::file::File as ImageFile;
 use imago::qcow2::Qcow2;
 use imago::raw::Raw;
@@ -195,7 +196,7 @@ struct Chain<'a> {
     top: &'a Path,
     limits: &'a Limits,
     meter: &'a Arc<Meter>,
-    met: BTreeSet<(u64, u64)>,
+    met: BTreeSet<FileId>,
     files: Vec<PathBuf>,
     block_bytes: u64,
     qcow2_layers: u64,
@@ -208,7 +209,7 @@ impl Chain<'_> {
         source: Source,
         format: DiskFormat,
     ) -> Result<FormatAccess<ImageFile>, InspectError> {
-        self.met.insert(source.identity());
+        self.met.insert(source.id());
         let meter = self.meter;
         let cannot = |source| meter.error(path, "the image's tables", source);
         if format == DiskFormat::Raw {
@@ -249,7 +250,7 @@ impl Chain<'_> {
             });
         }
         let source = Source::open(&file, self.meter)?;
-        if self.met.contains(&source.identity()) {
+        if self.met.contains(&source.id()) {
             return Err(InspectError::ChainLoop {
                 path: path.to_owned(),
                 backing: file,

@@ -4,18 +4,19 @@
 
 use std::path::Path;
 
+use harmony_base::qcow2::{
+    self, HEADER_BYTES, Header, HeaderError, MAX_BACKING_NAME_BYTES, V2_BYTES,
+};
+
 use super::error::InspectError;
 use super::limits::Limits;
 use super::source::Source;
 
-const V2_BYTES: usize = 72;
-const V3_BYTES: usize = 104;
 const MIN_CLUSTER_BITS: u32 = 9;
 const MAX_CLUSTER_BITS: u32 = 21;
 const MAX_REFCOUNT_ORDER: u32 = 6;
 /// QEMU's own bound.
 const MAX_REFCOUNT_TABLE_BYTES: u64 = 8 << 20;
-const MAX_BACKING_NAME_BYTES: u32 = 1023;
 const L2_OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 /// The extensions lie in the first cluster; QEMU writes a few hundred bytes.
 const MAX_HEADER_BYTES: u64 = 64 << 10;
@@ -58,15 +59,10 @@ pub(super) fn check_header(
     limits: &Limits,
 ) -> Result<Qcow2Header, InspectError> {
     let check = Check { path, source };
-    let mut bytes = [0; V3_BYTES];
+    let mut bytes = [0; HEADER_BYTES];
     check.read(&mut bytes, 0, "the qcow2 header")?;
-    let version = be32(&bytes, 4);
-    check.rule(
-        "version",
-        version.into(),
-        "2 or 3",
-        (2..=3).contains(&version),
-    )?;
+    let header = check.header(&bytes)?;
+    let version = header.version;
     let cluster_bits = be32(&bytes, 20);
     let bits = MIN_CLUSTER_BITS..=MAX_CLUSTER_BITS;
     check.rule(
@@ -76,15 +72,15 @@ pub(super) fn check_header(
         bits.contains(&cluster_bits),
     )?;
     let cluster_bytes = 1_u64 << cluster_bits;
-    check.features(&bytes, version)?;
-    let l1_bytes = check.l1_table(&bytes, cluster_bytes, limits)?;
+    check.features(&bytes, &header)?;
+    let l1_bytes = check.l1_table(&bytes, header.virtual_bytes, cluster_bytes, limits)?;
     check.refcount_table(&bytes, cluster_bytes)?;
     let header_bytes = match version {
         2 => V2_BYTES as u64,
         _ => u64::from(be32(&bytes, 100)),
     };
     let fits = version == 2
-        || (header_bytes >= V3_BYTES as u64
+        || (header_bytes >= HEADER_BYTES as u64
             && header_bytes <= cluster_bytes.min(MAX_HEADER_BYTES)
             && header_bytes.is_multiple_of(8));
     check.rule(
@@ -95,10 +91,13 @@ pub(super) fn check_header(
     )?;
     let format = match version {
         2 => None,
-        _ => check.extensions(header_bytes, cluster_bytes, has_data_file(&bytes, version))?,
+        _ => {
+            let has_data_file = header.incompatible & DATA_FILE_BIT != 0;
+            check.extensions(header_bytes, cluster_bytes, has_data_file)?
+        }
     };
     let backing = check
-        .backing_name(&bytes, cluster_bytes)?
+        .backing_name(header.backing, cluster_bytes)?
         .map(|name| BackingName { name, format });
     Ok(Qcow2Header {
         cluster_bytes,
@@ -108,11 +107,23 @@ pub(super) fn check_header(
     })
 }
 
-fn has_data_file(bytes: &[u8; V3_BYTES], version: u32) -> bool {
-    version == 3 && be64(bytes, 72) & DATA_FILE_BIT != 0
-}
-
 impl Check<'_> {
+    fn header(&self, bytes: &[u8; HEADER_BYTES]) -> Result<Header, InspectError> {
+        Header::parse(bytes).map_err(|error| {
+            // The beginning was looked at before, and is whole.
+            let found = match error {
+                HeaderError::Version { version } => version.to_string(),
+                other => other.to_string(),
+            };
+            InspectError::Malformed {
+                path: self.path.to_owned(),
+                field: "version",
+                found,
+                expected: "2 or 3".to_owned(),
+            }
+        })
+    }
+
     fn rule(
         &self,
         field: &'static str,
@@ -150,7 +161,7 @@ impl Check<'_> {
         }
     }
 
-    fn features(&self, bytes: &[u8; V3_BYTES], version: u32) -> Result<(), InspectError> {
+    fn features(&self, bytes: &[u8; HEADER_BYTES], header: &Header) -> Result<(), InspectError> {
         let unsupported = |feature: String| {
             Err(InspectError::Unsupported {
                 path: self.path.to_owned(),
@@ -163,10 +174,7 @@ impl Check<'_> {
             2 => return unsupported("LUKS encryption".to_owned()),
             method => return unsupported(format!("encryption method {method}")),
         }
-        if version == 2 {
-            return Ok(());
-        }
-        let unread = be64(bytes, 72) & !DATA_FILE_BIT;
+        let unread = header.incompatible & !DATA_FILE_BIT;
         if unread == 0 {
             return Ok(());
         }
@@ -183,11 +191,11 @@ impl Check<'_> {
     /// Checks the L1 table, whose size imago allocates, and that the tables that it points to are there.
     fn l1_table(
         &self,
-        bytes: &[u8; V3_BYTES],
+        bytes: &[u8; HEADER_BYTES],
+        size: u64,
         cluster_bytes: u64,
         limits: &Limits,
     ) -> Result<u64, InspectError> {
-        let size = be64(bytes, 24);
         let bound = limits.virtual_size_bytes;
         self.rule(
             "virtual size",
@@ -220,7 +228,7 @@ impl Check<'_> {
 
     fn refcount_table(
         &self,
-        bytes: &[u8; V3_BYTES],
+        bytes: &[u8; HEADER_BYTES],
         cluster_bytes: u64,
     ) -> Result<(), InspectError> {
         let offset = be64(bytes, 48);
@@ -313,14 +321,12 @@ impl Check<'_> {
 
     fn backing_name(
         &self,
-        bytes: &[u8; V3_BYTES],
+        place: Option<qcow2::BackingName>,
         cluster_bytes: u64,
     ) -> Result<Option<Vec<u8>>, InspectError> {
-        let offset = be64(bytes, 8);
-        if offset == 0 {
+        let Some(qcow2::BackingName { offset, length }) = place else {
             return Ok(None);
-        }
-        let length = be32(bytes, 16);
+        };
         let fits = (1..=MAX_BACKING_NAME_BYTES).contains(&length);
         self.rule(
             "backing file name of bytes",

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use harmony_base::stamp::FileId;
 use imago::StorageOpenOptions;
 use imago::file::File as ImageFile;
 use rustix::fs::OFlags;
@@ -18,7 +19,7 @@ use super::limits::Meter;
 pub(super) struct Source {
     file: File,
     length: u64,
-    identity: (u64, u64),
+    id: FileId,
     meter: Arc<Meter>,
 }
 
@@ -45,7 +46,7 @@ impl Source {
         Ok(Self {
             file,
             length: metadata.len(),
-            identity: (metadata.dev(), metadata.ino()),
+            id: FileId::from(&metadata),
             meter: Arc::clone(meter),
         })
     }
@@ -56,8 +57,8 @@ impl Source {
     }
 
     /// Which file it is, whatever its name.
-    pub(super) fn identity(&self) -> (u64, u64) {
-        self.identity
+    pub(super) fn id(&self) -> FileId {
+        self.id
     }
 
     /// Fills `buffer` from `offset` on; `path` and `part` say what is read.

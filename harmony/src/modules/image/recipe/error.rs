@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use harmony_base::words::NulInWord;
+
 use crate::domain::error::{ErrorKind, HintedError};
 use crate::domain::topology::virtualization::VmArchitecture;
 
@@ -96,6 +98,9 @@ pub enum RecipeError {
         #[source]
         source: io::Error,
     },
+    /// A value that no script can have.
+    #[error(transparent)]
+    Word(#[from] NulInWord),
 }
 
 /// A rule that a recipe breaks.

@@ -23,7 +23,7 @@ impl CheckedRecipe {
     /// relative to; only they are read.
     ///
     /// # Errors
-    /// [`RecipeError::NoBase`], [`RecipeError::UnknownProfile`], and those of build inputs: a glob that matches
+    /// [`RecipeError::NoBase`], [`RecipeError::UnknownProfile`], [`RecipeError::Word`], and those of build inputs: a glob that matches
     /// nothing, or a file that leads out of `root` or cannot be read.
     pub fn plan(
         &self,
@@ -58,7 +58,7 @@ impl CheckedRecipe {
                 arguments: [kernel.arguments.as_slice(), &boot_arguments].concat(),
             });
         inputs.sort_by(|a: &super::BuildInput, b| a.path.cmp(&b.path));
-        let setup_script = script::generate(&layer, &boot_arguments);
+        let setup_script = script::generate(&layer, &boot_arguments)?;
         Ok(BuildPlan {
             architecture,
             description,

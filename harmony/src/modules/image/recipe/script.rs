@@ -2,7 +2,7 @@
 //!
 //! Its functions are fixed text (`setup.sh`), which data reaches as quoted arguments only.
 
-use std::borrow::Cow;
+use harmony_base::words::{NulInWord, ShellWord};
 
 use super::check::Layer;
 use crate::domain::topology::linux_host::HostFile;
@@ -23,7 +23,7 @@ struct Step {
 }
 
 /// The script for a merged recipe. Equal recipes have equal scripts.
-pub(super) fn generate(layer: &Layer, boot_arguments: &[String]) -> String {
+pub(super) fn generate(layer: &Layer, boot_arguments: &[String]) -> Result<String, NulInWord> {
     let (early, late): (Vec<_>, Vec<_>) = layer
         .files
         .values()
@@ -52,7 +52,8 @@ pub(super) fn generate(layer: &Layer, boot_arguments: &[String]) -> String {
             &layer.cleanup,
         ),
     ];
-    let steps: Vec<Step> = steps.into_iter().flatten().collect();
+    let steps: Result<Vec<Option<Step>>, _> = steps.into_iter().collect();
+    let steps: Vec<Step> = steps?.into_iter().flatten().collect();
     let mut script = format!(
         "#!/bin/sh\n# Sets up a device image, as root. Generated from a recipe by harmony.\n{FUNCTIONS}\nsteps={}\n",
         steps.len()
@@ -62,11 +63,11 @@ pub(super) fn generate(layer: &Layer, boot_arguments: &[String]) -> String {
         script.push_str(&format!(
             "\nstep_{number}() {{\n{}}}\nstep {number} {} step_{number}\n",
             step.body,
-            quote(&step.what)
+            ShellWord::new(&step.what)?
         ));
     }
     script.push_str("\nfinished=yes\n");
-    script
+    Ok(script)
 }
 
 /// A step that gives all the values to one command; `{}` in what it says becomes their number.
@@ -74,54 +75,44 @@ fn on_all<'a>(
     what: &str,
     command: &str,
     values: impl IntoIterator<Item = &'a String>,
-) -> Option<Step> {
-    let words: Vec<_> = values.into_iter().map(|value| quote(value)).collect();
-    if words.is_empty() {
-        return None;
+) -> Result<Option<Step>, NulInWord> {
+    let mut body = format!("  {command}");
+    let mut number = 0;
+    for value in values {
+        body.push_str(&format!(" \\\n    {}", ShellWord::new(value)?));
+        number += 1;
     }
-    Some(Step {
-        what: what.replace("{}", &words.len().to_string()),
-        body: format!("  {command} \\\n    {}\n", words.join(" \\\n    ")),
-    })
+    body.push('\n');
+    let what = what.replace("{}", &number.to_string());
+    Ok((number > 0).then_some(Step { what, body }))
 }
 
-fn put(what: &str, files: &[&HostFile]) -> Option<Step> {
-    if files.is_empty() {
-        return None;
-    }
-    let lines = files.iter().map(|file| {
-        let content = String::from_utf8_lossy(&file.content);
-        format!(
+fn put(what: &str, files: &[&HostFile]) -> Result<Option<Step>, NulInWord> {
+    let mut body = String::new();
+    for file in files {
+        body.push_str(&format!(
             "  put_file {} {} {:04o} {}\n",
-            quote(&file.path),
-            quote(&file.owner),
+            ShellWord::new(&file.path)?,
+            ShellWord::new(&file.owner)?,
             file.mode,
-            quote(&content)
-        )
-    });
-    Some(Step {
-        what: what.replace("{}", &files.len().to_string()),
-        body: lines.collect(),
-    })
+            ShellWord::new(&String::from_utf8_lossy(&file.content))?
+        ));
+    }
+    let what = what.replace("{}", &files.len().to_string());
+    Ok((!files.is_empty()).then_some(Step { what, body }))
 }
 
-fn grub(arguments: &[String]) -> Option<Step> {
+fn grub(arguments: &[String]) -> Result<Option<Step>, NulInWord> {
     if arguments.is_empty() {
-        return None;
+        return Ok(None);
     }
     // The arguments are free of what a shell or GRUB takes for something else.
     let arguments = arguments.join(" ");
     let config = format!("GRUB_CMDLINE_LINUX=\"$GRUB_CMDLINE_LINUX {arguments}\"\n");
-    Some(Step {
+    Ok(Some(Step {
         what: format!("give the kernel {arguments}"),
-        body: format!("  set_boot_arguments {}\n", quote(&config)),
-    })
-}
-
-/// One word of the shell. NUL, which none can have, was refused by the checks.
-fn quote(text: &str) -> Cow<'_, str> {
-    shlex::try_quote(text)
-        .unwrap_or_else(|_| Cow::Owned(quote(&text.replace('\0', "")).into_owned()))
+        body: format!("  set_boot_arguments {}\n", ShellWord::new(&config)?),
+    }))
 }
 
 #[cfg(test)]
@@ -155,7 +146,8 @@ mod tests {
             ..Config::with_cases(64)
         });
         let tried = runner.run(&anything, |values: BTreeSet<String>| {
-            let all = on_all("", "show", &values).expect("a step");
+            let all = on_all("", "show", &values).expect("no NUL");
+            let all = all.expect("a step");
             let expected: Vec<_> = values.iter().cloned().collect();
             proptest::prop_assert_eq!(words(show, &all.body), expected);
             for value in &values {
@@ -165,7 +157,7 @@ mod tests {
                     owner: "root:root".to_owned(),
                     mode: 0o640,
                 };
-                let step = put("", &[&file]).expect("a step");
+                let step = put("", &[&file]).expect("no NUL").expect("a step");
                 let expected = [value, "root:root", "0640", value];
                 proptest::prop_assert_eq!(words(show, &step.body), expected);
             }

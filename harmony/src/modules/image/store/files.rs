@@ -1,9 +1,11 @@
 //! The files of the image directory: their names, and what makes them durable.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use harmony_base::write::{self, Durability};
 
 use crate::modules::image::error::ImageError;
 
@@ -26,16 +28,10 @@ pub(in crate::modules::image) fn is_finished(path: &Path) -> bool {
 
 /// Makes a verified file durable and read-only, and gives it its name.
 pub(in crate::modules::image) fn publish(part: &Path, path: &Path) -> Result<(), ImageError> {
-    let sync = |what: &Path| {
-        File::open(what)
-            .and_then(|file| file.sync_all())
-            .map_err(|source| io_error("write out", what, source))
-    };
-    fs::set_permissions(part, Permissions::from_mode(0o444))
-        .map_err(|source| io_error("make read-only", part, source))?;
-    sync(part)?;
+    let sealed = File::open(part).and_then(|file| write::seal(&file, 0o444));
+    sealed.map_err(|source| io_error("write out", part, source))?;
     fs::rename(part, path).map_err(|source| io_error("rename", part, source))?;
-    path.parent().map_or(Ok(()), sync)
+    write::sync_name(path).map_err(|source| io_error("write out the name of", path, source))
 }
 
 /// Refuses when the file system of `dir` has less than `needed` bytes free.
@@ -96,20 +92,8 @@ pub(in crate::modules::image) fn replace_file(
     content: &[u8],
     mode: u32,
 ) -> Result<(), ImageError> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(&new)
-        .map_err(|source| io_error("create", &new, source))?;
-    file.write_all(content)
-        .and_then(|()| file.sync_all())
-        .map_err(|source| write_error(&new, source))?;
-    fs::rename(&new, path).map_err(|source| io_error("rename", &new, source))
+    write::replace(path, content, mode, Durability::State)
+        .map_err(|source| write_error(path, source))
 }
 
 /// Sets a file aside as `<name>.rejected`, and returns where it is then.

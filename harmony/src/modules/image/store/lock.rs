@@ -1,32 +1,33 @@
 //! One process at a time makes a file.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use harmony_base::lock::FileLock;
 
 use super::files::io_error;
 use crate::modules::image::error::ImageError;
 
-/// Held by the one process that makes a file. Released when dropped, also by a crash.
+/// A lock file is its owner's alone.
+const MODE: u32 = 0o600;
+
+/// Held by the one process that makes a file. Released when dropped, also by a crash. Its file stays.
 #[derive(Debug)]
 pub(in crate::modules::image) struct StoreLock {
-    _file: File,
+    _lock: FileLock,
 }
 
 impl StoreLock {
-    /// Waits for the lock of the file `name` in `dir`. The lock file stays: removing it would race.
+    /// Waits for the lock of the file `name` in `dir`.
     pub(in crate::modules::image) async fn acquire(
         dir: &Path,
         name: &str,
     ) -> Result<Self, ImageError> {
         let path = lock_path(dir, name);
-        let name = name.to_owned();
-        tokio::task::spawn_blocking(move || lock(&path, &name))
-            .await
-            .map_err(|source| ImageError::Worker {
-                task: "wait for the image's lock",
-                source: Box::new(source),
-            })?
+        let held = || tracing::info!(image = name, "waiting for another process to finish it");
+        match FileLock::waited(&path, MODE, held).await {
+            Ok(lock) => Ok(Self { _lock: lock }),
+            Err(source) => Err(io_error("lock", &path, source)),
+        }
     }
 
     /// Whether there has ever been a lock of the file `name` in `dir`.
@@ -40,40 +41,13 @@ impl StoreLock {
         name: &str,
     ) -> Result<Option<Self>, ImageError> {
         let path = lock_path(dir, name);
-        let file = open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(source)) => Err(io_error("lock", &path, source)),
+        match FileLock::try_exclusive(&path, MODE) {
+            Ok(lock) => Ok(lock.map(|lock| Self { _lock: lock })),
+            Err(source) => Err(io_error("lock", &path, source)),
         }
     }
 }
 
 fn lock_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!(".{name}.lock"))
-}
-
-fn open(path: &Path) -> Result<File, ImageError> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| io_error("lock", path, source))
-}
-
-fn lock(path: &Path, name: &str) -> Result<StoreLock, ImageError> {
-    let failed = |source| io_error("lock", path, source);
-    let file = open(path)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            tracing::info!(image = name, "waiting for another process to finish it");
-            file.lock().map_err(failed)?;
-        }
-        Err(TryLockError::Error(source)) => return Err(failed(source)),
-    }
-    Ok(StoreLock { _file: file })
 }

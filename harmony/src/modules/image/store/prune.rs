@@ -6,6 +6,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use harmony_base::qcow2;
+use harmony_base::write::DRAFT;
 use serde::Serialize;
 
 use super::contents::{digest_of_name, files_in};
@@ -130,7 +132,7 @@ fn files_in_all(dirs: &[PathBuf]) -> Result<Vec<PathBuf>, ImageError> {
 fn kind_in_store(path: &Path) -> Option<Kind> {
     let name = path.file_name()?.to_str()?;
     let unfinished = [".part", ".part.json", ".part.unpacked", ".new"];
-    if unfinished.iter().any(|extension| name.ends_with(extension)) {
+    if name.starts_with(DRAFT) || unfinished.iter().any(|extension| name.ends_with(extension)) {
         return Some(Kind::Unfinished);
     }
     if name.ends_with(".rejected") {
@@ -158,7 +160,7 @@ fn is_disk(path: &Path) -> bool {
         File::open(path)
             .is_ok_and(|file| file.read_exact_at(&mut start, offset).is_ok() && start == magic)
     };
-    starts_with(0, b"QFI\xfb") || starts_with(512, b"EFI PART")
+    starts_with(0, qcow2::MAGIC) || starts_with(512, b"EFI PART")
 }
 
 impl Pruning {

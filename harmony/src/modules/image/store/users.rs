@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::qcow2::{BackingName, HEADER_BYTES, Header, HeaderError, MAX_BACKING_NAME_BYTES};
+use harmony_base::stamp::FileId;
 use serde_json::Value;
 
-/// The longest name of a backing file that the format allows, in bytes.
-const LONGEST_NAME: u32 = 1023;
 /// QEMU gives up on longer chains too.
 const LONGEST_CHAIN: usize = 200;
 
@@ -24,8 +24,8 @@ pub struct Overlays {
 #[derive(Debug)]
 struct Overlay {
     path: PathBuf,
-    /// Device and inode of each file behind it, by which links to one file are one.
-    backing: HashSet<(u64, u64)>,
+    /// Each file behind it; links to one file are one.
+    backing: HashSet<FileId>,
 }
 
 impl Overlays {
@@ -67,7 +67,7 @@ impl Overlays {
             match backing_files(&file) {
                 Ok(behind) => {
                     for file in behind {
-                        let known = identity(&file).is_none_or(|id| !backing.insert(id));
+                        let known = FileId::of(&file).ok().is_none_or(|id| !backing.insert(id));
                         if !known && backing.len() < LONGEST_CHAIN {
                             left.push(file);
                         }
@@ -85,7 +85,7 @@ impl Overlays {
 
     /// The overlays whose chain has this file.
     pub fn users_of(&self, file: &Path) -> Vec<&Path> {
-        let Some(id) = identity(file) else {
+        let Ok(id) = FileId::of(file) else {
             return Vec::new();
         };
         let users = self.found.iter().filter(|o| o.backing.contains(&id));
@@ -93,21 +93,16 @@ impl Overlays {
     }
 }
 
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
-}
-
 /// The files directly behind an image: one as a rule, none when it is no qcow2 or stands alone.
 fn backing_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     let file = File::open(path)?;
-    let mut header = Vec::with_capacity(20);
-    (&file).take(20).read_to_end(&mut header)?;
-    let Some((offset, length)) = name_place(&header)? else {
+    let mut start = Vec::with_capacity(HEADER_BYTES);
+    (&file).take(HEADER_BYTES as u64).read_to_end(&mut start)?;
+    let Some(place) = name_place(&start)? else {
         return Ok(Vec::new());
     };
-    let mut name = vec![0; length];
-    file.read_exact_at(&mut name, offset)?;
+    let mut name = vec![0; place.length as usize];
+    file.read_exact_at(&mut name, place.offset)?;
     let name =
         String::from_utf8(name).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
     let dir = path.parent().unwrap_or(Path::new("/"));
@@ -117,29 +112,17 @@ fn backing_files(path: &Path) -> io::Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// Where in a qcow2 file the name of its backing file is.
-fn name_place(header: &[u8]) -> io::Result<Option<(u64, usize)>> {
-    let number = |at: usize| {
-        header
-            .get(at..at + 4)?
-            .try_into()
-            .ok()
-            .map(u32::from_be_bytes)
-    };
-    if !header.starts_with(b"QFI\xfb") {
-        return Ok(None);
-    }
-    let broken = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    let (Some(high), Some(low), Some(length)) = (number(8), number(12), number(16)) else {
-        return Err(broken("a qcow2 header that is cut off"));
-    };
-    let offset = u64::from(high) << 32 | u64::from(low);
-    match (offset, length) {
-        (0, _) | (_, 0) => Ok(None),
-        (_, ..=LONGEST_NAME) => Ok(Some((offset, length as usize))),
-        _ => Err(broken(
-            "a qcow2 header with too long a name of a backing file",
-        )),
+/// Where in a file the name of its backing file is; none when it is no qcow2 or stands alone.
+fn name_place(start: &[u8]) -> io::Result<Option<BackingName>> {
+    let broken = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    match Header::parse(start).map(|header| header.backing) {
+        Ok(None | Some(BackingName { length: 0, .. })) | Err(HeaderError::NotQcow2) => Ok(None),
+        Ok(Some(place)) if place.length <= MAX_BACKING_NAME_BYTES => Ok(Some(place)),
+        Ok(Some(place)) => Err(broken(format!(
+            "a qcow2 header with {} bytes of a backing file's name (expected at most {MAX_BACKING_NAME_BYTES})",
+            place.length
+        ))),
+        Err(error) => Err(broken(format!("it {error}"))),
     }
 }
 

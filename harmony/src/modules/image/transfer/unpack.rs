@@ -1,12 +1,13 @@
 //! Unpacks a file on a thread of its own while its bytes come, into a sparse file that is hashed on the way.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
+use harmony_base::sparse::{SparseWriter, read_block};
 use reqwest::Url;
 
 use crate::modules::image::digest::{ImageDigest, ImageHasher};
@@ -181,7 +182,7 @@ fn unpack(
     let mut reader = packing.reader(BufReader::with_capacity(BLOCK, packed));
     let mut block = vec![0; BLOCK];
     loop {
-        let read = fill(&mut reader, &mut block).map_err(decoder)?;
+        let read = read_block(&mut reader, &mut block).map_err(decoder)?;
         if read == 0 {
             break;
         }
@@ -196,26 +197,11 @@ fn unpack(
     })
 }
 
-/// Reads until the block is full or the stream ends.
-fn fill(reader: &mut dyn Read, block: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < block.len() {
-        match reader.read(&mut block[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
 /// A file with holes where its content has blocks of zeros.
 struct SparseFile {
     path: PathBuf,
-    file: File,
+    file: SparseWriter<File>,
     hasher: ImageHasher,
-    length: u64,
     checked: u64,
 }
 
@@ -230,36 +216,28 @@ impl SparseFile {
             .map_err(|source| write_error(path, source))?;
         Ok(Self {
             path: path.to_owned(),
-            file,
+            file: SparseWriter::new(file),
             hasher: ImageHasher::sha256(),
-            length: 0,
             checked: 0,
         })
     }
 
     fn write(&mut self, block: &[u8]) -> Result<(), ImageError> {
         self.hasher.update(block);
-        self.length += block.len() as u64;
-        if self.length - self.checked >= SPACE_CHECK {
-            self.checked = self.length;
+        let length = self.file.length() + block.len() as u64;
+        if length - self.checked >= SPACE_CHECK {
+            self.checked = length;
             let dir = self.path.parent().unwrap_or(Path::new("."));
             ensure_space(dir, SPACE_MARGIN)?;
         }
-        let hole = block.len() == BLOCK && block.iter().all(|byte| *byte == 0);
-        let written = if hole {
-            self.file
-                .seek(SeekFrom::Current(block.len() as i64))
-                .map(drop)
-        } else {
-            self.file.write_all(block)
-        };
+        let written = self.file.write(block);
         written.map_err(|source| write_error(&self.path, source))
     }
 
     fn finish(self) -> Result<ImageDigest, ImageError> {
         self.file
-            .set_len(self.length)
-            .and_then(|()| self.file.sync_all())
+            .finish()
+            .and_then(|file| file.sync_all())
             .map_err(|source| write_error(&self.path, source))?;
         Ok(self.hasher.finish())
     }

@@ -1,7 +1,6 @@
 //! The files of a device.
 
-use data_encoding::HEXLOWER;
-use sha2::{Digest, Sha256};
+use harmony_base::digest::Sha256Digest;
 
 use super::documents;
 use super::{
@@ -140,11 +139,9 @@ pub(super) fn is_read_by_agent(file: &HostFile) -> bool {
 
 /// One value for several contents, which no other division of the same bytes has.
 pub(super) fn hex(contents: &[&[u8]]) -> String {
-    let mut all = Sha256::new();
-    for content in contents {
-        all.update(Sha256::digest(content));
-    }
-    HEXLOWER.encode(&all.finalize())
+    let digests = contents.iter().map(|content| Sha256Digest::of(content));
+    let all: Vec<u8> = digests.flat_map(|digest| *digest.bytes()).collect();
+    Sha256Digest::of(&all).to_string()
 }
 
 /// Whether the service was last started with these files.

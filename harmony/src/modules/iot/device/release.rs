@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use harmony_base::digest::Sha256Digest;
 use iot_contracts::{ReleaseUrl, ReleasedProgram};
-use sha2::{Digest, Sha256};
 
 use super::binary;
 use super::error::DeviceError;
@@ -20,7 +20,7 @@ pub fn released_program(
     url: ReleaseUrl,
 ) -> Result<ReleasedProgram, DeviceError> {
     let program = binary::checked(path, std::fs::read(path), architecture)?;
-    let sha256: [u8; 32] = Sha256::digest(&program).into();
+    let sha256 = *Sha256Digest::of(&program).bytes();
     // A size that does not fit is too large for every device.
     let size = u64::try_from(program.len()).unwrap_or(u64::MAX);
     ReleasedProgram::new(architecture.as_str(), sha256.into(), size, url)
@@ -31,8 +31,8 @@ pub fn released_program(
 mod tests {
     use std::fs;
 
+    use harmony_base::digest::Sha256Digest;
     use iot_contracts::{ContractError, ReleaseUrl};
-    use sha2::{Digest, Sha256};
 
     use super::released_program;
     use crate::domain::topology::virtualization::VmArchitecture::{self, Aarch64, X86_64};
@@ -64,7 +64,7 @@ mod tests {
             fs::write(&path, &bytes).expect("written");
             let released = released_program(&path, architecture, url()).expect("a program");
             let release = operator.release(&released).expect("signed");
-            let digest: [u8; 32] = Sha256::digest(&bytes).into();
+            let digest = *Sha256Digest::of(&bytes).bytes();
             assert_eq!(release.sha256(), digest.into());
             assert_eq!((release.size(), release.url()), (100, &url()));
             assert_eq!(release.architecture(), architecture.as_str());

@@ -9,6 +9,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use harmony_base::blocking::blocking;
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -16,7 +17,6 @@ use uuid::Uuid;
 
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::virtualization::VirtualMachineSpec;
-use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::bringup::{Defined, Origin, Planned};
 use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
@@ -183,7 +183,10 @@ impl Fork<'_> {
         };
         agent.wait(AGENT_TIMEOUT).await?;
         reached("agent answers");
-        let script = self.identity()?.script();
+        let script = self.identity()?.script().map_err(|error| {
+            let what = error.to_string();
+            KvmError::Internal { what }
+        })?;
         let action = "take its identity";
         agent.run_script(&script, action, AGENT_TIMEOUT).await?;
         reached("identity taken");
@@ -200,10 +203,7 @@ impl Fork<'_> {
         }
         // Nobody writes while the guest stands still.
         self.libvirt.suspend(&self.name).await?;
-        let released = blocking("releasing zeros", move || {
-            Ok::<_, CheckpointError>(release_zeros(&nvram))
-        });
-        let released = released.await;
+        let released = blocking("release zeros", move || release_zeros(&nvram)).await;
         self.libvirt.resume(&self.name).await?;
         if let Err(error) = released? {
             // It costs space, and nothing else.
@@ -216,12 +216,8 @@ impl Fork<'_> {
         let scratch = self.checkpoint.scratch()?;
         let file = scratch.path().join(MEMORY);
         let (memory, document, target) = (self.memory.clone(), self.document.clone(), file.clone());
-        blocking("copying a memory image", move || {
-            memory
-                .write_as(&document, &target)
-                .map_err(CheckpointError::from)
-        })
-        .await?;
+        let write = move || memory.write_as(&document, &target);
+        blocking("copy a memory image", write).await??;
         self.libvirt.restore(&self.name, &file).await?;
         scratch
             .close()

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use harmony_base::blocking::blocking;
 use tracing::{info, warn};
 
 use crate::domain::error::ExecutorError;
 use crate::domain::topology::virtualization::{VirtualMachineSpec, VmStatus};
 use crate::modules::image::Sha256Digest;
-use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::guest_agent::GuestAgent;
 use crate::modules::kvm::topology::{KvmVirtualMachineHost, checked};
@@ -57,7 +57,7 @@ impl KvmVirtualMachineHost {
     ) -> Result<Sha256Digest, CheckpointError> {
         let (spec, facts) = (spec.clone(), self.facts().await.clone());
         // Hashes an image and a program.
-        blocking("making a key", move || key::machine(&spec, &facts)).await
+        blocking("make a key", move || key::machine(&spec, &facts)).await?
     }
 
     /// Saves a running VM of harmony's as the checkpoint `key`, and removes the VM. Its guest must be provisioned
@@ -129,14 +129,14 @@ impl KvmVirtualMachineHost {
             take(&placement.nvram, NVRAM)?;
         }
         let name = name.to_string();
-        blocking("keeping a checkpoint", move || {
+        let keep = move || {
             let checkpoint = store.publish(key, machine, &name, placement, begun)?;
             // What is old takes its leave when something new comes.
             if let Err(error) = store.prune(KEPT_FOR, KEPT_BYTES) {
                 warn!(%error, "old checkpoints cannot be removed");
             }
             Ok(checkpoint)
-        })
-        .await
+        };
+        blocking("keep a checkpoint", keep).await?
     }
 }

@@ -3,9 +3,10 @@
 //! In this order: entropy, so that nothing made from here on is equal in two forks; clock; names; SSH host key;
 //! Ethernet addresses; what programs below `/etc/harmony/identity.d` make of their own; then the services that keep any of it in memory are started anew.
 
-use std::borrow::Cow;
 use std::fmt;
 
+use data_encoding::HEXLOWER;
+use harmony_base::words::{NulInWord, ShellWord};
 use uuid::Uuid;
 
 use crate::modules::kvm::types::MacAddress;
@@ -45,7 +46,7 @@ const STEPS: &str = include_str!("identity.sh");
 
 impl GuestIdentity {
     /// The script, for a POSIX shell as root. It fails at the first step that does.
-    pub(super) fn script(&self) -> String {
+    pub(super) fn script(&self) -> Result<String, NulInWord> {
         let Self {
             hostname,
             machine_id,
@@ -64,25 +65,16 @@ impl GuestIdentity {
             ("host_key", host_key.private_openssh().to_owned()),
             ("host_key_public", host_key.public_line()),
             ("macs", macs.join(" ")),
-            ("entropy", hexadecimal(entropy)),
+            ("entropy", HEXLOWER.encode(entropy)),
             ("now", now.to_string()),
         ];
         let mut script = String::from("set -eu\n");
         for (name, value) in variables {
-            script.push_str(&format!("{name}={}\n", quoted(&value)));
+            script.push_str(&format!("{name}={}\n", ShellWord::new(&value)?));
         }
         script.push_str(STEPS);
-        script
+        Ok(script)
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// As one word of a POSIX shell. None of the values has a NUL, which no shell can hold.
-fn quoted(value: &str) -> Cow<'_, str> {
-    shlex::try_quote(value).unwrap_or_else(|_| Cow::Owned(String::from("''")))
 }
 
 #[cfg(test)]

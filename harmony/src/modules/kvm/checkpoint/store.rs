@@ -4,14 +4,15 @@
 //! A directory gets its name when everything in it is whole and on the disk. Each use compares size and
 //! time stamps with what was saved, and hashes a file in which they differ.
 
-use std::fs::{self, DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use harmony_base::lock::FileLock;
+use harmony_base::write::{self, Durability};
 use serde::{Deserialize, Serialize};
-use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::modules::image::Sha256Digest;
@@ -39,8 +40,8 @@ const SCRATCH: &str = ".memory-";
 /// For so long a checkpoint that was used may still be on its way to a fork's disk.
 const BEING_FORKED: Duration = Duration::from_secs(3600);
 
-/// Between two tries to be the one who makes a checkpoint, which takes a minute.
-const LOCK_PAUSE: Duration = Duration::from_millis(250);
+/// The mode of a lock file, which stays.
+const LOCK_MODE: u32 = 0o600;
 
 /// The checkpoints of one pool.
 #[derive(Debug, Clone)]
@@ -64,12 +65,6 @@ pub struct StoredCheckpoint {
     pub(super) files: Vec<StoredFile>,
     #[serde(skip)]
     directory: PathBuf,
-}
-
-/// Held by the one process that makes a checkpoint.
-#[derive(Debug)]
-pub struct KeyLock {
-    _file: File,
 }
 
 /// A file of a checkpoint.
@@ -322,35 +317,24 @@ impl CheckpointStore {
     ///
     /// # Errors
     /// A store that cannot be written.
-    pub async fn lock(&self, key: CheckpointKey) -> Result<KeyLock, CheckpointError> {
-        // Not on a thread that waits in the kernel: a program that was asked to stop would wait for that thread.
-        loop {
-            match self.try_lock(&key.short())? {
-                Some(lock) => return Ok(lock),
-                None => sleep(LOCK_PAUSE).await,
-            }
-        }
+    pub async fn lock(&self, key: CheckpointKey) -> Result<FileLock, CheckpointError> {
+        let path = self.lock_path(&key.short())?;
+        let lock = FileLock::waited(&path, LOCK_MODE, || {}).await;
+        lock.map_err(CheckpointError::io("lock", path))
     }
 
     /// The lock of the checkpoint whose key begins so, unless a process makes that one.
     ///
     /// # Errors
     /// A store that cannot be written.
-    pub fn try_lock(&self, short_key: &str) -> Result<Option<KeyLock>, CheckpointError> {
+    pub fn try_lock(&self, short_key: &str) -> Result<Option<FileLock>, CheckpointError> {
+        let path = self.lock_path(short_key)?;
+        FileLock::try_exclusive(&path, LOCK_MODE).map_err(CheckpointError::io("lock", path))
+    }
+
+    fn lock_path(&self, short_key: &str) -> Result<PathBuf, CheckpointError> {
         self.make_root()?;
-        let path = self.root.join(format!(".{short_key}.lock"));
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(CheckpointError::io("lock", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(KeyLock { _file: file })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(CheckpointError::io("lock", path)(error)),
-        }
+        Ok(self.root.join(format!(".{short_key}.lock")))
     }
 
     fn make_root(&self) -> Result<(), CheckpointError> {
@@ -393,9 +377,7 @@ impl CheckpointStore {
             if name == NVRAM && !path.exists() {
                 continue;
             }
-            let file = File::open(&path).map_err(CheckpointError::io("read", &path))?;
-            file.sync_all()
-                .map_err(CheckpointError::io("write out", &path))?;
+            write::sync(&path).map_err(CheckpointError::io("write out", &path))?;
             files.push(StoredFile::of(begun.path(), name)?);
         }
         let directory = self.free_name(key);
@@ -414,15 +396,11 @@ impl CheckpointStore {
                 source,
             }
         })?;
-        fs::write(&description, text).map_err(CheckpointError::io("write", &description))?;
-        File::open(&description)
-            .and_then(|file| file.sync_all())
-            .map_err(CheckpointError::io("write out", &description))?;
+        write::replace(&description, &text, 0o644, Durability::State)
+            .map_err(CheckpointError::io("write", &description))?;
         let begun = begun.keep();
         fs::rename(&begun, &directory).map_err(CheckpointError::io("rename", begun))?;
-        File::open(&self.root)
-            .and_then(|root| root.sync_all())
-            .map_err(CheckpointError::io("write out", &self.root))?;
+        write::sync(&self.root).map_err(CheckpointError::io("write out", &self.root))?;
         Ok(checkpoint)
     }
 }

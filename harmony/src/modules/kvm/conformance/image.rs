@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
+use harmony_base::blocking::blocking;
 use tracing::warn;
 
 use crate::modules::image::inspect::{
     BootPath, ConformanceReport, ImageFacts, InspectError, Limits, conformance_for, inspect,
 };
-use crate::modules::kvm::blocking::blocking;
 use crate::modules::kvm::error::KvmError;
 use crate::modules::kvm::params::{DomainXmlParams, Firmware};
 use crate::modules::kvm::types::VmConfig;
@@ -50,10 +50,8 @@ pub(in crate::modules::kvm) async fn check_image(
 
 async fn look_into(path: &Path) -> Result<Result<ImageFacts, InspectError>, KvmError> {
     let file = path.to_owned();
-    blocking("looking into the image", move || {
-        Ok(inspect(&file, &Limits::default()))
-    })
-    .await
+    let look = move || inspect(&file, &Limits::default());
+    Ok(blocking("look into the image", look).await?)
 }
 
 fn judged(config: &VmConfig, report: &ConformanceReport) -> Result<(), KvmError> {

@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use harmony_base::stamp::FileId;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
@@ -64,9 +64,8 @@ impl ConsoleFollower {
     }
 
     fn was_rotated(&self) -> bool {
-        let id = |meta: io::Result<std::fs::Metadata>| meta.map(|m| (m.dev(), m.ino())).ok();
-        let now = id(std::fs::metadata(&self.path));
-        now.is_some() && now != id(self.file.metadata())
+        let now = FileId::of(&self.path).ok();
+        now.is_some() && now != FileId::of_open(&self.file).ok()
     }
 
     fn read_on(&mut self) -> io::Result<Vec<String>> {

@@ -143,6 +143,7 @@ fn leftovers_go_unless_somebody_is_making_the_file() {
         images.join(format!(".{name}.part")),
         images.join(format!(".{name}.part.json")),
         images.join(format!(".{name}.part.unpacked")),
+        images.join(".harmony-draft-x1"),
         images.join(format!("{name}.rejected")),
         fixture.pool(".harmony-base-x1"),
     ];

@@ -2,7 +2,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{Overlays, name_place, named_files};
+use super::{BackingName, Overlays, name_place, named_files};
 
 /// The beginning of a qcow2 file, version 3, with the name of its backing file.
 pub(crate) fn qcow2(backing: &str) -> Vec<u8> {
@@ -84,7 +84,10 @@ fn headers_and_names_are_read_as_qemu_does() {
     assert_eq!(name_place(&qcow2("")).expect("alone"), None);
     assert_eq!(
         name_place(&qcow2("base")).expect("an overlay"),
-        Some((104, 4))
+        Some(BackingName {
+            offset: 104,
+            length: 4
+        })
     );
     let table: [(&str, &[&str]); 5] = [
         ("/a/b.img", &["/a/b.img"]),

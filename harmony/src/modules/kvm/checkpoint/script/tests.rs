@@ -23,7 +23,7 @@ fn identity() -> GuestIdentity {
 #[test]
 fn a_shell_gets_every_value_as_it_is() {
     let identity = identity();
-    let script = identity.script();
+    let script = identity.script().expect("no NUL");
     let (variables, _) = script.split_once("umask").expect("the steps follow");
     let mut shell = Command::new("sh")
         .arg("-s")
