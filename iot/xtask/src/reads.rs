@@ -85,6 +85,7 @@ pub const COMPARED: Set = &[
 /// The library.
 pub const HARMONY: Set = &[
     "harmony/Cargo.toml",
+    "harmony/crates/",
     "harmony/src/",
     "iot/iot-contracts/Cargo.toml",
     "iot/iot-contracts/src/",
@@ -95,6 +96,7 @@ pub const HARMONY: Set = &[
 /// The library without devices: nothing else of it uses the module `iot`.
 pub const MACHINES: Set = &[
     "harmony/Cargo.toml",
+    "harmony/crates/",
     "harmony/src/",
     "!harmony/src/modules/iot/",
     "iot/iot-contracts/Cargo.toml",
@@ -104,7 +106,7 @@ pub const MACHINES: Set = &[
 ];
 
 /// The library's modules with their tests.
-pub const HARMONY_MODULES: Set = &["harmony/src/"];
+pub const HARMONY_MODULES: Set = &["harmony/crates/", "harmony/src/"];
 
 /// The library's images with their tests.
 pub const IMAGES: Set = &["harmony/src/modules/image/"];
@@ -143,6 +145,7 @@ pub const FOR_DEVICES: Set = &[
 /// All that makes a device of a smoke and what runs on it, and what the programs of iot-smoke have in common.
 pub const DEVICES: Set = &[
     "harmony/Cargo.toml",
+    "harmony/crates/",
     "harmony/src/",
     "harmony-image/Cargo.toml",
     "harmony-image/src/",
