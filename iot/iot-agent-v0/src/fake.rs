@@ -85,7 +85,7 @@ impl FakePodman {
         self.0.borrow_mut().failing.insert(step.to_owned());
     }
 
-    /// Steps whose name in the log this is never end.
+    /// Steps whose name in the log this is never end, nor the question for an image, `exists IMAGE`.
     pub fn hang(&self, step: &str) {
         self.0.borrow_mut().hanging.insert(step.to_owned());
     }

@@ -1,5 +1,7 @@
 //! What the scripted executor answers.
 
+use std::future::pending;
+
 use iot_contracts::{ImageReference, RegistryLogin};
 
 use super::{FakePodman, RESERVE, Scripted};
@@ -26,7 +28,14 @@ impl Executor for FakePodman {
     }
 
     async fn has_image(&self, image: &ImageReference) -> Result<bool, Scripted> {
+        let question = format!("exists {image}");
+        if self.0.borrow().hanging.contains(&question) {
+            pending::<()>().await;
+        }
         let state = self.0.borrow();
+        if state.failing.contains(&question) {
+            return Err(Scripted::Failure);
+        }
         Ok(state.images.contains(image) && !state.unknown_by_name)
     }
 

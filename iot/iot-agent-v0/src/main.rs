@@ -48,11 +48,13 @@ mod order;
 mod plan;
 mod podman;
 mod problems;
+mod questions;
 mod reconcile;
 mod report;
 mod room;
 mod service;
 mod settle;
+mod sight;
 #[cfg(test)]
 #[path = "signing_for_tests.rs"]
 mod signing;

@@ -96,6 +96,8 @@ pub struct World {
     pub containers: Vec<ObservedContainer>,
     /// The images that were asked for, and whether they are there.
     pub images: BTreeMap<ImageReference, bool>,
+    /// The images that could not be asked for, and why.
+    pub unseen: BTreeMap<ImageReference, String>,
     /// The room for images, where it was asked for and can be told.
     pub space: Option<Space>,
 }

@@ -88,7 +88,7 @@ fn world(desired: &DesiredState, containers: &[(&str, ContainerState)], tags: &[
     World {
         images: images.collect(),
         containers,
-        space: None,
+        ..World::default()
     }
 }
 

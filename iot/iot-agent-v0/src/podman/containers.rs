@@ -28,23 +28,25 @@ impl Podman {
         let listed = listed.unwrap_or_default().into_iter();
         let (mut containers, mut pids) = (Vec::new(), BTreeSet::new());
         let (mut images, mut terms) = (BTreeSet::new(), BTreeMap::new());
-        for (mut container, more) in listed.filter_map(wire::ListedContainer::observed) {
-            container.image_digest = self.digest(&more.image_id).await;
+        for (container, more) in listed.filter_map(wire::ListedContainer::observed) {
             if container.state == ContainerState::Running {
                 pids.insert(more.pid);
             }
             if container.terms != Terms::default() {
                 terms.insert(container.id.clone(), container.terms.clone());
             }
-            images.insert(more.image_id);
-            containers.push(container);
+            images.insert(more.image_id.clone());
+            containers.push((container, more.image_id));
         }
-        self.digests
-            .borrow_mut()
-            .retain(|image, _| images.contains(image));
         self.terms.replace(terms);
         self.ends.watch(&pids);
-        Ok(containers)
+        images.remove("");
+        let digests = self.digests.lock().await.of(&self.api, images).await;
+        let containers = containers.into_iter().map(|(mut container, image)| {
+            container.image_digest = digests.get(&image).cloned();
+            container
+        });
+        Ok(containers.collect())
     }
 
     fn terms(&self, id: &str) -> Terms {

@@ -5,6 +5,7 @@
 
 mod containers;
 mod create;
+mod digests;
 mod ends;
 mod error;
 mod files;
@@ -23,7 +24,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iot_contracts::{ImageReference, RegistryLogin};
+use tokio::sync::Mutex;
 
+use self::digests::Digests;
 use self::ends::Ends;
 pub use self::error::PodmanError;
 use self::http::Api;
@@ -39,8 +42,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// The containers of one user's Podman.
 pub struct Podman {
     api: Api,
-    /// The digests of images that were asked for, by their ids.
-    digests: RefCell<BTreeMap<String, String>>,
+    digests: Mutex<Digests>,
     /// The directory of Podman's storage, once it was asked for.
     storage: RefCell<Option<PathBuf>>,
     /// What each container is looked after by that was there at the last look, by its id; without those of defaults.
@@ -53,7 +55,7 @@ impl Podman {
     pub fn new(socket: PathBuf) -> Self {
         Self {
             api: Api::new(socket),
-            digests: RefCell::default(),
+            digests: Mutex::default(),
             storage: RefCell::default(),
             terms: RefCell::default(),
             ends: Ends::default(),

@@ -321,9 +321,15 @@ impl Case<'_> {
 
     fn waits(&self, meanwhile: &str) -> (Phase, String) {
         let image = self.service.map(Service::image);
-        let failure = image.and_then(|image| self.history.pull_failure(image));
+        let failure = image.and_then(|image| {
+            let unseen = self.world.unseen.get(image);
+            unseen.or(self
+                .history
+                .pull_failure(image)
+                .map(|failure| &failure.text))
+        });
         let (phase, text) = match (failure, image) {
-            (Some(failure), _) => (Phase::Failed, failure.text.clone()),
+            (Some(failure), _) => (Phase::Failed, failure.clone()),
             (None, Some(image)) => (Phase::Pending, format!("waits for image '{image}'")),
             (None, None) => (Phase::Pending, "not there".to_owned()),
         };
