@@ -1,12 +1,13 @@
 //! What the scripted executor answers.
 
+use std::collections::BTreeSet;
 use std::future::pending;
 
 use iot_contracts::{ImageReference, RegistryLogin};
 
 use super::{FakePodman, RESERVE, Scripted};
-use crate::container::ObservedContainer;
-use crate::plan::Step;
+use crate::container::{ContainerKey, ObservedContainer};
+use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
 use crate::room::{Image, Space};
 
@@ -21,6 +22,10 @@ impl Executor for FakePodman {
             tokio::time::sleep(time).await;
         }
         seen
+    }
+
+    fn orphans(&self) -> BTreeSet<ContainerKey> {
+        self.0.borrow().left.keys().cloned().collect()
     }
 
     async fn ended(&self) {
@@ -67,6 +72,9 @@ impl Executor for FakePodman {
         self.act(name).await?;
         if hollow {
             return Ok(());
+        }
+        if step.action == Action::RemoveVolumes {
+            self.0.borrow_mut().left.remove(&step.key);
         }
         self.0.borrow_mut().do_it(&step.action)
     }

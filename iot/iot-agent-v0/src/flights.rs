@@ -56,6 +56,8 @@ pub enum Done {
         image: ImageReference,
         /// Why it failed.
         result: Result<(), String>,
+        /// Whether it failed because what is there of it is damaged.
+        damaged: bool,
         /// Whether there was no space for it.
         no_space: bool,
     },
@@ -198,6 +200,7 @@ impl<'a, E: Executor> Flights<'a, E> {
         let (pull, abort) = abortable(async move {
             let result = executor.pull(&reference, login.as_ref()).await;
             Done::Pull {
+                damaged: result.as_ref().is_err_and(E::is_damage),
                 no_space: result.as_ref().is_err_and(E::is_no_space),
                 result: result.map_err(|error| chain(&error)),
                 image: reference,
@@ -253,7 +256,7 @@ pub fn starts_only(steps: &[Action]) -> bool {
 async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) -> Done {
     let removes_only = steps
         .iter()
-        .all(|step| matches!(step.action, Action::Remove { .. }));
+        .all(|step| matches!(step.action, Action::Remove { .. } | Action::RemoveVolumes));
     let (mut started, mut mended, mut failure) = (false, None, None);
     for step in steps {
         started |= matches!(step.action, Action::Start { .. } | Action::Run(_));
@@ -295,6 +298,7 @@ fn tell(step: &Step) {
         Action::Create(_) => "created",
         Action::Run(_) => "created and started",
         Action::Remove { .. } => "removed",
+        Action::RemoveVolumes => "removed its volumes",
     };
     tracing::info!(container = %step.key, what);
 }

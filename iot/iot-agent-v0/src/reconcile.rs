@@ -66,6 +66,9 @@ pub trait Executor {
     /// The agent's own containers.
     async fn observe(&self) -> Result<Vec<ObservedContainer>, Self::Error>;
 
+    /// The containers that are not there any more, and whose volumes wait for the next ones.
+    fn orphans(&self) -> BTreeSet<ContainerKey>;
+
     /// Waits until a container that ran has ended, as far as that can be noticed without asking.
     async fn ended(&self);
 
@@ -244,6 +247,7 @@ impl<'a, E: Executor> Reconciler<'a, E> {
             Done::Pull {
                 image,
                 result,
+                damaged,
                 no_space,
             } => match result {
                 Ok(()) => {
@@ -252,6 +256,9 @@ impl<'a, E: Executor> Reconciler<'a, E> {
                 }
                 Err(error) => {
                     let error = masked(&error, logins(&self.target));
+                    if damaged {
+                        self.history.replaceable(&image);
+                    }
                     tracing::warn!(%image, error, "image is not to be had");
                     if no_space {
                         self.keeper.wants_space();

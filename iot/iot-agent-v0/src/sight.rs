@@ -64,6 +64,7 @@ impl<'a, E: Executor> Sight<'a, E> {
             containers,
             images,
             unseen,
+            orphans: executor.orphans(),
             space: space.into_values().next().flatten(),
         })
     }

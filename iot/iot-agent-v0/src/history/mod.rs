@@ -89,6 +89,8 @@ struct Damage {
     mended: u32,
     /// Whether it has not been removed since it was seen.
     open: bool,
+    /// Whether its registry has shown since that it has another one.
+    replaceable: bool,
 }
 
 /// Steps of a container.
@@ -254,6 +256,7 @@ impl History {
     pub fn pulled(&mut self, image: &ImageReference) {
         self.pulls.remove(image);
         self.fetched.insert(image.clone());
+        self.replaceable(image);
     }
 
     /// Whether an image was fetched. It is believed to be there, whatever name Podman has for it, until something fails.
@@ -277,6 +280,7 @@ impl History {
             since: now,
             mended: 0,
             open: true,
+            replaceable: false,
         };
         let damage = self.damages.entry(image.clone()).or_insert(new);
         if now - damage.since >= MENDED_FOR {
@@ -291,6 +295,7 @@ impl History {
         if let Some(damage) = self.damages.get_mut(image) {
             damage.mended += 1;
             damage.open = false;
+            damage.replaceable = false;
         }
     }
 
@@ -306,10 +311,28 @@ impl History {
         self.damages.get(image).is_some_and(|damage| damage.open)
     }
 
-    /// Whether an image shall be fetched anew.
+    /// A registry has an image, whatever is there of it.
+    pub fn replaceable(&mut self, image: &ImageReference) {
+        if let Some(damage) = self.damages.get_mut(image) {
+            damage.replaceable = damage.open;
+        }
+    }
+
+    /// Whether an image shall be removed and fetched anew.
     pub fn is_to_be_mended(&self, image: &ImageReference) -> bool {
-        let damage = self.damages.get(image);
-        damage.is_some_and(|damage| damage.open && damage.mended < MAX_MENDED)
+        let damage = self.mendable(image);
+        damage.is_some_and(|damage| damage.replaceable)
+    }
+
+    /// Whether it shall be, once its registry has shown that it has another one.
+    pub fn wants_replacement(&self, image: &ImageReference) -> bool {
+        let damage = self.mendable(image);
+        damage.is_some_and(|damage| !damage.replaceable)
+    }
+
+    fn mendable(&self, image: &ImageReference) -> Option<&Damage> {
+        let damage = self.damages.get(image)?;
+        (damage.open && damage.mended < MAX_MENDED).then_some(damage)
     }
 
     /// Forgets what is about nothing that is desired or there.

@@ -13,13 +13,14 @@ mod files;
 pub mod fuzz;
 mod http;
 mod images;
+mod left;
 mod wire;
 
 #[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,7 +31,8 @@ use self::digests::Digests;
 use self::ends::Ends;
 pub use self::error::PodmanError;
 use self::http::Api;
-use crate::container::ObservedContainer;
+use self::left::Left;
+use crate::container::{ContainerKey, ObservedContainer};
 use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
 use crate::room::{Image, Space};
@@ -47,6 +49,7 @@ pub struct Podman {
     storage: RefCell<Option<PathBuf>>,
     /// What each container is looked after by that was there at the last look, by its id; without those of defaults.
     terms: RefCell<BTreeMap<String, Terms>>,
+    left: Left,
     ends: Ends,
 }
 
@@ -58,8 +61,15 @@ impl Podman {
             digests: Mutex::default(),
             storage: RefCell::default(),
             terms: RefCell::default(),
+            left: Left::default(),
             ends: Ends::default(),
         }
+    }
+
+    /// The same, which writes down in `dir` what Podman itself cannot tell.
+    pub fn keeping_in(mut self, dir: Option<PathBuf>) -> Self {
+        self.left = Left::of(dir);
+        self
     }
 }
 
@@ -77,6 +87,10 @@ impl Executor for Podman {
 
     async fn observe(&self) -> Result<Vec<ObservedContainer>, PodmanError> {
         self.list().await
+    }
+
+    fn orphans(&self) -> BTreeSet<ContainerKey> {
+        self.left.keys()
     }
 
     async fn ended(&self) {
@@ -110,6 +124,7 @@ impl Executor for Podman {
                 let id = self.create(spec).await?;
                 self.start(&id, key).await
             }
+            Action::RemoveVolumes => self.remove_left(key).await,
             Action::Remove { id, volumes } => self.remove(id, key, *volumes).await,
         }
     }
