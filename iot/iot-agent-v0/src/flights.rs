@@ -1,5 +1,7 @@
 //! What is being done at the moment: the steps of containers and the pulls of images, each beside the others.
 
+use std::cell::Cell;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -22,6 +24,12 @@ const MAX_CHAINS: usize = 8;
 
 /// The most of them that are not only started.
 const MAX_LONG_CHAINS: usize = 4;
+
+/// The most with those that only wait for a container to stop.
+const MAX_ALL_CHAINS: usize = 64;
+
+/// A container that takes longer to stop makes room for another one: it may take ten minutes, as its score says.
+const LONG_STOP: Duration = Duration::from_secs(20);
 
 /// The most images that are pulled at a time.
 const MAX_PULLS: usize = 8;
@@ -73,7 +81,16 @@ type Flight<'a> = Pin<Box<dyn Future<Output = Done> + 'a>>;
 struct Chain {
     goal: Goal,
     starts_only: bool,
+    /// Since when it has waited for a container to stop, if it does.
+    stopping: Rc<Cell<Option<Instant>>>,
     abort: AbortHandle,
+}
+
+impl Chain {
+    fn only_waits(&self, now: Instant) -> bool {
+        let since = self.stopping.get();
+        since.is_some_and(|since| now - since >= LONG_STOP)
+    }
 }
 
 #[derive(Debug)]
@@ -164,22 +181,31 @@ impl<'a, E: Executor> Flights<'a, E> {
     /// Begins the steps of `key`, unless too much is being done.
     pub fn begin(&mut self, key: &ContainerKey, goal: &Goal, steps: &[Action]) -> bool {
         let starts_only = starts_only(steps);
-        let long = self
-            .chains
-            .values()
-            .filter(|chain| !chain.starts_only)
-            .count();
-        if self.chains.len() >= MAX_CHAINS || (!starts_only && long >= MAX_LONG_CHAINS) {
+        let now = Instant::now();
+        let chains = self.chains.values();
+        let at_work: Vec<_> = chains.filter(|chain| !chain.only_waits(now)).collect();
+        let long = at_work.iter().filter(|chain| !chain.starts_only).count();
+        if self.chains.len() >= MAX_ALL_CHAINS
+            || at_work.len() >= MAX_CHAINS
+            || (!starts_only && long >= MAX_LONG_CHAINS)
+        {
             return false;
         }
         let steps = steps.iter().cloned().map(|action| Step {
             key: key.clone(),
             action,
         });
-        let (work, abort) = abortable(work(self.executor, key.clone(), steps.collect()));
+        let stopping: Rc<Cell<Option<Instant>>> = Rc::default();
+        let (work, abort) = abortable(work(
+            self.executor,
+            key.clone(),
+            steps.collect(),
+            stopping.clone(),
+        ));
         let chain = Chain {
             goal: goal.clone(),
             starts_only,
+            stopping,
             abort,
         };
         self.chains.insert(key.clone(), chain);
@@ -187,14 +213,37 @@ impl<'a, E: Executor> Flights<'a, E> {
         true
     }
 
-    /// Begins to pull `image`, unless it is being pulled or too much is.
-    pub fn pull(&mut self, image: &ImageReference, login: Option<&RegistryLogin>, now: Instant) {
+    /// How many images are being pulled from a registry.
+    pub fn pulls_from(&self, registry: &str) -> usize {
+        let images = self.pulls.keys();
+        images
+            .filter(|image| registry_of(image) == registry)
+            .count()
+    }
+
+    /// Whether `image` is being pulled.
+    pub fn is_pulled(&self, image: &ImageReference) -> bool {
+        self.pulls.contains_key(image)
+    }
+
+    /// Begins to pull `image`, unless it is being pulled or too much is. Gives the image whose pull gave way to it.
+    pub fn pull(
+        &mut self,
+        image: &ImageReference,
+        login: Option<&RegistryLogin>,
+        now: Instant,
+    ) -> Option<ImageReference> {
         let young = self.pulls.values().filter(|pull| now - pull.since < YOUNG);
-        if self.pulls.contains_key(image)
-            || self.pulls.len() >= MAX_PULLS
-            || young.count() >= MAX_YOUNG_PULLS
-        {
-            return;
+        if self.is_pulled(image) || young.count() >= MAX_YOUNG_PULLS {
+            return None;
+        }
+        let mut gave_way = None;
+        if self.pulls.len() >= MAX_PULLS {
+            let other = self.gives_way_to(registry_of(image), now)?;
+            if let Some(pull) = self.pulls.remove(&other) {
+                pull.abort.abort();
+            }
+            gave_way = Some(other);
         }
         let (executor, reference, login) = (self.executor, image.clone(), login.cloned());
         let (pull, abort) = abortable(async move {
@@ -208,6 +257,25 @@ impl<'a, E: Executor> Flights<'a, E> {
         });
         self.pulls.insert(image.clone(), Pull { since: now, abort });
         self.fly(pull);
+        gave_way
+    }
+
+    /// The pull that gives way to one from `registry`: the oldest one from the registry with the most, which may be one
+    /// that never answers. Registries that have equal shares leave each other in peace.
+    fn gives_way_to(&self, registry: &str, now: Instant) -> Option<ImageReference> {
+        let own = self.pulls_from(registry);
+        let old = self
+            .pulls
+            .iter()
+            .filter(|(_, pull)| now - pull.since >= YOUNG);
+        let all = old.map(|(image, pull)| {
+            let others = self.pulls_from(registry_of(image));
+            (others, Reverse(pull.since), image)
+        });
+        let (_, _, image) = all
+            .filter(|(others, ..)| own == 0 || *others > own + 1)
+            .max()?;
+        Some(image.clone())
     }
 
     fn fly(&self, work: impl Future<Output = Result<Done, futures::future::Aborted>> + 'a) {
@@ -244,6 +312,12 @@ impl<'a, E: Executor> Flights<'a, E> {
     }
 }
 
+/// The registry of an image; empty for what Podman completes by its own rules.
+pub fn registry_of(image: &ImageReference) -> &str {
+    let name = image.as_str().split_once('/');
+    name.map_or("", |(registry, _)| registry)
+}
+
 /// Whether `steps` do nothing but start.
 pub fn starts_only(steps: &[Action]) -> bool {
     steps
@@ -253,12 +327,22 @@ pub fn starts_only(steps: &[Action]) -> bool {
 
 /// Does the steps in order, up to the first that fails. Where all of them only remove, none waits for another: what
 /// cannot be removed keeps nothing else.
-async fn work<E: Executor>(executor: &E, key: ContainerKey, steps: Vec<Step>) -> Done {
+async fn work<E: Executor>(
+    executor: &E,
+    key: ContainerKey,
+    steps: Vec<Step>,
+    stopping: Rc<Cell<Option<Instant>>>,
+) -> Done {
     let removes_only = steps
         .iter()
         .all(|step| matches!(step.action, Action::Remove { .. } | Action::RemoveVolumes));
     let (mut started, mut mended, mut failure) = (false, None, None);
     for step in steps {
+        let stops = matches!(
+            step.action,
+            Action::Stop { .. } | Action::SetAside { .. } | Action::Remove { .. }
+        );
+        stopping.set(stops.then(Instant::now));
         started |= matches!(step.action, Action::Start { .. } | Action::Run(_));
         if let Err(error) = executor.execute(&step).await {
             failure.get_or_insert(error);

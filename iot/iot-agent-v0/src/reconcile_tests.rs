@@ -12,6 +12,8 @@ mod pace;
 mod restarts;
 #[path = "room_tests.rs"]
 mod room;
+#[path = "room_for_others_tests.rs"]
+mod room_for_others;
 #[path = "update_tests.rs"]
 mod updates;
 #[path = "version_tests.rs"]

@@ -7,7 +7,7 @@ use iot_contracts::ImageReference;
 use tokio::time::Instant;
 
 use super::{Space, Unused};
-use crate::flights::Flights;
+use crate::flights::{Flights, registry_of};
 use crate::history::History;
 use crate::plan::Plan;
 use crate::reconcile::Executor;
@@ -17,6 +17,10 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// How long it is believed that there is nothing more to remove.
 pub const SWEPT: Duration = Duration::from_secs(60);
+
+/// What is said of an image whose pull was ended for another registry's.
+const GAVE_WAY: &str =
+    "its registry has not given it yet, and others had to wait; it is tried again";
 
 /// What is remembered of the images.
 #[derive(Debug)]
@@ -90,9 +94,15 @@ impl Keeper {
         if now - self.swept >= interval {
             flights.sweep(desired.clone(), self.unused.clone());
         }
-        for (image, login) in waiting {
+        for (image, login) in in_turn(waiting, flights) {
             match short {
-                None => flights.pull(image, login, now),
+                None => {
+                    if let Some(other) = flights.pull(image, login, now) {
+                        tracing::warn!(image = %other, to = %image, "its pull gives way");
+                        history.pull_failed(&other, GAVE_WAY.to_owned(), now);
+                        news = true;
+                    }
+                }
                 Some(_) if flights.sweeps() => {}
                 Some(space) => {
                     tracing::warn!(%image, %space, "not pulled");
@@ -103,4 +113,28 @@ impl Keeper {
         }
         news
     }
+}
+
+/// What waits for its pull, each registry in its turn: those that are being pulled from have had theirs.
+fn in_turn<'a, E: Executor, T>(
+    waiting: BTreeMap<&'a ImageReference, T>,
+    flights: &Flights<'_, E>,
+) -> Vec<(&'a ImageReference, T)> {
+    let mut turns = BTreeMap::new();
+    let waiting = waiting
+        .into_iter()
+        .filter(|(image, _)| !flights.is_pulled(image));
+    let mut in_turn: Vec<_> = waiting
+        .map(|(image, login)| {
+            let registry = registry_of(image);
+            let turn = turns
+                .entry(registry)
+                .or_insert_with(|| flights.pulls_from(registry));
+            *turn += 1;
+            (*turn, image, login)
+        })
+        .collect();
+    in_turn.sort_by_key(|(turn, ..)| *turn);
+    let in_turn = in_turn.into_iter();
+    in_turn.map(|(_, image, login)| (image, login)).collect()
 }
