@@ -17,7 +17,7 @@ use crate::container::ContainerKey;
 use crate::error::chain;
 use crate::plan::{Action, Goal, Step};
 use crate::reconcile::Executor;
-use crate::room::{Unused, Wanted, sweep};
+use crate::room::{Space, Unused, Wanted, sweep};
 
 /// The most containers that are worked on at a time.
 const MAX_CHAINS: usize = 8;
@@ -39,6 +39,9 @@ const MAX_YOUNG_PULLS: usize = 2;
 
 /// A pull that takes longer makes room for another one: its registry may be one that never answers.
 const YOUNG: Duration = Duration::from_secs(60);
+
+/// How often it is looked at while an image is pulled how much space there is.
+const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Something that was done.
 #[derive(Debug)]
@@ -147,16 +150,6 @@ impl<'a, E: Executor> Flights<'a, E> {
         }
     }
 
-    /// Ends all pulls; gives their images.
-    pub fn end_pulls(&mut self) -> Vec<ImageReference> {
-        let pulls = std::mem::take(&mut self.pulls).into_iter();
-        let ended = pulls.map(|(image, pull)| {
-            pull.abort.abort();
-            image
-        });
-        ended.collect()
-    }
-
     /// The containers that are being worked on.
     pub fn containers(&self) -> BTreeSet<ContainerKey> {
         self.chains.keys().cloned().collect()
@@ -247,12 +240,19 @@ impl<'a, E: Executor> Flights<'a, E> {
         }
         let (executor, reference, login) = (self.executor, image.clone(), login.cloned());
         let (pull, abort) = abortable(async move {
-            let result = executor.pull(&reference, login.as_ref()).await;
+            let (damaged, no_space, result) = tokio::select! {
+                result = executor.pull(&reference, login.as_ref()) => (
+                    result.as_ref().is_err_and(E::is_damage),
+                    result.as_ref().is_err_and(E::is_no_space),
+                    result.map_err(|error| chain(&error)),
+                ),
+                space = eaten(executor) => (false, true, Err(space.to_string())),
+            };
             Done::Pull {
-                damaged: result.as_ref().is_err_and(E::is_damage),
-                no_space: result.as_ref().is_err_and(E::is_no_space),
-                result: result.map_err(|error| chain(&error)),
                 image: reference,
+                result,
+                damaged,
+                no_space,
             }
         });
         self.pulls.insert(image.clone(), Pull { since: now, abort });
@@ -309,6 +309,16 @@ impl<'a, E: Executor> Flights<'a, E> {
             }
             keeps
         });
+    }
+}
+
+/// Waits until half of the reserve has gone. A fast line fills a disk between two looks.
+async fn eaten<E: Executor>(executor: &E) -> Space {
+    loop {
+        tokio::time::sleep(SPACE_INTERVAL).await;
+        if let Some(space) = executor.space().await.filter(|space| space.is_critical()) {
+            return space;
+        }
     }
 }
 

@@ -105,6 +105,32 @@ async fn a_pull_that_eats_the_reserve_is_ended() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pull_that_fills_the_disk_between_two_looks_is_ended_in_time() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(10);
+    for tag in ["1", "2"] {
+        bench.podman.hang(&format!("image host/x:{tag}"));
+        bench.put(&format!("web-{tag}"), &score(tag));
+    }
+    let full = async {
+        let second = Duration::from_secs(1);
+        tokio::time::sleep(LOOK_INTERVAL + second / 10).await;
+        bench.podman.take_looks();
+        bench.podman.fill();
+        tokio::time::sleep(second).await;
+        for name in ["web-1", "web-2"] {
+            let (phase, detail) = bench.status(name);
+            assert_eq!(phase, Phase::Failed);
+            assert!(detail.unwrap().contains("no space left"));
+        }
+        tokio::time::sleep(NO_SPACE_RETRY / 2).await;
+        assert_eq!(bench.podman.begun("image host/x:1"), 1);
+    };
+    tokio::join!(bench.run_for(NO_SPACE_RETRY), full);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_becomes_wanted_while_images_are_removed_stays() {
     let bench = Bench::new();
     bench.known();

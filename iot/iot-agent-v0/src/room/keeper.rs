@@ -55,8 +55,8 @@ impl Keeper {
         self.wanted = false;
     }
 
-    /// Begins the pulls of `plan` for which there is space, and makes space for the others. What is being pulled ends
-    /// when it eats the reserve. Whether there is something new to be said of an image.
+    /// Begins the pulls of `plan` for which there is space, and makes space for the others. Whether there is something
+    /// new to be said of an image.
     pub fn pull<E: Executor>(
         &self,
         flights: &mut Flights<'_, E>,
@@ -67,13 +67,6 @@ impl Keeper {
     ) -> bool {
         let mut news = false;
         let now = Instant::now();
-        if let Some(space) = space.filter(|space| space.is_critical()) {
-            for image in flights.end_pulls() {
-                tracing::warn!(%image, %space, "its pull is ended");
-                history.no_space_for(&image, space.to_string(), now);
-                news = true;
-            }
-        }
         let due = |image: &ImageReference| {
             let failure = history.pull_failure(image);
             failure.is_none_or(|failure| failure.retry_at <= now)
