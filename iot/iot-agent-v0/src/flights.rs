@@ -17,6 +17,7 @@ use crate::container::ContainerKey;
 use crate::error::chain;
 use crate::plan::{Action, Goal, Step};
 use crate::reconcile::Executor;
+use crate::room::ages::Ages;
 use crate::room::{Space, Unused, Wanted, sweep};
 
 /// The most containers that are worked on at a time.
@@ -140,13 +141,18 @@ impl<'a, E: Executor> Flights<'a, E> {
         self.sweeps
     }
 
-    /// Begins to remove images that are not `wanted` and have been unused for long, or stand in the way of the reserve.
-    pub fn sweep(&mut self, wanted: BTreeSet<ImageReference>, unused: Unused) {
+    /// Begins to remove images that are not `wanted` and have been unused for long, or stand in the way of the reserve. The
+    /// `ages` of the others are written down.
+    pub fn sweep(&mut self, wanted: BTreeSet<ImageReference>, unused: Unused, ages: Ages) {
         if !self.sweeps {
             self.sweeps = true;
             self.wanted.replace(wanted);
             let (executor, wanted) = (self.executor, self.wanted.clone());
-            self.fly(async move { Ok(Done::Sweep(sweep(executor, &wanted, unused).await)) });
+            self.fly(async move {
+                let unused = sweep(executor, &wanted, unused).await;
+                ages.keep(&unused).await;
+                Ok(Done::Sweep(unused))
+            });
         }
     }
 

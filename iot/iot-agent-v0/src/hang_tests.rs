@@ -30,6 +30,7 @@ async fn words(bench: &Bench, time: Duration) -> usize {
         &bench.statuses,
         ran,
         None,
+        None,
         &watchdog,
     );
     tokio::pin!(run);

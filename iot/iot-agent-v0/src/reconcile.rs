@@ -5,6 +5,7 @@
 //! dropped where it stands: the next look goes on from what is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use iot_contracts::{DeploymentName, DeploymentStatus, ImageReference, RegistryLogin};
@@ -18,6 +19,7 @@ use crate::error::{chain, masked};
 use crate::flights::{Done, Flights, starts_only};
 use crate::history::{History, retry_after};
 use crate::plan::{Plan, Step, World, desired_keys, goal, plan};
+use crate::room::ages::Ages;
 use crate::room::keeper::Keeper;
 use crate::room::{Image, Space};
 use crate::sight::Sight;
@@ -103,13 +105,14 @@ pub trait Executor {
 
 /// Reconciles until `desired` has no sender any more. `ran` is what ran before the agent started. `nothing_since` is when
 /// it was last seen that no container of the agent's is there, if it was: until something is desired, the first look can
-/// wait as any other. `watchdog` hears that this goes on.
+/// wait as any other. In `dir` is written down what the next agent goes on with. `watchdog` hears that this goes on.
 pub async fn run<E: Executor>(
     executor: &E,
     mut desired: watch::Receiver<DesiredState>,
     statuses: &watch::Sender<Statuses>,
     ran: Ran,
     nothing_since: Option<Instant>,
+    dir: Option<&Path>,
     watchdog: &Watchdog<'_>,
 ) {
     let target = desired.borrow_and_update().clone();
@@ -122,7 +125,7 @@ pub async fn run<E: Executor>(
         nothing_since,
         blind: 0,
         told: Told::default(),
-        keeper: Keeper::new(Instant::now()),
+        keeper: Keeper::new(Ages::of(dir.map(Path::to_owned)), Instant::now()),
         watchdog,
     };
     let mut sight = Sight::new(executor);

@@ -42,6 +42,7 @@ struct Bench {
     podman: FakePodman,
     desired: watch::Sender<DesiredState>,
     statuses: watch::Sender<Statuses>,
+    state: tempfile::TempDir,
 }
 
 impl Bench {
@@ -50,6 +51,7 @@ impl Bench {
             podman: FakePodman::default(),
             desired: watch::Sender::new(DesiredState::default()),
             statuses: watch::Sender::new(Statuses::new()),
+            state: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -83,6 +85,7 @@ impl Bench {
             &self.statuses,
             ran,
             nothing_since,
+            Some(self.state.path()),
             &watchdog,
         );
         let ended = tokio::time::timeout(time, run).await;

@@ -48,6 +48,23 @@ async fn unused_images_go_when_they_are_old() {
     tokio::join!(bench.run_for(8 * DAY), updates);
 }
 
+/// Each life loses the time since its last sweep.
+#[tokio::test(start_paused = true)]
+async fn unused_images_go_when_they_are_old_also_where_no_agent_lives_that_long() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.put("web", &score("2"));
+    for _ in 0..6 {
+        bench.run_for(DAY).await;
+        assert_eq!(bench.podman.images_there(), ["host/x:1", "host/x:2"]);
+    }
+    bench.run_for(DAY).await;
+    bench.run_for(DAY).await;
+    assert_eq!(bench.podman.images_there(), ["host/x:2"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_begins_on_a_full_disk_makes_room_at_once() {
     let bench = Bench::new();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use iot_contracts::ImageReference;
 use tokio::time::Instant;
 
+use super::ages::Ages;
 use super::{Space, Unused};
 use crate::flights::{Flights, registry_of};
 use crate::history::History;
@@ -26,6 +27,7 @@ const GAVE_WAY: &str =
 #[derive(Debug)]
 pub struct Keeper {
     unused: Unused,
+    ages: Ages,
     /// When they were last looked through.
     swept: Instant,
     /// Whether something failed since for want of space.
@@ -33,10 +35,11 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Nothing yet.
-    pub fn new(now: Instant) -> Self {
+    /// What an earlier agent has written down.
+    pub fn new(ages: Ages, now: Instant) -> Self {
         Self {
-            unused: Unused::new(),
+            unused: ages.recall(now),
+            ages,
             // For want of space the first sweep waits for nothing.
             swept: now.checked_sub(SWEPT).unwrap_or(now),
             wanted: false,
@@ -85,7 +88,7 @@ impl Keeper {
             false => SWEEP_INTERVAL,
         };
         if now - self.swept >= interval {
-            flights.sweep(desired.clone(), self.unused.clone());
+            flights.sweep(desired.clone(), self.unused.clone(), self.ages.clone());
         }
         for (image, login) in in_turn(waiting, flights) {
             match short {
