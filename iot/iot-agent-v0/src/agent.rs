@@ -107,6 +107,7 @@ pub async fn run<E: Executor>(
         }
     };
     let watchdog = manager.watchdog();
+    let dir = keeper.map(Keeper::dir);
     // What runs is looked after from the first moment on, also while NATS cannot be reached.
     tokio::select! {
         ended = platform => ended,
@@ -115,6 +116,6 @@ pub async fn run<E: Executor>(
             tracing::info!("ends for its update, which the launcher tries");
             Ok(())
         }
-        () = reconcile::run(executor, desired.subscribe(), &statuses, ran.clone(), nothing_since, &watchdog) => Ok(()),
+        () = reconcile::run(executor, desired.subscribe(), &statuses, ran.clone(), nothing_since, dir, &watchdog) => Ok(()),
     }
 }

@@ -11,8 +11,10 @@ use std::time::Duration;
 use iot_contracts::ImageReference;
 use tokio::sync::Notify;
 
-use crate::container::{ContainerSpec, ContainerState, Health, ObservedContainer, Role};
-use crate::plan::{Action, Step};
+use crate::container::{
+    ContainerKey, ContainerSpec, ContainerState, Health, ObservedContainer, Role,
+};
+use crate::plan::{Action, Step, Volumes};
 
 /// A failure that a script asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +68,8 @@ struct State {
     filled: bool,
     looking: Duration,
     unknown_by_name: bool,
+    /// The volumes that wait for a container.
+    left: BTreeMap<ContainerKey, String>,
 }
 
 #[derive(Debug)]
@@ -92,7 +96,7 @@ impl FakePodman {
         self.0.borrow_mut().strangers.insert(user.to_owned());
     }
 
-    /// Steps whose name in the log this is never end.
+    /// Steps whose name in the log this is never end, nor the question for an image, `exists IMAGE`.
     pub fn hang(&self, step: &str) {
         self.0.borrow_mut().hanging.insert(step.to_owned());
     }
@@ -332,6 +336,7 @@ impl State {
             Action::Examine { id } => format!("examine {}", of(id)),
             Action::RemoveImage { image } => format!("remove image {image}"),
             Action::Remove { id, .. } => format!("remove {}", of(id)),
+            Action::RemoveVolumes => format!("remove volumes {}", step.key),
             Action::Create(spec) => format!("only create {}", spec.key),
             Action::Run(spec) => format!("create {}", spec.key),
             Action::Start { id } => format!("start {}", of(id)),
@@ -352,7 +357,9 @@ impl State {
             .volumes_from
             .as_ref()
             .and_then(|id| self.containers.get(id));
-        let volume = from.map_or_else(|| format!("v{}", self.next_id), |from| from.volume.clone());
+        let from = from.map(|from| from.volume.clone());
+        let left = self.left.remove(&spec.key);
+        let volume = from.or(left).unwrap_or(format!("v{}", self.next_id));
         let observed = ObservedContainer {
             id: id.clone(),
             key: spec.key.clone(),
@@ -436,7 +443,13 @@ impl State {
                 self.images.remove(image);
                 self.damaged.remove(image.as_str());
             }
-            Action::Remove { id, .. } => drop(self.containers.remove(id)),
+            Action::Remove { id, volumes } => {
+                let gone = self.containers.remove(id);
+                if let Some(gone) = gone.filter(|_| *volumes == Volumes::Kept) {
+                    self.left.insert(gone.observed.key, gone.volume);
+                }
+            }
+            Action::RemoveVolumes => {}
             Action::Create(spec) => drop(self.create(spec)),
             Action::Run(spec) => {
                 let id = self.create(spec);

@@ -1,10 +1,13 @@
 //! What the scripted executor answers.
 
+use std::collections::BTreeSet;
+use std::future::pending;
+
 use iot_contracts::{ImageReference, RegistryLogin};
 
 use super::{FakePodman, RESERVE, Scripted};
-use crate::container::ObservedContainer;
-use crate::plan::Step;
+use crate::container::{ContainerKey, ObservedContainer};
+use crate::plan::{Action, Step};
 use crate::reconcile::Executor;
 use crate::room::{Image, Space};
 
@@ -21,12 +24,23 @@ impl Executor for FakePodman {
         seen
     }
 
+    fn orphans(&self) -> BTreeSet<ContainerKey> {
+        self.0.borrow().left.keys().cloned().collect()
+    }
+
     async fn ended(&self) {
         self.1.notified().await;
     }
 
     async fn has_image(&self, image: &ImageReference) -> Result<bool, Scripted> {
+        let question = format!("exists {image}");
+        if self.0.borrow().hanging.contains(&question) {
+            pending::<()>().await;
+        }
         let state = self.0.borrow();
+        if state.failing.contains(&question) {
+            return Err(Scripted::Failure);
+        }
         Ok(state.images.contains(image) && !state.unknown_by_name)
     }
 
@@ -61,6 +75,9 @@ impl Executor for FakePodman {
         self.act(name).await?;
         if hollow {
             return Ok(());
+        }
+        if step.action == Action::RemoveVolumes {
+            self.0.borrow_mut().left.remove(&step.key);
         }
         self.0.borrow_mut().do_it(&step.action)
     }

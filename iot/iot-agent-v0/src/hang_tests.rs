@@ -1,10 +1,14 @@
-//! What the service manager hears of the loop.
+//! What hangs beside the loop, and what the service manager hears of it.
 
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use super::super::LONGEST_LOOK;
+use iot_contracts::Phase;
+
+use super::super::{BUSY_INTERVAL, LONGEST_LOOK, LOOK_INTERVAL};
 use super::{Bench, score};
+use crate::history::STEADY;
+use crate::questions::PATIENCE;
 use crate::watchdog::{GOES_ON, ServiceManager};
 
 /// The longest silence; a word is due three times within it.
@@ -25,6 +29,7 @@ async fn words(bench: &Bench, time: Duration) -> usize {
         desired,
         &bench.statuses,
         ran,
+        None,
         None,
         &watchdog,
     );
@@ -66,5 +71,50 @@ async fn a_look_that_does_not_end_is_one() {
     let bench = Bench::new();
     bench.podman.set_looking(LONGEST_LOOK * 10);
     let heard = words(&bench, LONGEST_LOOK * 3).await;
-    assert!((90..=91).contains(&heard), "{heard}");
+    let words = usize::try_from(LONGEST_LOOK.as_secs().div_ceil(40)).unwrap();
+    assert!((words..=words + 1).contains(&heard), "{heard}");
+}
+
+/// Of its image only is it not known whether it is there.
+#[tokio::test(start_paused = true)]
+async fn a_question_for_an_image_that_is_never_answered_delays_no_other_container() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.run_for(2 * STEADY).await;
+    bench.podman.hang("exists host/x:9");
+    bench.put("aaa", &score("9"));
+    let second = Duration::from_secs(1);
+    let others = async {
+        tokio::time::sleep(60 * second).await;
+        bench.podman.cut_power();
+        tokio::time::sleep(LOOK_INTERVAL + PATIENCE).await;
+        assert_eq!(bench.podman.running(), ["web.a"]);
+        assert_eq!(bench.status("web").0, Phase::Running);
+        let waits = Some("a: waits for image 'host/x:9'".to_owned());
+        assert_eq!(bench.status("aaa"), (Phase::Pending, waits));
+        bench.put("new", &score("2"));
+        tokio::time::sleep(2 * PATIENCE).await;
+        assert_eq!(bench.status("new"), (Phase::Running, None));
+    };
+    tokio::join!(bench.run_for(120 * second), others);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_be_asked_for_fails_its_own_deployment() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.podman.fail("exists host/x:9");
+    bench.put("aaa", &score("9"));
+    let healing = async {
+        tokio::time::sleep(STEADY).await;
+        assert_eq!(bench.status("web"), (Phase::Running, None));
+        let failed = (Phase::Failed, Some("a: scripted failure".to_owned()));
+        assert_eq!(bench.status("aaa"), failed);
+        bench.podman.heal();
+        tokio::time::sleep(BUSY_INTERVAL + PATIENCE).await;
+        assert_eq!(bench.status("aaa"), (Phase::Running, None));
+    };
+    tokio::join!(bench.run_for(2 * LOOK_INTERVAL), healing);
 }

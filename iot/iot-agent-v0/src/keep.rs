@@ -129,6 +129,11 @@ impl Keeper {
         Self { dir, device_id }
     }
 
+    /// Where everything is kept that outlives the agent.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// What was kept last; nothing, and why, where it cannot be used.
     pub fn recall(&self) -> (Kept, Option<String>) {
         let path = self.dir.join(FILE);

@@ -46,16 +46,19 @@ mod history;
 mod keep;
 mod nats;
 mod nkey;
+mod notes;
 mod notices;
 mod order;
 mod plan;
 mod podman;
 mod problems;
+mod questions;
 mod reconcile;
 mod report;
 mod room;
 mod service;
 mod settle;
+mod sight;
 #[cfg(test)]
 #[path = "signing_for_tests.rs"]
 mod signing;
@@ -178,7 +181,8 @@ fn run(
         .block_on(async {
             let mut terminate = signal(SignalKind::terminate())?;
             let mut interrupt = signal(SignalKind::interrupt())?;
-            let podman = podman::Podman::new(config.podman_socket());
+            let podman =
+                podman::Podman::new(config.podman_socket()).keeping_in(keep::state_directory());
             let nothing = nothing.filter(|seen| seen.socket == config.podman_socket());
             let nothing_since = nothing.map(|seen| seen.since);
             let keeper = Keeper::of_this_unit(config.device_id());

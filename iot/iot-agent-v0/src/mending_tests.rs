@@ -114,6 +114,22 @@ fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
     let with_previous = [("web.a=2", EXITED), ("web.a=1 previous", EXITED)];
     for _ in 0..3 {
         history.damaged(&image, &key, now);
+        // What may be the only one there is stays until its registry has shown another one.
+        assert_eq!(
+            steps(&history, &alone),
+            "web.a: start web.a=2, image host/x:2"
+        );
+        assert_eq!(
+            steps(&history, &with_previous),
+            "web.a: rename web.a=2 Failed, rename web.a=1-previous Current, start web.a=1-previous, \
+             image host/x:2"
+        );
+        assert_eq!(
+            steps(&history, &[]),
+            "web.a: run host/x:2 None, image host/x:2"
+        );
+        assert_eq!(steps(&history, &[("web.a=2", Running)]), "web.a: ");
+        history.pulled(&image);
         assert_eq!(
             steps(&history, &alone),
             "web.a: remove web.a=2, remove image host/x:2"
@@ -124,6 +140,13 @@ fn a_damaged_image_is_fetched_anew_and_not_for_ever() {
              remove image host/x:2"
         );
         assert_eq!(steps(&history, &[]), "web.a: remove image host/x:2");
+        assert_eq!(
+            steps(
+                &history,
+                &[("web.a=1", Running), ("web.a=2 failed", EXITED)]
+            ),
+            "web.a: remove web.a=2-failed, remove image host/x:2"
+        );
         history.mends(&image);
         assert_eq!(steps(&history, &alone), "web.a: start web.a=2");
     }
@@ -159,6 +182,7 @@ fn what_has_run_is_not_thrown_away_for_what_another_one_of_its_image_has_seen() 
     history.look(&at(EXITED).containers, now);
     let mut see = |by: &str| {
         history.damaged(&image, &key(by), now);
+        history.replaceable(&image);
         told(plan(&desired, &at(EXITED), &history, now))
     };
     let mended = ["job.a: ", "new.a: remove new.a=2, remove image host/x:2"];

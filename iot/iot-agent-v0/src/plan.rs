@@ -76,12 +76,14 @@ pub enum Action {
         /// What becomes of its volumes.
         volumes: Volumes,
     },
+    /// Remove the volumes that wait for the container.
+    RemoveVolumes,
 }
 
 /// Which volumes go with a container. None goes that another container has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Volumes {
-    /// None.
+    /// None: the anonymous ones wait for the next container of the same service.
     Kept,
     /// The anonymous ones.
     Anonymous,
@@ -94,8 +96,12 @@ pub enum Volumes {
 pub struct World {
     /// The agent's containers.
     pub containers: Vec<ObservedContainer>,
+    /// Those that are not there, and whose volumes wait for the next ones.
+    pub orphans: BTreeSet<ContainerKey>,
     /// The images that were asked for, and whether they are there.
     pub images: BTreeMap<ImageReference, bool>,
+    /// The images that could not be asked for, and why.
+    pub unseen: BTreeMap<ImageReference, String>,
     /// The room for images, where it was asked for and can be told.
     pub space: Option<Space>,
 }
@@ -190,6 +196,7 @@ pub fn plan(desired: &DesiredState, world: &World, history: &History, now: Insta
             .iter()
             .map(|container| container.key.clone()),
     );
+    keys.extend(world.orphans.iter().cloned());
     let verdict = |key: ContainerKey| {
         let (goal, service) = goal(desired, &key);
         let case = crate::settle::Case::new(&key, goal, service, world, history, now);

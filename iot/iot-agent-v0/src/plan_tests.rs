@@ -88,7 +88,7 @@ fn world(desired: &DesiredState, containers: &[(&str, ContainerState)], tags: &[
     World {
         images: images.collect(),
         containers,
-        space: None,
+        ..World::default()
     }
 }
 
@@ -97,6 +97,7 @@ fn told(plan: Plan) -> Vec<String> {
         Action::Examine { id } => format!("examine {id}"),
         Action::RemoveImage { image } => format!("remove image {image}"),
         Action::Remove { id, .. } => format!("remove {id}"),
+        Action::RemoveVolumes => "remove volumes".to_owned(),
         Action::Create(spec) => format!("create {} {:?}", spec.service.image(), spec.volumes_from),
         Action::Run(spec) => format!("run {} {:?}", spec.service.image(), spec.volumes_from),
         Action::Start { id } => format!("start {id}"),

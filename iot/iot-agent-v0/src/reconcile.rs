@@ -5,6 +5,7 @@
 //! dropped where it stands: the next look goes on from what is there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use iot_contracts::{DeploymentName, DeploymentStatus, ImageReference, RegistryLogin};
@@ -17,9 +18,11 @@ use crate::desired::{DesiredState, Target};
 use crate::error::{chain, masked};
 use crate::flights::{Done, Flights, starts_only};
 use crate::history::{History, retry_after};
-use crate::plan::{Plan, Step, World, desired_keys, goal, images_in_question, plan};
+use crate::plan::{Plan, Step, World, desired_keys, goal, plan};
+use crate::room::ages::Ages;
 use crate::room::keeper::Keeper;
 use crate::room::{Image, Space};
+use crate::sight::Sight;
 use crate::told::Told;
 use crate::watchdog::Watchdog;
 
@@ -50,9 +53,9 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(300);
 /// at boot the user's Podman comes up a while after the agent.
 const BLIND_INTERVAL: Duration = Duration::from_secs(8);
 
-/// How long a look may take until the loop counts as hanging. Each answer of Podman's may take a minute, and there is one
-/// for each image.
-const LONGEST_LOOK: Duration = Duration::from_secs(3600);
+/// How long a look may take until the loop counts as hanging. Podman may take a minute to say what is there, and nothing
+/// else is waited for longer than a moment.
+const LONGEST_LOOK: Duration = Duration::from_secs(300);
 
 /// How each deployment fares.
 pub type Statuses = BTreeMap<DeploymentName, DeploymentStatus>;
@@ -64,6 +67,9 @@ pub trait Executor {
 
     /// The agent's own containers.
     async fn observe(&self) -> Result<Vec<ObservedContainer>, Self::Error>;
+
+    /// The containers that are not there any more, and whose volumes wait for the next ones.
+    fn orphans(&self) -> BTreeSet<ContainerKey>;
 
     /// Waits until a container that ran has ended, as far as that can be noticed without asking.
     async fn ended(&self);
@@ -99,18 +105,18 @@ pub trait Executor {
 
 /// Reconciles until `desired` has no sender any more. `ran` is what ran before the agent started. `nothing_since` is when
 /// it was last seen that no container of the agent's is there, if it was: until something is desired, the first look can
-/// wait as any other. `watchdog` hears that this goes on.
+/// wait as any other. In `dir` is written down what the next agent goes on with. `watchdog` hears that this goes on.
 pub async fn run<E: Executor>(
     executor: &E,
     mut desired: watch::Receiver<DesiredState>,
     statuses: &watch::Sender<Statuses>,
     ran: Ran,
     nothing_since: Option<Instant>,
+    dir: Option<&Path>,
     watchdog: &Watchdog<'_>,
 ) {
     let target = desired.borrow_and_update().clone();
     let mut reconciler = Reconciler {
-        executor,
         statuses,
         flights: Flights::new(executor),
         history: History::default(),
@@ -119,9 +125,10 @@ pub async fn run<E: Executor>(
         nothing_since,
         blind: 0,
         told: Told::default(),
-        keeper: Keeper::new(Instant::now()),
+        keeper: Keeper::new(Ages::of(dir.map(Path::to_owned)), Instant::now()),
         watchdog,
     };
+    let mut sight = Sight::new(executor);
     let mut due = reconciler.next_look(Instant::now());
     let mut ended = None;
     loop {
@@ -130,6 +137,10 @@ pub async fn run<E: Executor>(
             changed = desired.changed() => Some(changed),
             done = reconciler.flights.next() => {
                 reconciler.note(done);
+                due = Instant::now();
+                None
+            }
+            () = sight.late() => {
                 due = Instant::now();
                 None
             }
@@ -156,7 +167,7 @@ pub async fn run<E: Executor>(
         if due > Instant::now() {
             continue;
         }
-        due = match reconciler.look(&mut desired).await {
+        due = match reconciler.look(&mut sight, &mut desired).await {
             Some(due) => due,
             None => return,
         };
@@ -167,11 +178,7 @@ pub async fn run<E: Executor>(
     }
 }
 
-/// What a look found.
-type Look<Error> = Result<World, Error>;
-
 struct Reconciler<'a, E: Executor> {
-    executor: &'a E,
     statuses: &'a watch::Sender<Statuses>,
     flights: Flights<'a, E>,
     history: History,
@@ -185,7 +192,7 @@ struct Reconciler<'a, E: Executor> {
     watchdog: &'a Watchdog<'a>,
 }
 
-impl<E: Executor> Reconciler<'_, E> {
+impl<'a, E: Executor> Reconciler<'a, E> {
     /// Takes over what is desired, and ends what that overtakes.
     fn change(&mut self, target: DesiredState) {
         let before = std::mem::replace(&mut self.target, target);
@@ -243,6 +250,7 @@ impl<E: Executor> Reconciler<'_, E> {
             Done::Pull {
                 image,
                 result,
+                damaged,
                 no_space,
             } => match result {
                 Ok(()) => {
@@ -251,6 +259,9 @@ impl<E: Executor> Reconciler<'_, E> {
                 }
                 Err(error) => {
                     let error = masked(&error, logins(&self.target));
+                    if damaged {
+                        self.history.replaceable(&image);
+                    }
                     tracing::warn!(%image, error, "image is not to be had");
                     if no_space {
                         self.keeper.wants_space();
@@ -267,11 +278,16 @@ impl<E: Executor> Reconciler<'_, E> {
 
     /// Looks at what is there and begins what is to be done; gives the time of the next look, or `None` at the end of
     /// everything. What is being done goes on meanwhile, and so do changes.
-    async fn look(&mut self, desired: &mut watch::Receiver<DesiredState>) -> Option<Instant> {
+    async fn look(
+        &mut self,
+        sight: &mut Sight<'a, E>,
+        desired: &mut watch::Receiver<DesiredState>,
+    ) -> Option<Instant> {
         let mut worked_on = self.flights.containers();
         let mut again = false;
         self.nothing_since = None;
-        let looking = look(self.executor, self.target.clone(), self.flights.pulls());
+        let target = self.target.clone();
+        let looking = sight.look(&target, self.flights.pulls());
         tokio::pin!(looking);
         let since = Instant::now();
         let seen = loop {
@@ -334,7 +350,7 @@ impl<E: Executor> Reconciler<'_, E> {
             .values()
             .filter_map(|verdict| verdict.look_at)
             .chain(pulls);
-        let interval = match self.flights.is_empty() && !held_back {
+        let interval = match self.flights.is_empty() && !held_back && world.unseen.is_empty() {
             true => LOOK_INTERVAL,
             false => BUSY_INTERVAL,
         };
@@ -403,24 +419,6 @@ impl<E: Executor> Reconciler<'_, E> {
             }
         }
     }
-}
-
-async fn look<E: Executor>(executor: &E, target: DesiredState, pulls: bool) -> Look<E::Error> {
-    let containers = executor.observe().await?;
-    let mut images = BTreeMap::new();
-    for image in images_in_question(&target, &containers) {
-        let is_there = executor.has_image(&image).await?;
-        images.insert(image, is_there);
-    }
-    let space = match pulls || images.values().any(|is_there| !is_there) {
-        true => executor.space().await,
-        false => None,
-    };
-    Ok(World {
-        containers,
-        images,
-        space,
-    })
 }
 
 fn desired_images(target: &DesiredState) -> BTreeSet<ImageReference> {

@@ -12,6 +12,8 @@ mod pace;
 mod restarts;
 #[path = "room_tests.rs"]
 mod room;
+#[path = "room_for_others_tests.rs"]
+mod room_for_others;
 #[path = "update_tests.rs"]
 mod updates;
 #[path = "version_tests.rs"]
@@ -40,6 +42,7 @@ struct Bench {
     podman: FakePodman,
     desired: watch::Sender<DesiredState>,
     statuses: watch::Sender<Statuses>,
+    state: tempfile::TempDir,
 }
 
 impl Bench {
@@ -48,6 +51,7 @@ impl Bench {
             podman: FakePodman::default(),
             desired: watch::Sender::new(DesiredState::default()),
             statuses: watch::Sender::new(Statuses::new()),
+            state: tempfile::tempdir().unwrap(),
         }
     }
 
@@ -81,6 +85,7 @@ impl Bench {
             &self.statuses,
             ran,
             nothing_since,
+            Some(self.state.path()),
             &watchdog,
         );
         let ended = tokio::time::timeout(time, run).await;

@@ -48,6 +48,23 @@ async fn unused_images_go_when_they_are_old() {
     tokio::join!(bench.run_for(8 * DAY), updates);
 }
 
+/// Each life loses the time since its last sweep.
+#[tokio::test(start_paused = true)]
+async fn unused_images_go_when_they_are_old_also_where_no_agent_lives_that_long() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.put("web", &score("2"));
+    for _ in 0..6 {
+        bench.run_for(DAY).await;
+        assert_eq!(bench.podman.images_there(), ["host/x:1", "host/x:2"]);
+    }
+    bench.run_for(DAY).await;
+    bench.run_for(DAY).await;
+    assert_eq!(bench.podman.images_there(), ["host/x:2"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_agent_that_begins_on_a_full_disk_makes_room_at_once() {
     let bench = Bench::new();
@@ -102,6 +119,32 @@ async fn a_pull_that_eats_the_reserve_is_ended() {
         assert_eq!(bench.status("web"), (Phase::Running, None));
     };
     tokio::join!(bench.run_for(2 * NO_SPACE_RETRY), full);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_that_fills_the_disk_between_two_looks_is_ended_in_time() {
+    let bench = Bench::new();
+    bench.known();
+    bench.podman.set_room(10);
+    for tag in ["1", "2"] {
+        bench.podman.hang(&format!("image host/x:{tag}"));
+        bench.put(&format!("web-{tag}"), &score(tag));
+    }
+    let full = async {
+        let second = Duration::from_secs(1);
+        tokio::time::sleep(LOOK_INTERVAL + second / 10).await;
+        bench.podman.take_looks();
+        bench.podman.fill();
+        tokio::time::sleep(second).await;
+        for name in ["web-1", "web-2"] {
+            let (phase, detail) = bench.status(name);
+            assert_eq!(phase, Phase::Failed);
+            assert!(detail.unwrap().contains("no space left"));
+        }
+        tokio::time::sleep(NO_SPACE_RETRY / 2).await;
+        assert_eq!(bench.podman.begun("image host/x:1"), 1);
+    };
+    tokio::join!(bench.run_for(NO_SPACE_RETRY), full);
 }
 
 #[tokio::test(start_paused = true)]

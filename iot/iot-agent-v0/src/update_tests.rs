@@ -188,8 +188,51 @@ async fn a_damaged_image_is_fetched_anew() {
     bench.run_for(5 * LOOK_INTERVAL).await;
     let running = ["web-2.a host/x:1 runs", "web.a host/x:1 runs"];
     assert_eq!(bench.podman.containers(), running);
-    assert_eq!(bench.podman.begun("image host/x:1"), 1);
+    // Once to know that the registry has it.
+    assert_eq!(bench.podman.begun("image host/x:1"), 2);
     assert_eq!(bench.status("web").0, Phase::Running);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_image_stays_while_there_is_no_other_and_its_containers_data_always() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    let volumes = bench.podman.volumes();
+    bench.podman.damage("host/x:1", false);
+    bench.podman.fail("image host/x:1");
+    bench.podman.cut_power();
+    bench.run_for(10 * LOOK_INTERVAL).await;
+    assert_eq!(bench.podman.containers(), ["web.a host/x:1 down"]);
+    assert_eq!(bench.podman.images_there(), ["host/x:1"]);
+    bench.podman.heal();
+    bench.run_for(5 * LOOK_INTERVAL).await;
+    assert_eq!(bench.podman.containers(), ["web.a host/x:1 runs"]);
+    assert_eq!(bench.podman.volumes(), volumes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_container_goes_with_its_deployment() {
+    let bench = Bench::new();
+    bench.known();
+    bench.put("web", &score("1"));
+    bench.pass().await;
+    bench.podman.damage("host/x:1", false);
+    bench.podman.cut_power();
+    bench.podman.take("remove image host/x:1", LOOK_INTERVAL);
+    let deletion = async {
+        while bench.podman.begun("remove image host/x:1") == 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(bench.podman.containers().is_empty());
+        bench.delete("web");
+    };
+    tokio::join!(bench.run_for(5 * LOOK_INTERVAL), deletion);
+    assert!(bench.statuses.borrow().is_empty());
+    bench.put("web", &score("1"));
+    bench.run_for(5 * LOOK_INTERVAL).await;
+    assert_eq!(bench.podman.volumes(), ["harmony.web.a v2"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -201,7 +244,7 @@ async fn an_image_that_is_always_damaged_is_not_fetched_for_ever() {
     bench.podman.damage("host/x:2", true);
     bench.put("web", &score("2"));
     bench.run_for(60 * LOOK_INTERVAL).await;
-    assert_eq!(bench.podman.begun("image host/x:2"), 1);
+    assert_eq!(bench.podman.begun("image host/x:2"), 2);
     let there = bench.podman.containers();
     assert!(
         there.contains(&"web.a host/x:1 runs".to_owned()),

@@ -89,6 +89,15 @@ struct Damage {
     mended: u32,
     /// The containers that have seen it since it was last removed. It may be their own fault: a file that they were given.
     seen_by: BTreeSet<ContainerKey>,
+    /// Whether its registry has shown since that it has another one.
+    replaceable: bool,
+}
+
+impl Damage {
+    /// Whether it has not been removed since it was seen.
+    fn is_open(&self) -> bool {
+        !self.seen_by.is_empty()
+    }
 }
 
 /// Steps of a container.
@@ -254,6 +263,7 @@ impl History {
     pub fn pulled(&mut self, image: &ImageReference) {
         self.pulls.remove(image);
         self.fetched.insert(image.clone());
+        self.replaceable(image);
     }
 
     /// Whether an image was fetched. It is believed to be there, whatever name Podman has for it, until something fails.
@@ -277,6 +287,7 @@ impl History {
             since: now,
             mended: 0,
             seen_by: BTreeSet::new(),
+            replaceable: false,
         };
         let damage = self.damages.entry(image.clone()).or_insert_with(new);
         if now - damage.since >= MENDED_FOR {
@@ -291,6 +302,7 @@ impl History {
         if let Some(damage) = self.damages.get_mut(image) {
             damage.mended += 1;
             damage.seen_by.clear();
+            damage.replaceable = false;
         }
     }
 
@@ -307,10 +319,28 @@ impl History {
         damage.is_some_and(|damage| damage.seen_by.contains(key))
     }
 
-    /// Whether an image shall be fetched anew.
+    /// A registry has an image, whatever is there of it.
+    pub fn replaceable(&mut self, image: &ImageReference) {
+        if let Some(damage) = self.damages.get_mut(image) {
+            damage.replaceable = damage.is_open();
+        }
+    }
+
+    /// Whether an image shall be removed and fetched anew.
     pub fn is_to_be_mended(&self, image: &ImageReference) -> bool {
-        let damage = self.damages.get(image);
-        damage.is_some_and(|damage| !damage.seen_by.is_empty() && damage.mended < MAX_MENDED)
+        let damage = self.mendable(image);
+        damage.is_some_and(|damage| damage.replaceable)
+    }
+
+    /// Whether it shall be, once its registry has shown that it has another one.
+    pub fn wants_replacement(&self, image: &ImageReference) -> bool {
+        let damage = self.mendable(image);
+        damage.is_some_and(|damage| !damage.replaceable)
+    }
+
+    fn mendable(&self, image: &ImageReference) -> Option<&Damage> {
+        let damage = self.damages.get(image)?;
+        (damage.is_open() && damage.mended < MAX_MENDED).then_some(damage)
     }
 
     /// Forgets what is about nothing that is desired or there.

@@ -29,23 +29,25 @@ impl Podman {
         let listed = listed.unwrap_or_default().into_iter();
         let (mut containers, mut pids) = (Vec::new(), BTreeSet::new());
         let (mut images, mut terms) = (BTreeSet::new(), BTreeMap::new());
-        for (mut container, more) in listed.filter_map(wire::ListedContainer::observed) {
-            container.image_digest = self.digest(&more.image_id).await;
+        for (container, more) in listed.filter_map(wire::ListedContainer::observed) {
             if container.state == ContainerState::Running {
                 pids.insert(more.pid);
             }
             if container.terms != Terms::default() {
                 terms.insert(container.id.clone(), container.terms.clone());
             }
-            images.insert(more.image_id);
-            containers.push(container);
+            images.insert(more.image_id.clone());
+            containers.push((container, more.image_id));
         }
-        self.digests
-            .borrow_mut()
-            .retain(|image, _| images.contains(image));
         self.terms.replace(terms);
         self.ends.watch(&pids);
-        Ok(containers)
+        images.remove("");
+        let digests = self.digests.lock().await.of(&self.api, images).await;
+        let containers = containers.into_iter().map(|(mut container, image)| {
+            container.image_digest = digests.get(&image).cloned();
+            container
+        });
+        Ok(containers.collect())
     }
 
     fn terms(&self, id: &str) -> Terms {
@@ -68,22 +70,13 @@ impl Podman {
     /// The volumes that the container goes on with. The named ones are those of its score; where there are none, and
     /// were none, it is all.
     pub(super) async fn inherited(&self, spec: &ContainerSpec) -> Result<Inherited, PodmanError> {
-        let Some(id) = spec.volumes_from.clone() else {
-            return Ok(Inherited::Nothing);
+        let anonymous = match &spec.volumes_from {
+            Some(id) if !spec.service.terms().has_volumes() && !self.terms(id).has_volumes() => {
+                return Ok(Inherited::All(id.clone()));
+            }
+            Some(id) => self.anonymous_volumes(id, &spec.key).await?,
+            None => self.left.volumes(&spec.key),
         };
-        if !spec.service.terms().has_volumes() && !self.terms(&id).has_volumes() {
-            return Ok(Inherited::All(id));
-        }
-        let inspect = Call::get(format!("inspect the container before that of {}", spec.key))
-            .path(&["containers", &id, "json"])
-            .limit(REQUEST_LIMIT);
-        let reply = self.api.send(inspect).await?.expect(&[StatusCode::OK])?;
-        let inspected: wire::InspectedContainer = reply.json()?;
-        let mounts = inspected.mounts.unwrap_or_default().into_iter();
-        // An anonymous volume's name is a number.
-        let anonymous = mounts.filter(|mount| {
-            mount.kind == "volume" && mount.name.bytes().all(|b| b.is_ascii_hexdigit())
-        });
         let definition = &spec.service.definition;
         let is_free = |mount: &wire::InspectedMount| {
             let path = mount.destination.as_str();
@@ -100,8 +93,30 @@ impl Podman {
                 .map(str::to_owned)
                 .into(),
         };
-        let inherited = anonymous.filter(is_free).map(volume).collect();
-        Ok(Inherited::Some(inherited))
+        let inherited: Vec<_> = anonymous.into_iter().filter(is_free).map(volume).collect();
+        Ok(match inherited.is_empty() {
+            true => Inherited::Nothing,
+            false => Inherited::Some(inherited),
+        })
+    }
+
+    /// The anonymous volumes of a container.
+    async fn anonymous_volumes(
+        &self,
+        id: &str,
+        key: &ContainerKey,
+    ) -> Result<Vec<wire::InspectedMount>, PodmanError> {
+        let inspect = Call::get(format!("inspect a container of {key}"))
+            .path(&["containers", id, "json"])
+            .limit(REQUEST_LIMIT);
+        let reply = self.api.send(inspect).await?;
+        let inspected: wire::InspectedContainer = reply.expect(&[StatusCode::OK])?.json()?;
+        let mut mounts = inspected.mounts.unwrap_or_default();
+        // An anonymous volume's name is a number.
+        mounts.retain(|mount| {
+            mount.kind == "volume" && mount.name.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        Ok(mounts)
     }
 
     async fn create_with_files(&self, spec: &ContainerSpec) -> Result<String, PodmanError> {
@@ -126,6 +141,7 @@ impl Podman {
             tracing::warn!(container = name, warning, "Podman warns");
         }
         write_out().await;
+        self.left.forget(&spec.key).await;
         Ok(created.id)
     }
 
@@ -247,6 +263,11 @@ impl Podman {
         key: &ContainerKey,
         volumes: Volumes,
     ) -> Result<(), PodmanError> {
+        if volumes == Volumes::Kept {
+            self.left
+                .leave(key, self.anonymous_volumes(id, key).await?)
+                .await;
+        }
         let terms = self.terms(id);
         let seconds = terms.stop_seconds;
         let remove = Call::delete(format!("remove container of {key}"))
@@ -274,6 +295,15 @@ impl Podman {
         Ok(())
     }
 
+    /// Removes the volumes that wait for the container of `key`.
+    pub(super) async fn remove_left(&self, key: &ContainerKey) -> Result<(), PodmanError> {
+        for volume in self.left.volumes(key) {
+            self.remove_volume(&volume.name).await?;
+        }
+        self.left.forget(key).await;
+        Ok(())
+    }
+
     /// Removes a volume, unless another container has it.
     async fn remove_volume(&self, name: &str) -> Result<(), PodmanError> {
         let remove = Call::delete(format!("remove volume {name}"))
@@ -287,7 +317,7 @@ impl Podman {
         ];
         let reply = reply.expect(&done)?;
         if reply.status == StatusCode::NO_CONTENT {
-            tracing::info!(name, "removed the volume, as its score says");
+            tracing::info!(name, "removed the volume");
         }
         Ok(())
     }

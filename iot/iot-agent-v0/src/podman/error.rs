@@ -118,11 +118,12 @@ impl PodmanError {
 
     /// Podman's report that `image` could not be had.
     pub fn not_pulled(image: &ImageReference, message: String) -> Self {
+        let what = format!("pull image '{image}'");
+        // A registry is asked for its manifest before the storage is looked at.
+        let is_damaged = is_about_damage(&message) && !message.contains("input/output error");
         match is_about_space(&message) {
-            true => Self::NoSpace {
-                what: format!("pull image '{image}'"),
-                message,
-            },
+            true => Self::NoSpace { what, message },
+            false if is_damaged => Self::Damaged { what, message },
             false => Self::Pull {
                 image: image.clone(),
                 message,

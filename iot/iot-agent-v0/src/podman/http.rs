@@ -153,6 +153,7 @@ impl Reply {
 }
 
 /// The service behind a socket.
+#[derive(Clone)]
 pub struct Api {
     socket: PathBuf,
 }

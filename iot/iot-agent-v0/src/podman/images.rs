@@ -26,30 +26,6 @@ impl Podman {
         Ok(reply.status == StatusCode::NO_CONTENT)
     }
 
-    /// The digest of an image's manifest; each image is asked for once.
-    pub(super) async fn digest(&self, id: &str) -> Option<String> {
-        if id.is_empty() {
-            return None;
-        }
-        if let Some(digest) = self.digests.borrow().get(id) {
-            return Some(digest.clone());
-        }
-        let inspect = Call::get(format!("inspect image {id}"))
-            .path(&["images", id, "json"])
-            .limit(REQUEST_LIMIT);
-        // It is only for the report; that the image has gone meanwhile is no failure.
-        let reply = self.api.send(inspect).await.ok()?;
-        let reply = reply.expect(&[StatusCode::OK]).ok()?;
-        let inspected: wire::InspectedImage = reply.json().ok()?;
-        let mut digests = self.digests.borrow_mut();
-        Some(
-            digests
-                .entry(id.to_owned())
-                .or_insert(inspected.digest)
-                .clone(),
-        )
-    }
-
     /// Removes an image; Podman refuses when a container is of it.
     pub(super) async fn remove_image(&self, image: &str) -> Result<(), PodmanError> {
         let remove = Call::delete(format!("remove image '{image}'"))

@@ -5,6 +5,7 @@
 
 mod containers;
 mod create;
+mod digests;
 mod ends;
 mod error;
 mod files;
@@ -12,6 +13,7 @@ mod files;
 pub mod fuzz;
 mod http;
 mod images;
+mod left;
 mod wire;
 
 #[cfg(test)]
@@ -23,10 +25,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use iot_contracts::{ImageReference, RegistryLogin};
+use tokio::sync::Mutex;
 
+use self::digests::Digests;
 use self::ends::Ends;
 pub use self::error::PodmanError;
 use self::http::Api;
+use self::left::Left;
 use crate::container::{ContainerKey, ObservedContainer};
 use crate::error::chain;
 use crate::plan::{Action, Step};
@@ -40,14 +45,14 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(60);
 /// The containers of one user's Podman.
 pub struct Podman {
     api: Api,
-    /// The digests of images that were asked for, by their ids.
-    digests: RefCell<BTreeMap<String, String>>,
+    digests: Mutex<Digests>,
     /// The directory of Podman's storage, once it was asked for.
     storage: RefCell<Option<PathBuf>>,
     /// What each container is looked after by that was there at the last look, by its id; without those of defaults.
     terms: RefCell<BTreeMap<String, Terms>>,
     /// The containers that are being made, with what they are given.
     storing: RefCell<BTreeSet<ContainerKey>>,
+    left: Left,
     ends: Ends,
 }
 
@@ -56,12 +61,19 @@ impl Podman {
     pub fn new(socket: PathBuf) -> Self {
         Self {
             api: Api::new(socket),
-            digests: RefCell::default(),
+            digests: Mutex::default(),
             storage: RefCell::default(),
             terms: RefCell::default(),
             storing: RefCell::default(),
+            left: Left::default(),
             ends: Ends::default(),
         }
+    }
+
+    /// The same, which writes down in `dir` what Podman itself cannot tell.
+    pub fn keeping_in(mut self, dir: Option<PathBuf>) -> Self {
+        self.left = Left::of(dir);
+        self
     }
 }
 
@@ -79,6 +91,10 @@ impl Executor for Podman {
 
     async fn observe(&self) -> Result<Vec<ObservedContainer>, PodmanError> {
         self.list().await
+    }
+
+    fn orphans(&self) -> BTreeSet<ContainerKey> {
+        self.left.keys()
     }
 
     async fn ended(&self) {
@@ -112,6 +128,7 @@ impl Executor for Podman {
                 let id = self.create(spec).await?;
                 self.start(&id, key).await
             }
+            Action::RemoveVolumes => self.remove_left(key).await,
             Action::Remove { id, volumes } => self.remove(id, key, *volumes).await,
         }
     }

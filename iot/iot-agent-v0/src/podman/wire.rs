@@ -170,7 +170,7 @@ pub struct InspectedContainer {
 }
 
 /// Something that is mounted in a container.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct InspectedMount {
     /// `volume` is a volume.

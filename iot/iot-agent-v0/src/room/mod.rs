@@ -3,6 +3,7 @@
 //! The images of the agent's user are the agent's to remove. Podman itself keeps what a container is of, and so what a
 //! rollback needs: the container before is one.
 
+pub mod ages;
 pub mod keeper;
 
 use std::cell::RefCell;

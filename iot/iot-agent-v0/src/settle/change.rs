@@ -88,10 +88,24 @@ impl Case<'_> {
             .is_some_and(|service| self.history.is_damaged(service.image(), self.key))
     }
 
-    /// Whether it is, and may be fetched anew.
+    /// Whether it is, and may be removed to be fetched anew.
     pub(super) fn is_to_be_mended(&self) -> bool {
         self.service
             .is_some_and(|service| self.history.is_to_be_mended(service.image()))
+    }
+
+    /// A damaged image is pulled before it goes: what its registry has not shown to have may be the only one there is.
+    pub(super) fn want_replacement(&self, verdict: &mut Verdict, digest: &str) {
+        let is_in_use = |c: &ObservedContainer| c.digest == digest && !c.state.is_down();
+        let Some(service) = self
+            .service
+            .filter(|_| !self.current.is_some_and(is_in_use))
+        else {
+            return;
+        };
+        if verdict.image.is_none() && self.history.wants_replacement(service.image()) {
+            self.fetch(verdict);
+        }
     }
 
     /// The image goes, and what was made of it, so that it is fetched anew. What ran before runs meanwhile.
@@ -105,7 +119,7 @@ impl Case<'_> {
             .into_iter()
             .map(|failed| remove(failed, Volumes::Anonymous))
             .collect();
-        // Without one before, nobody else has its volumes.
+        // Without one before, they wait for the next one.
         let volumes = match previous {
             Some(_) => Volumes::Anonymous,
             None => Volumes::Kept,
@@ -171,6 +185,9 @@ impl Case<'_> {
                 .chain(back(previous));
             let finding = (Phase::Pending, "the one before comes back".to_owned());
             return self.verdict(steps.collect(), Some(finding));
+        }
+        if self.is_to_be_mended() {
+            return self.mend(None, None);
         }
         if let Some(given_up) = self.history.rests(self.key, digest, self.now) {
             return self.kept(current, given_up);
@@ -314,16 +331,28 @@ impl Case<'_> {
     }
 
     fn want_image(&self, verdict: &mut Verdict) {
-        let service = self.service.filter(|_| self.image() == Some(false));
+        if self.image() == Some(false) {
+            self.fetch(verdict);
+        }
+    }
+
+    fn fetch(&self, verdict: &mut Verdict) {
+        let service = self.service;
         verdict.image = service.map(|service| service.image().clone());
         verdict.login = service.and_then(|service| service.definition.registry_login.clone());
     }
 
     fn waits(&self, meanwhile: &str) -> (Phase, String) {
         let image = self.service.map(Service::image);
-        let failure = image.and_then(|image| self.history.pull_failure(image));
+        let failure = image.and_then(|image| {
+            let unseen = self.world.unseen.get(image);
+            unseen.or(self
+                .history
+                .pull_failure(image)
+                .map(|failure| &failure.text))
+        });
         let (phase, text) = match (failure, image) {
-            (Some(failure), _) => (Phase::Failed, failure.text.clone()),
+            (Some(failure), _) => (Phase::Failed, failure.clone()),
             (None, Some(image)) => (Phase::Pending, format!("waits for image '{image}'")),
             (None, None) => (Phase::Pending, "not there".to_owned()),
         };

@@ -101,7 +101,11 @@ impl<'a> Case<'a> {
         let mut verdict = match &self.goal {
             Goal::Absent(volumes) => self.absent(*volumes),
             Goal::Hold => self.hold(),
-            Goal::Service(digest) => self.service(digest),
+            Goal::Service(digest) => {
+                let mut verdict = self.service(digest);
+                self.want_replacement(&mut verdict, digest);
+                verdict
+            }
         };
         self.add_strays(&mut verdict);
         self.be_patient(&mut verdict);
@@ -155,8 +159,13 @@ impl<'a> Case<'a> {
     fn absent(&self, volumes: Volumes) -> Verdict {
         let all = [self.current, self.previous, self.failed];
         let all = all.into_iter().flatten().chain(self.strays.iter().copied());
-        let steps = all.map(|container| remove(container, volumes)).collect();
-        self.verdict(steps, Some((Phase::Pending, "is being removed".to_owned())))
+        let gone = all.map(|container| remove(container, volumes));
+        let volumes = self.world.orphans.contains(self.key);
+        let volumes = volumes.then_some(Action::RemoveVolumes);
+        self.verdict(
+            gone.chain(volumes).collect(),
+            Some((Phase::Pending, "is being removed".to_owned())),
+        )
     }
 
     /// Nothing is removed, and what shall be is not known: what is there runs.

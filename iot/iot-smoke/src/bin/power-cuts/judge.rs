@@ -11,13 +11,15 @@ use crate::look::{Found, FoundContainer};
 pub(crate) const SERVICE: &str = "workload";
 
 /// What may lie in the agent's state directory: its type as find(1) has it, and its path. What a new user's home has, its
-/// own key, what it follows, the two slots with their record, and the launcher's socket of the last trial.
-const STATE: [&str; 10] = [
+/// own key, what it follows, what it keeps for containers, the two slots with their record, and the launcher's socket of the last trial.
+const STATE: [&str; 12] = [
     "f .bash_logout",
     "f .bashrc",
     "f .profile",
     "f nats.nk",
     "f desired-state",
+    "f kept-volumes",
+    "f unused-images",
     "d slots",
     "f slots/record",
     "f slots/a",
