@@ -53,7 +53,7 @@ mod report;
 mod room;
 mod service;
 mod settle;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[path = "signing_for_tests.rs"]
 mod signing;
 mod status;

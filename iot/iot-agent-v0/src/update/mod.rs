@@ -10,6 +10,8 @@
 //! to survive a power cut is in one file, the record, which is replaced as a whole.
 
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod judge;
 mod launch;
 mod record;
