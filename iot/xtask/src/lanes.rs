@@ -161,7 +161,7 @@ pub const ALL: [Lane; 24] = [
         name: "fuzz",
         what: "what the agent reads, fuzzed for a minute each",
         needs: "nothing",
-        about_minutes: 6,
+        about_minutes: 7,
         when: When::InTurns,
         plan: fuzz,
     },
@@ -274,7 +274,7 @@ pub const ALL: [Lane; 24] = [
 pub const FULL: [Lane; 3] = [
     Lane {
         name: "faults",
-        what: "twenty rounds of each fault: NATS, the way to it, credentials, a cluster, a registry",
+        what: "thirty rounds of each fault, with their times judged: NATS, the way to it, credentials, a cluster, a registry",
         needs: "root for the partition",
         about_minutes: 20,
         when: When::Always,
