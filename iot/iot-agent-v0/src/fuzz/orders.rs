@@ -69,7 +69,8 @@ pub fn orders(data: &[u8]) {
     let mut known = before.clone();
     known.apply(&entry(2, &value)).unwrap();
     let desired = known.desired();
-    match obeyed(&value) {
+    let obeyed = obeyed(&value);
+    match &obeyed {
         Some(score) => runs(&desired, score.as_deref()),
         None => is_refused(&known, before),
     }
@@ -78,7 +79,7 @@ pub fn orders(data: &[u8]) {
     let again = serde_json::from_slice::<Followed>(&json).unwrap();
     assert_eq!(again.obeying(Rules::of(config())), known);
     // What was obeyed before comes again.
-    if obeyed(&value).is_some() {
+    if obeyed.is_some() {
         known.apply(&entry(3, last)).unwrap();
         let (_, refused) = known.refused().next().unwrap();
         assert!(matches!(refused.why, Refusal::CounterNotAbove { .. }));
