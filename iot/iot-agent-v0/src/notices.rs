@@ -17,8 +17,12 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::bucket::{ASK_AGAIN, Bucket, BucketError, failed, message};
-use crate::changes::{Change, HEARTBEAT, PULL, SILENCE, nanoseconds};
+use crate::changes::{Change, HEARTBEAT, SILENCE, nanoseconds};
 
+/// How long a request for notices stands, which has to be two heartbeats or more. The server goes on telling a connection
+/// that is dead without its knowing: by the time at which that is given up ([`SILENCE`]), its last request is over.
+const PULL: Duration = HEARTBEAT.saturating_mul(2);
+const _: () = assert!(PULL.as_millis() < SILENCE.as_millis());
 /// How many notices the server may send before it is asked again.
 const BATCH: usize = 256;
 /// How many times it is asked for those that are waiting. What comes after is told like a change.
