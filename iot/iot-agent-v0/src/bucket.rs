@@ -14,6 +14,7 @@ use async_nats::jetstream::stream::DiscardPolicy;
 use async_nats::{
     Client, Message, Request, RequestError, RequestErrorKind, StatusCode, Subscriber,
 };
+use futures::stream::FuturesUnordered;
 use futures::{StreamExt, TryStreamExt};
 use iot_contracts::{
     BucketMarker, DESIRED_STATE_MARKER_KEY, DeviceId, KvBucket, desired_state_watch, entry_subject,
@@ -38,6 +39,11 @@ const ASKED: Duration = SILENCE
     .saturating_sub(Duration::from_millis(100));
 const _: () =
     assert!(PING.as_millis() > HEARTBEAT.as_millis() && PING.as_millis() < ASKED.as_millis());
+
+/// After how long something is asked again that nobody has answered yet. Some servers do not say that nobody is there to
+/// answer where a device's account imports from another one: what was asked for a bucket that is missing, or while JetStream
+/// was not ready, is never answered, and who is patient would notice the return late.
+pub const ASK_AGAIN: Duration = Duration::from_secs(3);
 
 /// JetStream's code for a consumer that it does not have.
 const NO_CONSUMER: u64 = 10014;
@@ -234,7 +240,7 @@ impl<'a> Bucket<'a> {
         what: &'static str,
         subject: String,
     ) -> Result<Option<Message>, BucketError> {
-        let answer = match self.request(subject, "").await {
+        let answer = match self.persistently(&subject).await {
             Ok(answer) => answer,
             Err(error) if error.kind() == RequestErrorKind::NoResponders => {
                 return Err(BucketError::Missing(KvBucket::DESIRED_STATE.name));
@@ -307,9 +313,31 @@ impl<'a> Bucket<'a> {
     }
 
     async fn request(&self, subject: String, payload: &str) -> Result<Message, RequestError> {
+        self.request_within(self.patience, subject, payload).await
+    }
+
+    async fn request_within(
+        &self,
+        time: Duration,
+        subject: String,
+        payload: &str,
+    ) -> Result<Message, RequestError> {
         let request = Request::new().payload(payload.to_owned().into());
-        let request = request.timeout(Some(self.patience));
+        let request = request.timeout(Some(time));
         self.client.send_request(subject, request).await
+    }
+
+    /// Asks again and again while nobody answers, as long as the patience lasts; the first answer is the answer.
+    async fn persistently(&self, subject: &str) -> Result<Message, RequestError> {
+        let end = Instant::now() + self.patience;
+        let mut asked = FuturesUnordered::new();
+        loop {
+            let time = end.saturating_duration_since(Instant::now());
+            asked.push(self.request_within(time, subject.to_owned(), ""));
+            if let Ok(Some(answer)) = tokio::time::timeout(ASK_AGAIN, asked.next()).await {
+                return answer;
+            }
+        }
     }
 
     async fn api(

@@ -20,7 +20,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(4);
 /// later: whoever is back by then is not waited for longer than half of that.
 pub const SILENCE: Duration = Duration::from_millis(9500);
 /// How long a request for changes stands.
-pub const PULL: Duration = Duration::from_secs(30);
+const PULL: Duration = Duration::from_secs(30);
 /// How many entries the server may send before it is asked again; each may have 256 KiB.
 const BATCH: usize = 16;
 

@@ -101,6 +101,7 @@ impl Follower<'_> {
             }
             self.look_at_the_server();
             let mut listed = None;
+            let tried = Instant::now();
             let followed = tokio::select! {
                 followed = self.follow(patience(failures), &mut listed, &mut unmarked) => followed,
                 changed = connections.changed() => match changed {
@@ -123,8 +124,12 @@ impl Follower<'_> {
                 why += &format!(" (to follow it: a marker with a new id that replaces '{name}')");
             }
             self.tell(why);
+            // Who has waited for an answer has waited.
+            let least = backoff::wait(1, FIRST_RETRY, LAST_RETRY);
+            let wait = backoff::wait(failures, FIRST_RETRY, LAST_RETRY);
+            let wait = wait.saturating_sub(tried.elapsed()).max(least);
             tokio::select! {
-                () = tokio::time::sleep(backoff::wait(failures, FIRST_RETRY, LAST_RETRY)) => {}
+                () = tokio::time::sleep(wait) => {}
                 changed = connections.changed() => if changed.is_err() { return },
             }
         }

@@ -2,6 +2,8 @@
 //! agent does not withstand, and the test below goes once over what is kept in `fuzz/corpus`, and over what chance makes
 //! of it. A target panics where a promise does not hold, for example that what was read and written is read as the same.
 
+mod orders;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -13,14 +15,16 @@ use crate::desired::DesiredState;
 use crate::followed::{Entry, Followed, SeenMarker};
 use crate::history::History;
 use crate::plan::{self, World};
-use crate::{config, podman, report, value};
+use crate::{config, podman, report, update, value};
 
 /// What is done with bytes that others wrote.
 type Target = fn(&[u8]);
 
 /// What is fuzzed: a name, and what is done with the bytes.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("desired-state", desired_state),
+    ("orders", orders::orders),
+    ("release", update::fuzz::releases),
     ("kept", kept),
     ("report", reports),
     ("config", configuration),
@@ -201,6 +205,8 @@ mod tests {
 
     /// How many inputs chance makes for each target.
     const EXECUTIONS: u32 = 2000;
+    /// The same for those that sign, which takes milliseconds where it is not optimised.
+    const SIGNED_EXECUTIONS: u32 = 200;
     /// The most memory that all of it may take, in KiB.
     const MAX_RESIDENT_KIB: u64 = 256 * 1024;
     /// The longest that one input may take.
@@ -216,6 +222,11 @@ mod tests {
         let files = files.iter();
         files.map(|file| std::fs::read(file).unwrap()).collect()
     }
+
+    /// More than a value may have.
+    const LONG: usize = 270_000;
+    /// One of how many inputs is that long.
+    const RARE: u32 = 100;
 
     /// Bytes are changed, left out, put in, repeated, or taken from another input.
     fn mutated(chance: &mut Rng, corpus: &[Vec<u8>]) -> Vec<u8> {
@@ -251,6 +262,11 @@ mod tests {
                 }
             }
         }
+        if chance.u32(..RARE) == 0 {
+            let at = chance.usize(..=input.len());
+            let length = chance.usize(..LONG);
+            input.splice(at..at, std::iter::repeat_n(b'0', length));
+        }
         input
     }
 
@@ -260,7 +276,11 @@ mod tests {
             let corpus = corpus(name);
             assert!(corpus.len() >= 3, "{name}: {} inputs", corpus.len());
             let mut chance = Rng::with_seed(15);
-            let made = (0..EXECUTIONS).map(|_| mutated(&mut chance, &corpus));
+            let executions = match name {
+                "orders" | "release" => SIGNED_EXECUTIONS,
+                _ => EXECUTIONS,
+            };
+            let made = (0..executions).map(|_| mutated(&mut chance, &corpus));
             for input in corpus.iter().cloned().chain(made) {
                 let since = Instant::now();
                 let withstood = std::panic::catch_unwind(|| target(&input));

@@ -59,7 +59,7 @@ mod room;
 mod service;
 mod settle;
 mod sight;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[path = "signing_for_tests.rs"]
 mod signing;
 mod status;

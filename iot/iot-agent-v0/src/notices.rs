@@ -18,10 +18,15 @@ use iot_contracts::{
     DeploymentName, KvBucket, UserKey, agent_release_key, desired_state_key, next_subject,
 };
 use serde_json::json;
+use tokio::time::Instant;
 
-use crate::bucket::{Bucket, BucketError, failed, message};
-use crate::changes::{Change, HEARTBEAT, PULL, SILENCE, nanoseconds};
+use crate::bucket::{ASK_AGAIN, Bucket, BucketError, failed, message};
+use crate::changes::{Change, HEARTBEAT, SILENCE, nanoseconds};
 
+/// How long a request for notices stands, which has to be two heartbeats or more. The server goes on telling a connection
+/// that is dead without its knowing: by the time at which that is given up ([`SILENCE`]), its last request is over.
+const PULL: Duration = HEARTBEAT.saturating_mul(2);
+const _: () = assert!(PULL.as_millis() < SILENCE.as_millis());
 /// How many notices the server may send before it is asked again.
 const BATCH: usize = 256;
 /// How many times it is asked for those that are waiting. What comes after is told like a change.
@@ -41,7 +46,9 @@ pub struct Asked {
 pub struct Notices<'a> {
     bucket: &'a Bucket<'a>,
     subscriber: Subscriber,
+    /// What answers come to, before the number of the request.
     inbox: String,
+    requests: u64,
     next: String,
     /// How many notices the server may still send unasked.
     asked: usize,
@@ -55,8 +62,8 @@ enum Told {
     Notice(Notice),
     /// It is there and has nothing.
     Nothing,
-    /// It has nothing more for this request.
-    NoMore,
+    /// It has nothing more for a request; whether that is the last one.
+    NoMore { is_last: bool },
 }
 
 /// What is told of a key.
@@ -75,11 +82,12 @@ impl<'a> Notices<'a> {
     /// [`BucketError`]: nothing can be asked.
     pub async fn begin(bucket: &'a Bucket<'a>, key: &UserKey) -> Result<Self, BucketError> {
         let inbox = bucket.client().new_inbox();
-        let subscriber = bucket.client().subscribe(inbox.clone()).await;
+        let subscriber = bucket.client().subscribe(format!("{inbox}.*")).await;
         Ok(Self {
             subscriber: subscriber.map_err(failed("read the desired state"))?,
             bucket,
             inbox,
+            requests: 0,
             next: next_subject(key.as_str()),
             asked: 0,
             seen: BTreeMap::new(),
@@ -101,9 +109,12 @@ impl<'a> Notices<'a> {
         let mut keys: BTreeSet<String> = keys.collect();
         keys.insert(agent_release_key(self.bucket.device_id()));
         for _ in 0..ROUNDS {
-            self.ask(json!({ "batch": BATCH, "no_wait": true })).await?;
+            let request = json!({ "batch": BATCH, "no_wait": true });
+            self.ask(request.clone()).await?;
+            let mut end = Instant::now() + self.bucket.patience();
             while self.asked > 0 {
-                match self.told(self.bucket.patience()).await {
+                let left = end.saturating_duration_since(Instant::now());
+                match self.told(left.min(ASK_AGAIN)).await {
                     Ok(Told::Notice(notice)) if notice.odd.is_some() => {
                         self.odd(notice).into_iter().for_each(&mut take);
                     }
@@ -111,11 +122,16 @@ impl<'a> Notices<'a> {
                         keys.insert(key);
                     }
                     Ok(Told::Nothing) => {}
-                    Ok(Told::NoMore) => break,
-                    // It answers at once, also when it has nothing.
+                    Ok(Told::NoMore { .. }) => break,
+                    // It answers at once, also when it has nothing; it may not have been there yet.
+                    Err(BucketError::Silence) if left > ASK_AGAIN => {
+                        self.ask(request.clone()).await?;
+                        continue;
+                    }
                     Err(BucketError::Silence) => return Err(BucketError::NoConsumer),
                     Err(error) => return Err(error),
                 }
+                end = Instant::now() + self.bucket.patience();
             }
             if self.asked > 0 {
                 break;
@@ -151,8 +167,8 @@ impl<'a> Notices<'a> {
             }
             let notice = match self.told(SILENCE).await? {
                 Told::Notice(notice) => notice,
-                Told::Nothing => continue,
-                Told::NoMore => {
+                Told::Nothing | Told::NoMore { is_last: false } => continue,
+                Told::NoMore { is_last: true } => {
                     self.asked = 0;
                     continue;
                 }
@@ -192,12 +208,17 @@ impl<'a> Notices<'a> {
     }
 
     async fn ask(&mut self, request: serde_json::Value) -> Result<(), BucketError> {
-        let (subject, inbox) = (self.next.clone(), self.inbox.clone());
+        self.requests += 1;
+        let (subject, inbox) = (self.next.clone(), self.reply_subject());
         let asked = self.bucket.client();
         let asked = asked.publish_with_reply(subject, inbox, request.to_string().into());
         asked.await.map_err(failed("ask for changes"))?;
         self.asked = BATCH;
         Ok(())
+    }
+
+    fn reply_subject(&self) -> String {
+        format!("{}.{}", self.inbox, self.requests)
     }
 
     async fn told(&mut self, patience: Duration) -> Result<Told, BucketError> {
@@ -207,7 +228,9 @@ impl<'a> Notices<'a> {
         match message.status {
             None | Some(StatusCode::OK) => self.notice(message),
             Some(StatusCode::IDLE_HEARTBEAT) => Ok(Told::Nothing),
-            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => Ok(Told::NoMore),
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND) => Ok(Told::NoMore {
+                is_last: message.subject.as_str() == self.reply_subject(),
+            }),
             Some(StatusCode::NO_RESPONDERS) => Err(BucketError::NoConsumer),
             Some(status) => {
                 let why = message.description.unwrap_or_default();

@@ -196,7 +196,7 @@ pub struct DeviceConsumer {
 
 impl DeviceConsumer {
     /// After how many seconds a notice comes again, each time; the last one is for all further times. A request of a
-    /// connection that is gone may swallow notices for 30 s.
+    /// connection that is gone may swallow notices for 8 s.
     const AGAIN_SECONDS: [u64; 10] = [1, 2, 3, 4, 4, 4, 4, 4, 4, 60];
     /// How often a notice comes: once a minute for longer than any device lives. Servers before 2.10 take no other
     /// word for "always" together with waits.

@@ -195,7 +195,7 @@ pub const ALL: [Lane; 24] = [
         name: "fuzz",
         what: "what the agent reads, fuzzed for a minute each",
         needs: "nothing",
-        about_minutes: 6,
+        about_minutes: 7,
         when: When::InTurns,
         reads: &[AGENT, FUZZ],
         plan: fuzz,
@@ -331,7 +331,7 @@ pub const ALL: [Lane; 24] = [
 pub const FULL: [Lane; 3] = [
     Lane {
         name: "faults",
-        what: "twenty rounds of each fault: NATS, the way to it, credentials, a cluster, a registry",
+        what: "thirty rounds of each fault, with their times judged: NATS, the way to it, credentials, a cluster, a registry",
         needs: "root for the partition",
         about_minutes: 20,
         when: When::Always,
@@ -340,9 +340,9 @@ pub const FULL: [Lane; 3] = [
     },
     Lane {
         name: "fuzz",
-        what: "what the agent reads, a million executions for each target",
+        what: "what the agent reads, a million executions for each target, and a quarter where one takes milliseconds",
         needs: "nothing",
-        about_minutes: 15,
+        about_minutes: 25,
         when: When::Always,
         reads: &[AGENT, FUZZ],
         plan: |_| all([Step::of_line("./iot/scripts/fuzz.sh --runs 1000000")]),

@@ -12,6 +12,8 @@
 //! One that is proven and ends again and again before a report of it is stored gives way to the one before it.
 
 mod fetch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod judge;
 mod launch;
 mod record;

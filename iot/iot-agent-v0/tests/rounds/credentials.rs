@@ -14,6 +14,7 @@ use crate::platform::Platform;
 use crate::rounds::{Bench, count};
 use crate::server::{Server, with_jetstream};
 use crate::server_for_all::free_port;
+use crate::site::{By, Site};
 
 /// An operator with an account that has JetStream, as a server knows it by its configuration.
 struct Operator {
@@ -101,8 +102,40 @@ fn token(issuer: &KeyPair, subject: &KeyPair, nats: Value) -> String {
 }
 
 #[tokio::test]
-#[ignore = "needs nats-server: revokes the device's credentials, and writes others"]
+#[ignore = "needs nats-server: revokes the device's credentials, and gives them back or writes others"]
 async fn rounds_of_revoked_credentials() {
+    a_key_is_taken_out_and_put_back().await;
+    a_token_is_revoked_and_another_written().await;
+}
+
+async fn a_key_is_taken_out_and_put_back() {
+    let by = By::Key;
+    let dir = tempfile::tempdir().unwrap();
+    let site = Site::on_loopback(dir.path(), by);
+    let (server, port) = site.start_server();
+    let (platform, access) = (site.platform(&[port], 1).await, site.access(&[port]));
+    let kind = format!("credentials revoked, {by}");
+    let mut bench = Bench::start((kind, by), dir.path(), &access, None, platform).await;
+    for _ in 0..count(by) {
+        bench.begin().await;
+        site.admit(false);
+        server.reload(&site.config(port));
+        bench.sleep(0.5..4.0).await;
+        bench.change().await;
+        bench.sleep(0.5..12.0).await;
+        assert!(
+            !bench.has_applied(&bench.podman.state()),
+            "nothing was revoked"
+        );
+        site.admit(true);
+        server.reload(&site.config(port));
+        bench.end(Instant::now()).await;
+    }
+    bench.tell();
+}
+
+async fn a_token_is_revoked_and_another_written() {
+    let by = By::Password;
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
     let mut operator = Operator::new();
@@ -115,8 +148,9 @@ async fn rounds_of_revoked_credentials() {
     let file = dir.path().join("device.creds");
     operator.give(&file, &user);
     let access = Access {
+        urls: vec![format!("nats://127.0.0.1:{port}")],
         credentials: format!("{{ type = \"creds-file\", path = {file:?} }}"),
-        ..Access::of_port(port)
+        ..Access::default()
     };
     let platform_token = operator.user_token(&platform_user);
     let platform_key = std::sync::Arc::new(platform_user);
@@ -125,8 +159,9 @@ async fn rounds_of_revoked_credentials() {
         async move { key.sign(&nonce).map_err(async_nats::AuthError::new) }
     });
     let platform = Platform::connect_with(options, &access.urls, 1).await;
-    let mut bench = Bench::start("credentials revoked", dir.path(), &access, None, platform).await;
-    for _ in 0..count() {
+    let kind = "credentials revoked, token".to_owned();
+    let mut bench = Bench::start((kind, by), dir.path(), &access, None, platform).await;
+    for _ in 0..count(by) {
         bench.begin().await;
         operator.revoked.insert(user.public_key(), seconds() + 1);
         server.reload(&config(&operator, dir.path()));

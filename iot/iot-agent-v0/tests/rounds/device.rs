@@ -7,30 +7,30 @@ use std::process::{Child, Command, Stdio};
 /// The variable that names another program than the test profile's own.
 const BINARY: &str = "IOT_AGENT_BINARY";
 
+/// The device of these tests.
+pub const DEVICE_ID: &str = "pi-1";
+
 /// How the agent of a test reaches NATS.
 pub struct Access {
     pub urls: Vec<String>,
-    /// A server on another host than the device's, which is spoken to in plain text.
-    pub plain: Option<String>,
+    /// Servers that are spoken to in plain text wherever they are.
+    pub plain: Vec<String>,
     /// `credentials` of the configuration.
     pub credentials: String,
+    /// The authority that servers are believed by.
+    pub ca: Option<PathBuf>,
 }
 
-impl Access {
-    /// A server on loopback, with the name and password of these tests.
-    pub fn of_port(port: u16) -> Self {
-        Self::of_ports(&[port])
-    }
-
-    /// Servers on loopback.
-    pub fn of_ports(ports: &[u16]) -> Self {
-        let url = |port| format!("nats://127.0.0.1:{port}");
+impl Default for Access {
+    /// With the name and password of these tests.
+    fn default() -> Self {
+        let credentials =
+            r#"{ type = "user-password", username = "device", password = "hunter2" }"#;
         Self {
-            urls: ports.iter().map(url).collect(),
-            plain: None,
-            credentials:
-                "{ type = \"user-password\", username = \"device\", password = \"hunter2\" }"
-                    .to_owned(),
+            urls: Vec::new(),
+            plain: Vec::new(),
+            credentials: credentials.to_owned(),
+            ca: None,
         }
     }
 }
@@ -50,13 +50,15 @@ impl Device {
             namespace,
             agent: None,
         };
-        let plain: Vec<_> = access.plain.iter().collect();
+        let tls = access.ca.as_ref().map(|ca| format!("tls.ca = {ca:?}\n"));
         let config = format!(
-            "device_id = \"pi-1\"\nheartbeat_seconds = 2\npodman.socket = {:?}\n[nats]\nurls = {:?}\n\
-             allow_plaintext = {plain:?}\ncredentials = {}\n",
+            "device_id = {DEVICE_ID:?}\nheartbeat_seconds = 2\npodman.socket = {:?}\n[nats]\nurls = {:?}\n\
+             allow_plaintext = {:?}\ncredentials = {}\n{}",
             device.socket(),
             access.urls,
+            access.plain,
             access.credentials,
+            tls.unwrap_or_default(),
         );
         std::fs::write(device.config(), config).unwrap();
         std::fs::create_dir_all(dir.join("state")).unwrap();

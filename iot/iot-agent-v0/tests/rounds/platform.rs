@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 use async_nats::ConnectOptions;
+use async_nats::jetstream::consumer;
 use async_nats::jetstream::kv::Store;
 use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, Context};
-use iot_contracts::{AGENT_STATUS_BUCKET, AgentStatus, DESIRED_STATE_BUCKET, KvBucket};
+use iot_contracts::{
+    AGENT_STATUS_BUCKET, AgentStatus, DESIRED_STATE_BUCKET, DeviceConsumer, KvBucket, UserKey,
+    not_separating,
+};
 
+use crate::device::DEVICE_ID;
 use crate::rounds::LIMIT;
 use crate::server_for_all::bucket_config;
 
@@ -20,6 +25,8 @@ const AGAIN: Duration = Duration::from_millis(50);
 pub struct Platform {
     context: Context,
     replicas: usize,
+    /// The device's key, where it has one of its own.
+    device: Option<UserKey>,
 }
 
 impl Platform {
@@ -44,15 +51,50 @@ impl Platform {
         let client = options.connect(servers).await.unwrap();
         let mut context = jetstream::new(client);
         context.set_timeout(REQUEST);
-        Self { context, replicas }
+        Self {
+            context,
+            replicas,
+            device: None,
+        }
     }
 
-    /// Makes both buckets, and the marker of the one that `id` names, in the place of `replaces`.
+    /// The same, for a device with that key.
+    pub fn of_device(self, key: UserKey) -> Self {
+        let device = Some(key);
+        Self { device, ..self }
+    }
+
+    /// Makes both buckets, the marker of the one that `id` names, and the consumer of the device.
     pub async fn make_buckets(&self, id: &str) {
         for bucket in [KvBucket::DESIRED_STATE, KvBucket::AGENT_STATUS] {
             self.make_bucket(&bucket).await;
         }
         self.mark(id, &[]).await;
+        self.enrol().await;
+    }
+
+    /// Makes the consumer that tells the device of its keys, as harmony's `Platform::enrol` does. One without a key of its
+    /// own needs none.
+    pub async fn enrol(&self) {
+        let Some(key) = &self.device else { return };
+        let consumer = DeviceConsumer::of(&DEVICE_ID.parse().unwrap(), key);
+        let consumer = serde_json::to_value(consumer).unwrap();
+        let config: consumer::Config = serde_json::from_value(consumer).unwrap();
+        persistently("enrol the device", async || {
+            let stream = KvBucket::DESIRED_STATE.stream_name();
+            let stream = self.context.get_stream_no_info(stream).await;
+            let stream = stream.map_err(|error| error.to_string())?;
+            let made = stream.create_consumer(config.clone()).await;
+            made.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+    }
+
+    /// Whether a report tells of no problem, but for a server that does not keep devices apart.
+    pub fn is_well(&self, report: &AgentStatus) -> bool {
+        let version = self.context.client().server_info().version;
+        let expected = self.device.as_ref().and_then(|_| not_separating(&version));
+        report.problems.iter().eq(expected.iter())
     }
 
     /// Makes a bucket.
@@ -99,14 +141,15 @@ impl Platform {
         let score = format!(
             r#"{{"type":"PodmanV0","data":{{"services":[{{"name":"a","image":"{image}"}}]}}}}"#
         );
-        self.write(&format!("pi-1.{deployment}"), &score).await;
+        self.write(&format!("{DEVICE_ID}.{deployment}"), &score)
+            .await;
     }
 
     /// Deletes a deployment.
     pub async fn delete(&self, deployment: &str) {
         persistently("delete a key", async || {
             let desired = self.desired().await.map_err(|error| error.to_string())?;
-            let deleted = desired.delete(format!("pi-1.{deployment}")).await;
+            let deleted = desired.delete(format!("{DEVICE_ID}.{deployment}")).await;
             deleted.map_err(|error| error.to_string())
         })
         .await;
@@ -115,7 +158,7 @@ impl Platform {
     /// The newest report, if one can be had.
     pub async fn report(&self) -> Option<AgentStatus> {
         let reports = self.context.get_key_value(AGENT_STATUS_BUCKET).await.ok()?;
-        let entry = reports.get("status.pi-1").await.ok()??;
+        let entry = reports.get(format!("status.{DEVICE_ID}")).await.ok()??;
         serde_json::from_slice(&entry).ok()
     }
 

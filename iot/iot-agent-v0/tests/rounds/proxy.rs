@@ -6,11 +6,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::device::Access;
-use crate::platform::Platform;
 use crate::rounds::{Bench, count};
-use crate::server::{Server, USERS, with_jetstream};
-use crate::server_for_all::free_port;
+use crate::site::{By, Site};
 
 /// The most that is carried at once, in bytes.
 const PIECE: usize = 256;
@@ -64,19 +61,23 @@ async fn one_way(
 #[tokio::test]
 #[ignore = "needs nats-server: carries ten to a thousand bytes a second to it for a while"]
 async fn rounds_of_a_slow_way() {
+    for by in By::ALL {
+        slow_way(by).await;
+    }
+}
+
+async fn slow_way(by: By) {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let config = with_jetstream(dir.path(), "127.0.0.1", port, USERS);
-    let mut server = Server::new(dir.path(), "nats", &config);
-    server.start();
+    let site = Site::on_loopback(dir.path(), by);
+    let (_server, port) = site.start_server();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let way = listener.local_addr().unwrap().port();
     let rate = watch::Sender::new(None);
     tokio::spawn(carry(listener, port, rate.subscribe()));
-    let platform = Platform::connect(&Access::of_port(port).urls, 1).await;
-    let access = Access::of_port(way);
-    let mut bench = Bench::start("slow", dir.path(), &access, None, platform).await;
-    for _ in 0..count() {
+    let platform = site.platform(&[port], 1).await;
+    let (kind, access) = (format!("slow, {by}"), site.access(&[way]));
+    let mut bench = Bench::start((kind, by), dir.path(), &access, None, platform).await;
+    for _ in 0..count(by) {
         bench.begin().await;
         // A report has about two thousand.
         let bytes = 10.0 * 100_f64.powf(bench.chance.f64());

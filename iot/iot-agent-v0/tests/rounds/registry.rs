@@ -6,10 +6,9 @@ use std::time::{Duration, Instant};
 use iot_contracts::{AgentStatus, Phase};
 
 use crate::device::Device;
-use crate::one_server;
 use crate::podman::{HANGING_REGISTRY, Podman, State};
 use crate::rounds::{Figures, LIMIT, chance, count, tell};
-use crate::server_for_all::free_port;
+use crate::site::{By, Site};
 
 /// How many deployments are well.
 const WELL: usize = 20;
@@ -18,6 +17,8 @@ const STEADY: Duration = Duration::from_secs(11);
 /// How long a report may say that a container runs which has ended: the agent notices within half a second, looks, and
 /// tells. On a busy machine it takes longer.
 const STALE: Duration = Duration::from_secs(5);
+/// How soon all have to run again in 95 % of the rounds.
+const WANTED: Duration = Duration::from_secs(10);
 
 fn name(number: usize) -> String {
     format!("s{number:02}")
@@ -55,9 +56,16 @@ fn untrue(report: &AgentStatus, down: &BTreeMap<String, Instant>) -> Option<Stri
 #[tokio::test]
 #[ignore = "needs nats-server: lets a pull hang while twenty containers end again and again"]
 async fn rounds_beside_a_hanging_registry() {
+    for by in By::ALL {
+        hanging_registry(by).await;
+    }
+}
+
+async fn hanging_registry(by: By) {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let (_server, access, platform) = one_server(dir.path(), port).await;
+    let site = Site::on_loopback(dir.path(), by);
+    let (_server, port) = site.start_server();
+    let (platform, access) = (site.platform(&[port], 1).await, site.access(&[port]));
     platform.make_buckets("b0").await;
     let mut device = Device::new(dir.path(), &access, None);
     let podman = Podman::start(&device.socket(), true);
@@ -70,9 +78,9 @@ async fn rounds_beside_a_hanging_registry() {
     device.start();
     let up = podman.wait(LIMIT, all_run).await;
     assert!(up.is_some(), "{}", device.last_words());
-    let kind = "registry hangs";
-    let (mut chance, mut figures) = (chance(kind), Figures::of(kind));
-    for round in 1..=count() {
+    let kind = format!("registry hangs, {by}");
+    let (mut chance, mut figures) = (chance(&kind, by), Figures::of(&kind, Some(WANTED)));
+    for round in 1..=count(by) {
         tokio::time::sleep(STEADY).await;
         // Another pull that hangs, or the same one still.
         let image = format!("{HANGING_REGISTRY}x:{}", round / 2);

@@ -90,6 +90,6 @@ pub fn with_jetstream(dir: &Path, host: &str, port: u16, more: &str) -> String {
 }
 
 /// The same server without it.
-pub fn without_jetstream(port: u16) -> String {
-    format!("listen: \"127.0.0.1:{port}\"\n{USERS}\n")
+pub fn without_jetstream(port: u16, more: &str) -> String {
+    format!("listen: \"127.0.0.1:{port}\"\n{more}\n")
 }

@@ -3,11 +3,8 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::device::Access;
-use crate::platform::Platform;
 use crate::rounds::{Bench, count};
-use crate::server::{Server, USERS, with_jetstream};
-use crate::server_for_all::free_port;
+use crate::site::{By, Site};
 
 /// What every namespace of these tests is called, before the number of its process.
 const PREFIX: &str = "harmony-test-rounds-";
@@ -116,24 +113,20 @@ fn run(mut command: Command, what: &str) {
 #[ignore = "needs nats-server, nft and root: loses every packet between the device and its server"]
 async fn rounds_of_a_partition() {
     let network = Network::new();
+    for by in By::ALL {
+        partition(&network, by).await;
+    }
+}
+
+async fn partition(network: &Network, by: By) {
     let dir = tempfile::tempdir().unwrap();
-    let port = free_port();
-    let config = with_jetstream(dir.path(), &network.host, port, USERS);
-    let mut server = Server::new(dir.path(), "nats", &config);
-    server.start();
-    let (url, host) = (
-        format!("nats://{}:{port}", network.host),
-        format!("{}:{port}", network.host),
-    );
-    let access = Access {
-        urls: vec![url],
-        plain: Some(host),
-        ..Access::of_port(port)
-    };
-    let platform = Platform::connect(&access.urls, 1).await;
+    let site = Site::at(dir.path(), by, &network.host);
+    let (_server, port) = site.start_server();
+    let platform = site.platform(&[port], 1).await;
+    let (kind, access) = (format!("partition, {by}"), site.access(&[port]));
     let namespace = Some(network.namespace.clone());
-    let mut bench = Bench::start("partition", dir.path(), &access, namespace, platform).await;
-    for _ in 0..count() {
+    let mut bench = Bench::start((kind, by), dir.path(), &access, namespace, platform).await;
+    for _ in 0..count(by) {
         bench.begin().await;
         network.cut();
         bench.sleep(0.2..12.0).await;
