@@ -4,6 +4,8 @@
 mod bootable;
 mod domain_documents;
 mod firmware_trees;
+#[cfg(feature = "kvm")]
+mod front_door;
 mod hosts;
 #[cfg(feature = "kvm")]
 mod libvirt_domains;

@@ -24,3 +24,5 @@ pub use error::LinuxError;
 pub use shell::Shell;
 
 pub(crate) use shell::label;
+#[cfg(feature = "kvm")]
+pub(crate) use shell::{STDERR_TAIL_BYTES, tail};
