@@ -61,3 +61,8 @@ pub use vm::Vm;
 #[cfg(all(doctest, feature = "kvm"))]
 #[doc = include_str!("../../docs/guides/a-device-test.md")]
 struct Guide;
+
+/// So is the first example, which is the README's program.
+#[cfg(all(doctest, feature = "kvm"))]
+#[doc = concat!("```rust,no_run\n", include_str!("../examples/uname.rs"), "```")]
+struct FirstProgram;
