@@ -2,6 +2,7 @@
 //! called `harmony-test-*` and destroyed by the test that made it.
 
 mod failures;
+mod front_door;
 mod lifecycle;
 
 use std::path::PathBuf;

@@ -5,6 +5,8 @@ mod architecture;
 mod bootable;
 mod domain_documents;
 mod firmware_trees;
+#[cfg(feature = "kvm")]
+mod front_door;
 mod hosts;
 #[cfg(feature = "kvm")]
 mod libvirt_domains;

@@ -7,7 +7,6 @@ use crate::domain::error::{ErrorKind, ExecutorError, HintedError};
 use crate::domain::topology::virtualization::{
     GuestAddress, VirtualMachineHost, VirtualMachineSpec,
 };
-use crate::modules::kvm::topology::KvmVirtualMachineHost;
 use crate::modules::ssh::{SshKeyPair, SshLinuxHost, SshTarget};
 
 /// How long one attempt to log in may take; an emulated guest needs seconds for the key exchange.
@@ -18,7 +17,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// Who logs in.
 #[derive(Debug, Clone)]
-pub(super) struct Login {
+pub(crate) struct Login {
     user: String,
     private_key: PathBuf,
 }
@@ -45,7 +44,7 @@ impl HintedError for NoLogin {
 
 impl Login {
     /// The user that the first boot of `spec` makes, with these keys.
-    pub(super) fn of(spec: &VirtualMachineSpec, keys: &SshKeyPair) -> Result<Self, NoLogin> {
+    pub(crate) fn of(spec: &VirtualMachineSpec, keys: &SshKeyPair) -> Result<Self, NoLogin> {
         let first_boot = spec.first_boot.as_ref().ok_or_else(|| NoLogin {
             name: spec.name.clone(),
             what: "first boot",
@@ -57,9 +56,9 @@ impl Login {
     }
 
     /// A session with a guest, within the time that it may take to boot.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         &self,
-        host: &KvmVirtualMachineHost,
+        host: &dyn VirtualMachineHost,
         name: &str,
         address: &GuestAddress,
     ) -> Result<SshLinuxHost, ExecutorError> {

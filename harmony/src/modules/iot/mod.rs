@@ -7,7 +7,7 @@ pub mod device;
 #[cfg(feature = "kvm")]
 pub mod fleet;
 #[cfg(feature = "kvm")]
-mod login;
+pub(crate) mod login;
 pub mod operator;
 mod own_files;
 pub mod platform;

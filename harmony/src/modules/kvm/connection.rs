@@ -34,7 +34,7 @@ impl ConnectionUri {
     }
 
     /// The directory name for what belongs to this connection.
-    pub(super) fn scope(self) -> &'static str {
+    pub(crate) fn scope(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::Session => "session",

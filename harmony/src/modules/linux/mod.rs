@@ -25,3 +25,5 @@ pub use first_boot::{FIRST_BOOT_NOTE, GROW_ROOT_UNIT};
 pub use shell::Shell;
 
 pub(crate) use shell::label;
+#[cfg(feature = "kvm")]
+pub(crate) use shell::{STDERR_TAIL_BYTES, tail};

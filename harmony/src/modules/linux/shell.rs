@@ -7,7 +7,7 @@ use crate::domain::error::ExecutorError;
 use crate::domain::topology::linux_host::{CommandOutput, HostCommand};
 
 /// How much of a command's standard error is kept in an error, in bytes.
-pub(super) const STDERR_TAIL_BYTES: usize = 2048;
+pub(crate) const STDERR_TAIL_BYTES: usize = 2048;
 
 /// How much of a command is shown in errors and logs, in characters.
 const LABEL_CHARS: usize = 120;
@@ -46,7 +46,7 @@ pub(crate) fn label(command: &HostCommand) -> String {
 
 /// The last `limit` bytes of a text, from the beginning of a character on, without the white space
 /// around it.
-pub(super) fn tail(text: &str, limit: usize) -> &str {
+pub(crate) fn tail(text: &str, limit: usize) -> &str {
     let text = text.trim();
     let start = (text.len().saturating_sub(limit)..=text.len())
         .find(|at| text.is_char_boundary(*at))

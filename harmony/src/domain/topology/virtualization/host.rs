@@ -215,7 +215,7 @@ impl HintedError for StoppedWhileWaiting {
 /// # Errors
 /// [`StoppedWhileWaiting`], or the error of what is awaited.
 pub async fn while_running<T>(
-    host: &impl VirtualMachineHost,
+    host: &(impl VirtualMachineHost + ?Sized),
     name: &str,
     awaited: &'static str,
     waited: impl Future<Output = Result<T, ExecutorError>>,
