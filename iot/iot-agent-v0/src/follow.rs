@@ -15,7 +15,7 @@ use crate::followed::{Entry, Followed, Held};
 use crate::nats::Nats;
 use crate::notices::Notices;
 use crate::problems::Problems;
-use crate::update::Wanted;
+use crate::update::{Progress, Wanted};
 
 /// The wait after a first failure.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -64,6 +64,8 @@ pub struct Follower<'a> {
     pub problems: &'a watch::Sender<Problems>,
     /// What the agent's own program shall become.
     pub release: &'a watch::Sender<Option<Wanted>>,
+    /// Where a listing is noted.
+    pub progress: &'a Progress,
 }
 
 /// What tells of the device's keys.
@@ -203,6 +205,7 @@ impl Follower<'_> {
         tracing::info!(count, revision, "desired state listed");
         self.take_over(memory, problems);
         self.wants(release);
+        self.progress.listed();
         *listed = Some(Instant::now());
         *unmarked = if seen.is_none() { *unmarked + 1 } else { 0 };
         let relist = match unmarked {

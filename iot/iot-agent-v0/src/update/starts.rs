@@ -1,4 +1,4 @@
-//! How often the proven program was started since a report of it was last stored. Pure, but for the clock.
+//! How often the proven program was started since there was a reason to forget that. Pure, but for the clock.
 
 use std::fs;
 use std::time::Duration;
@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::KERNELS_BOOT_ID;
 
-/// How often it may end within [`WITHIN`] before a report of it is stored.
+/// How often it may end within [`WITHIN`].
 pub const MAX_ENDS: u32 = 5;
 /// Within what time of one boot. Five that hang end within it by the watchdog; that NATS is away ends none.
 pub const WITHIN: Duration = Duration::from_secs(15 * 60);
+/// For how long it has to work until a report of it is a reason to forget its ends: one that reports and dies is none.
+pub const TRUSTED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A time of this boot.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ impl Moment {
     }
 }
 
-/// Starts that no report followed.
+/// Starts that are not forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Starts {
     boot: String,
@@ -83,7 +85,7 @@ mod tests {
     fn twice_updated() -> Record {
         let mut record = Record::of_installed([0xff; 32].into());
         for (slot, serial) in [(Slot::A, 1), (Slot::B, 2)] {
-            record.try_out(placed(slot, serial), serial);
+            record.try_out(placed(slot, serial), serial, false);
             record.prove();
         }
         record
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(start_after_all(&mut record, &placed(Slot::B, 2)), before);
         let told = record.told().unwrap();
         assert_eq!((told.phase, told.revision), (UpdatePhase::Failed, 2));
-        let why = "it was proven, and ended 5 times within 15 min before a report of it was stored";
+        let why = "it was proven, and ended 5 times within 15 min";
         assert_eq!(told.detail.as_deref(), Some(why));
         // The key still asks for it, and it is not fetched again.
         let wanted = wanted(2, &numbered(2));
@@ -149,7 +151,7 @@ mod tests {
     #[test]
     fn a_program_whose_slot_was_taken_is_not_gone_back_to() {
         let mut record = twice_updated();
-        record.try_out(placed(Slot::A, 3), 3);
+        record.try_out(placed(Slot::A, 3), 3, false);
         // A report of what is on trial says nothing of the one before.
         assert!(!record.forget_starts());
         record.fail("why".to_owned());

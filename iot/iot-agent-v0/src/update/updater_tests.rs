@@ -16,7 +16,7 @@ fn updater(dir: &Path) -> Updater {
     slots.prepare().unwrap();
     let mut record = Record::of_installed([0xff; 32].into());
     let (slot, release) = (Slot::A, numbered(100, 1));
-    record.try_out(Placed { slot, release }, 1);
+    record.try_out(Placed { slot, release }, 1, false);
     record.prove();
     slots.save(&record).unwrap();
     Updater {
@@ -59,7 +59,7 @@ async fn what_runs_already_raises_the_serial() {
         assert!(refused.detail.unwrap().contains("expected 300 or higher"));
     };
     tokio::select! {
-        () = updater.run(wants, &tells) => unreachable!(),
+        () = updater.run(wants, &tells, &progress) => unreachable!(),
         () = checks => {}
     }
 }
@@ -85,7 +85,7 @@ async fn a_serial_that_cannot_be_saved_is_told_and_tried_again() {
         assert_eq!(slots.recall().unwrap().serial(), 300);
     };
     tokio::select! {
-        () = updater.run(wants, &tells) => unreachable!(),
+        () = updater.run(wants, &tells, &progress) => unreachable!(),
         () = checks => {}
     }
 }
