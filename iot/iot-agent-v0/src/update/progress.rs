@@ -122,8 +122,15 @@ impl Proving<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Progress, Proof};
+    use std::cell::Cell;
+    use std::os::unix::net::UnixDatagram;
+
+    use tokio::sync::watch;
+
+    use super::{Progress, Proof, Proving};
     use crate::desired::DesiredState;
+    use crate::update::Updater;
+    use crate::watchdog::{REPORTED, REPORTED_BLIND, ServiceManager};
 
     #[test]
     fn a_report_proves_something_once_all_that_is_desired_was_looked_for() {
@@ -143,6 +150,51 @@ mod tests {
         progress.looked(&some, true);
         assert_eq!(progress.proof(&some), Some(Proof::Sees));
         assert!(!progress.is_blind());
+    }
+
+    #[tokio::test]
+    async fn the_launcher_is_told_what_is_more_than_before_and_again_until_it_hears() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trial.sock");
+        let manager = ServiceManager::at(Some(path.clone().into()), None);
+        let updater = Updater::of_this_process(None, None);
+        let (progress, desired) = (Progress::default(), watch::Sender::default());
+        let proving = Proving {
+            progress: &progress,
+            desired: &desired,
+            manager: &manager,
+            updater: &updater,
+            told: Cell::default(),
+        };
+        let nothing = desired.borrow().clone();
+        proving.stored(proving.now());
+        // Two reports that prove something, before anybody listens.
+        let blind = async {
+            progress.looked(&nothing, false);
+            progress.listed();
+        };
+        tokio::join!(proving.proves_more_than(None), blind);
+        assert_eq!(proving.now(), Some(Proof::Blind));
+        proving.stored(proving.now());
+        let listener = UnixDatagram::bind(&path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 64];
+        let mut heard = || {
+            let length = listener.recv(&mut buffer).ok()?;
+            Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
+        };
+        proving.stored(proving.now());
+        assert_eq!(heard().as_deref(), Some(REPORTED_BLIND));
+        assert_eq!(proving.now(), None);
+        let sees = async { progress.looked(&nothing, true) };
+        tokio::join!(proving.proves_more_than(None), sees);
+        for expected in [Some(REPORTED), None] {
+            proving.stored(proving.now());
+            assert_eq!(heard().as_deref(), expected);
+        }
+        // A Podman that goes away proves nothing more.
+        progress.looked(&nothing, false);
+        assert_eq!(proving.now(), None);
     }
 
     #[test]

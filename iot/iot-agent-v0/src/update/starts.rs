@@ -125,7 +125,30 @@ mod tests {
     }
 
     #[test]
-    fn ends_count_while_they_follow_each_other_and_no_report_was_stored() {
+    fn a_report_forgets_no_end_of_a_program_that_is_not_trusted() {
+        let mut record = twice_updated();
+        for second in 0..u64::from(MAX_ENDS) {
+            assert_eq!(
+                start(&mut record, second),
+                Start::Proven(placed(Slot::B, 2))
+            );
+            assert!(!record.forget_starts_for_report());
+        }
+        // What comes back has to show it anew.
+        let before = Start::Proven(placed(Slot::A, 1));
+        assert_eq!(start(&mut record, 9), before);
+        assert!(!record.forget_starts_for_report());
+        assert!(record.trust());
+        // A trusted one that reports nothing is gone back from, too.
+        let mut record = twice_updated();
+        record.trust();
+        assert_eq!(start_after_all(&mut record, &placed(Slot::B, 2)), before);
+        let told = record.told().unwrap().detail.unwrap();
+        assert!(told.ends_with("within 15 min before a report of it was stored"));
+    }
+
+    #[test]
+    fn ends_count_while_they_follow_each_other_and_are_not_forgotten() {
         let running = Start::Proven(placed(Slot::B, 2));
         let mut record = twice_updated();
         for boot in ["x", "y", "z"] {
@@ -141,6 +164,11 @@ mod tests {
         for second in 0..20 {
             assert_eq!(start(&mut record, second), running);
             assert!(record.forget_starts() && !record.forget_starts());
+        }
+        assert!(record.trust() && !record.trust());
+        for second in 0..20 {
+            assert_eq!(start(&mut record, second), running);
+            assert!(record.forget_starts_for_report());
         }
         // Where the time cannot be told.
         for _ in 0..20 {
