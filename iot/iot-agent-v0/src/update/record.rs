@@ -202,6 +202,8 @@ impl Record {
         self.take_serial_of(&placed.release);
         // It lies where the one before was.
         self.previous = None;
+        // The current one ends for it.
+        self.starts = None;
         self.trial = Some(Trial {
             placed,
             revision,

@@ -177,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn an_end_for_an_update_is_none_of_the_programs_own() {
+        let mut record = twice_updated();
+        for serial in 3..20 {
+            assert_eq!(
+                start(&mut record, serial),
+                Start::Proven(placed(Slot::B, 2))
+            );
+            record.try_out(placed(Slot::A, serial), serial, false);
+            record.fail("why".to_owned());
+        }
+    }
+
+    #[test]
     fn a_program_whose_slot_was_taken_is_not_gone_back_to() {
         let mut record = twice_updated();
         record.try_out(placed(Slot::A, 3), 3, false);
