@@ -1,5 +1,7 @@
 //! The loops of the agent and what flows between them.
 
+use std::cell::Cell;
+
 use iot_contracts::DeviceId;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -14,8 +16,8 @@ use crate::order::Rules;
 use crate::problems::Problems;
 use crate::reconcile::{self, Executor, Statuses};
 use crate::status::{self, Identity};
-use crate::update::Updater;
-use crate::watchdog::{REPORTED, ServiceManager};
+use crate::update::{Progress, Proving, Updater};
+use crate::watchdog::ServiceManager;
 
 /// What is told where signed orders are obeyed, and nothing outlives the agent.
 const NOT_KEPT: &str = "the counters of signed orders are not kept on the device (expected a STATE_DIRECTORY): \
@@ -23,7 +25,7 @@ const NOT_KEPT: &str = "the counters of signed orders are not kept on the device
 
 /// Runs until `updater` has placed another program, which takes this one's place. Dropping it leaves the containers as
 /// they are. `keeper` is where the desired state is kept, if it is; `nothing_since` is for [`reconcile::run`]; `manager`
-/// hears that the containers are looked after, and of the first report.
+/// hears that the containers are looked after, and what reports prove.
 ///
 /// # Errors
 ///
@@ -60,9 +62,13 @@ pub async fn run<E: Executor>(
     let device_id: &DeviceId = config.device_id();
     tracing::info!(%device_id, version = env!("CARGO_PKG_VERSION"), "agent starts");
     let heartbeats = Heartbeats::every(config.config().heartbeat_seconds.duration())?;
-    let reported = || {
-        updater.forget_starts();
-        manager.tell(REPORTED)
+    let progress = Progress::default();
+    let proving = Proving {
+        progress: &progress,
+        desired: &desired,
+        manager,
+        updater,
+        told: Cell::default(),
     };
     let platform = async {
         let nats = Nats::connect(config).await;
@@ -74,6 +80,7 @@ pub async fn run<E: Executor>(
             desired: if waits { &ordered } else { &desired },
             problems: &problems,
             release: &release,
+            progress: &progress,
         };
         let watched = status::Watched {
             statuses: statuses.subscribe(),
@@ -85,7 +92,7 @@ pub async fn run<E: Executor>(
         // The first report goes out before anything is asked of the platform.
         tokio::select! {
             biased;
-            ended = status::run(&nats, &identity, watched, &heartbeats, &reported) => ended,
+            ended = status::run(&nats, &identity, watched, &heartbeats, &proving) => ended,
             () = follower.run() => Ok(()),
         }
     };
@@ -106,13 +113,13 @@ pub async fn run<E: Executor>(
             None => std::future::pending().await,
         }
     };
-    let watchdog = manager.watchdog();
+    let watchdog = manager.watchdog().noting(&progress);
     let dir = keeper.map(Keeper::dir);
     // What runs is looked after from the first moment on, also while NATS cannot be reached.
     tokio::select! {
         ended = platform => ended,
         () = keeping => Ok(()),
-        () = updater.run(release.subscribe(), &update) => {
+        () = updater.run(release.subscribe(), &update, &progress) => {
             tracing::info!("ends for its update, which the launcher tries");
             Ok(())
         }

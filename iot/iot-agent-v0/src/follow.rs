@@ -16,7 +16,7 @@ use crate::found::{Found, sort, too_many};
 use crate::nats::Nats;
 use crate::notices::Notices;
 use crate::problems::Problems;
-use crate::update::Wanted;
+use crate::update::{Progress, Wanted};
 
 /// The wait after a first failure.
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -67,6 +67,8 @@ pub struct Follower<'a> {
     pub problems: &'a watch::Sender<Problems>,
     /// What the agent's own program shall become.
     pub release: &'a watch::Sender<Option<Wanted>>,
+    /// Where a listing is noted.
+    pub progress: &'a Progress,
 }
 
 /// What tells of the device's keys.
@@ -201,6 +203,7 @@ impl Follower<'_> {
         tracing::info!(count, revision, "desired state listed");
         self.take_over(memory, problems);
         self.wants(release);
+        self.progress.listed();
         *listed = Some(Instant::now());
         *unmarked = if seen.is_none() { *unmarked + 1 } else { 0 };
         let relist = match unmarked {

@@ -311,10 +311,12 @@ impl<'a, E: Executor> Reconciler<'a, E> {
         // What was begun before the look may have been seen half done.
         worked_on.extend(self.flights.containers());
         let now = Instant::now();
+        let sees = seen.is_ok();
         let due = match seen {
             Ok(world) => self.act(&world, &worked_on, now),
             Err(error) => self.cannot_see(&chain(&error), now),
         };
+        self.watchdog.looked(&self.target, sees);
         Some(if again { now } else { due })
     }
 

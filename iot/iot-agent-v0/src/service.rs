@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::budget::Size;
 use crate::digest::sha256;
 
+/// The shortest piece of text in a binary file that is looked for in what is told.
+const MIN_PIECE_CHARS: usize = 8;
+
 /// The services of a deployment.
 pub type Services = Arc<[Service]>;
 
@@ -68,9 +71,7 @@ impl Service {
             .values()
             .map(iot_contracts::SecretString::expose);
         let files = definition.files.iter().chain(&definition.secrets);
-        let files = files.filter_map(|file| std::str::from_utf8(file.content.expose()).ok());
-        // Text files end with a line's end, which whoever quotes one leaves out.
-        let files = files.map(str::trim_end);
+        let files = files.flat_map(|file| texts(file.content.expose()));
         let login = definition.registry_login.iter();
         env.chain(files)
             .chain(login.map(|login| login.password.expose()))
@@ -97,6 +98,15 @@ impl Service {
             passing_volumes,
         }
     }
+}
+
+/// What of a file's content somebody may quote: a text as a whole, and of anything else each long piece of text in it. A
+/// short piece would be found in every message.
+fn texts(content: &[u8]) -> impl Iterator<Item = &str> {
+    let is_text = std::str::from_utf8(content).is_ok();
+    // Text files end with a line's end, which whoever quotes one leaves out.
+    let pieces = content.utf8_chunks().map(|chunk| chunk.valid().trim_end());
+    pieces.filter(move |piece| is_text || piece.chars().count() >= MIN_PIECE_CHARS)
 }
 
 /// The digest by which a change of a service of the first version is noticed: SHA-256 of its JSON, in hexadecimal.

@@ -149,10 +149,15 @@ fn what_is_kept_on_the_disk_is_read_by_both_agents_and_of_both_versions() {
 fn nothing_secret_is_left_out() {
     let service = v1(
         r#"{"name":"a","image":"x","env":{"A":"env"},"registry_login":{"username":"u","password":"login"},
-            "files":[{"path":"/f","content":"file\n"},{"path":"/g","base64":"/wA="}],
+            "files":[{"path":"/f","content":"file\n"},{"path":"/g","base64":"/wA="},
+            {"path":"/h","base64":"/3NvbWV0aGluZyBsb25n/3Nob3J0/w=="}],
             "secrets":[{"path":"/s","content":"secret"}]}"#,
         "",
     );
     let secrets: Vec<_> = service.secrets().collect();
-    assert_eq!(secrets, ["env", "file", "secret", "login"]);
+    // Of a binary file, the long pieces of text.
+    assert_eq!(
+        secrets,
+        ["env", "file", "something long", "secret", "login"]
+    );
 }

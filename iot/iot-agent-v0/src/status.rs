@@ -16,6 +16,7 @@ use crate::problems::Problems;
 use crate::reconcile::Statuses;
 use crate::report::{BUDGET, fitted};
 use crate::told::Told;
+use crate::update::Proving;
 
 /// Where the kernel tells its boot id.
 pub const KERNELS_BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -128,8 +129,8 @@ impl Watched {
 }
 
 /// Publishes at once, at each change, at each new connection and at each heartbeat, which is when it looks whether the
-/// credentials were renewed. A report which cannot be published is not kept: the next one says it all. `reported` is told of
-/// the first that was stored, and again while it does not hear that. Ends when the others have.
+/// credentials were renewed. A report which cannot be published is not kept: the next one says it all. `proving` is told of
+/// each that was stored. Ends when the others have.
 ///
 /// # Errors
 ///
@@ -139,15 +140,15 @@ pub async fn run(
     identity: &Identity,
     mut watched: Watched,
     heartbeats: &Heartbeats,
-    reported: &impl Fn() -> bool,
+    proving: &Proving<'_>,
 ) -> std::io::Result<()> {
     let mut connections = nats.connections();
     let mut sequence = 0;
     let mut told = Told::default();
-    let mut has_reported = false;
     loop {
         connections.mark_unchanged();
         sequence += 1;
+        let proof = proving.now();
         let report = identity.report(sequence, &mut watched);
         let refused: Vec<_> = {
             let known = watched.known.borrow();
@@ -158,9 +159,7 @@ pub async fn run(
         };
         let retry = match nats.publish_status(&fitted(report, BUDGET)).await {
             Ok(()) => {
-                if !has_reported {
-                    has_reported = reported();
-                }
+                proving.stored(proof);
                 if told.is_news(None) {
                     tracing::info!("status published again");
                 }
@@ -188,6 +187,7 @@ pub async fn run(
                 if changed.is_err() { return Ok(()) }
             }
             changed = connections.changed() => if changed.is_err() { return Ok(()) },
+            () = proving.proves_more_than(proof) => {}
             () = tokio::time::sleep(retry) => {}
         }
     }

@@ -14,6 +14,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::desired::DesiredState;
+use crate::update::Progress;
+
 /// The variable with the socket's address.
 const SOCKET: &str = "NOTIFY_SOCKET";
 /// The variable with the longest silence, in microseconds.
@@ -28,8 +31,11 @@ const WORDS: u32 = 3;
 pub const READY: &str = "READY=1";
 /// The agent goes on.
 pub const GOES_ON: &str = "WATCHDOG=1";
-/// JetStream has stored a report of the agent. systemd passes over what begins with `X_`; an update is proven by it.
+/// JetStream has stored a report of the agent, made after the desired state was listed and all containers were looked at.
+/// systemd passes over what begins with `X_`; an update is proven by it.
 pub const REPORTED: &str = "X_HARMONY_REPORTED=1";
+/// The same of a report that says that Podman does not answer.
+pub const REPORTED_BLIND: &str = "X_HARMONY_REPORTED_BLIND=1";
 
 /// The service manager that started this process, if one did that wants to be told something.
 #[derive(Debug, Default)]
@@ -88,6 +94,7 @@ impl ServiceManager {
         Watchdog {
             manager: self,
             next,
+            progress: None,
         }
     }
 }
@@ -119,9 +126,24 @@ pub struct Watchdog<'a> {
     manager: &'a ServiceManager,
     /// How often, and when next.
     next: Option<(Duration, Cell<Instant>)>,
+    /// Where the loop's looks are noted.
+    progress: Option<&'a Progress>,
 }
 
-impl Watchdog<'_> {
+impl<'a> Watchdog<'a> {
+    /// The same, and the loop's looks are noted there.
+    pub fn noting(self, progress: &'a Progress) -> Self {
+        let progress = Some(progress);
+        Self { progress, ..self }
+    }
+
+    /// The loop has looked at the containers, which are to become `desired`, and goes on; whether it saw them.
+    pub fn looked(&self, desired: &DesiredState, sees: bool) {
+        if let Some(progress) = self.progress {
+            progress.looked(desired, sees);
+        }
+    }
+
     /// Waits until the loop has to say that it goes on; for ever where nobody wants to know. Can be dropped at any time.
     pub async fn due(&self) {
         match &self.next {

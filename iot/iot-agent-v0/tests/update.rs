@@ -1,114 +1,29 @@
 //! Updates of the real agent, from a real server, with programs that do not work, and with power cuts.
 
 mod buckets;
+mod empty_podman;
 mod https;
+mod launched;
 mod releases;
 mod server;
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::kv::{Store, Watch};
 use futures::TryStreamExt;
 use iot_contracts::{AgentProgram, AgentStatus, UpdatePhase, UpdateStatus};
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::buckets::open;
+use crate::empty_podman::empty_podman;
+use crate::launched::Device;
 use crate::releases::{Releases, key, signed};
 use crate::server::{Server, free_port};
 
 /// How long any awaited event may take.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// The agent, started again whenever it ends, as the service manager does.
-struct Device {
-    ends: Arc<AtomicBool>,
-    agent: Arc<Mutex<Child>>,
-    keeper: Option<JoinHandle<()>>,
-}
-
-impl Device {
-    fn start(dir: &Path, program: &Path) -> Self {
-        let (dir, program) = (dir.to_owned(), program.to_owned());
-        let start = move || {
-            let mut agent = Command::new(&program);
-            agent
-                .args(["--launch", "--config"])
-                .arg(dir.join("config.toml"))
-                .env("STATE_DIRECTORY", dir.join("state"))
-                .stderr(log(&dir))
-                // All of it ends together, as a service's control group does.
-                .process_group(0);
-            agent.spawn().unwrap()
-        };
-        let agent = Arc::new(Mutex::new(start()));
-        let ends = Arc::new(AtomicBool::new(false));
-        let (kept, ending) = (Arc::clone(&agent), Arc::clone(&ends));
-        let keeper = std::thread::spawn(move || {
-            while !ending.load(Ordering::SeqCst) {
-                // The lock is let go, so that others can kill it.
-                let ended = kept.lock().unwrap().try_wait().unwrap().is_some();
-                if ended && !ending.load(Ordering::SeqCst) {
-                    *kept.lock().unwrap() = start();
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Self {
-            ends,
-            agent,
-            keeper: Some(keeper),
-        }
-    }
-
-    /// As a power cut does, but for what was not written through.
-    fn cut_power(&self) {
-        self.cut_power_while(|| ());
-    }
-
-    /// The same, and something happens before the power is back.
-    fn cut_power_while(&self, happens: impl FnOnce()) {
-        let mut agent = self.agent.lock().unwrap();
-        let group = Pid::from_raw(agent.id().try_into().unwrap()).unwrap();
-        // It may have ended just now.
-        let _ = kill_process_group(group, Signal::KILL);
-        agent.wait().unwrap();
-        happens();
-    }
-}
-
-impl Device {
-    /// Asks it to end, as the service manager does.
-    fn stop(&self) {
-        let mut agent = self.agent.lock().unwrap();
-        let pid = Pid::from_raw(agent.id().try_into().unwrap()).unwrap();
-        kill_process(pid, Signal::TERM).unwrap();
-        agent.wait().unwrap();
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::SeqCst);
-        self.keeper.take().unwrap().join().unwrap();
-        self.cut_power();
-    }
-}
-
-fn log(dir: &Path) -> Stdio {
-    let mut options = std::fs::File::options();
-    let log = options
-        .create(true)
-        .append(true)
-        .open(dir.join("agent.log"));
-    log.unwrap().into()
-}
 
 /// Everything that an update needs.
 struct Bench {
@@ -164,6 +79,21 @@ impl Bench {
     async fn ask(&mut self, release: String) {
         let put = self.desired.put("pi-1._agent", release.into());
         self.asked = put.await.unwrap();
+    }
+
+    /// Puts a program there that scripts can start.
+    fn put_program(&self, name: &str, program: &[u8]) {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, program).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    /// Writes another configuration, with another Podman.
+    fn configure(&self, name: &str, podman: &Path) {
+        let config = std::fs::read_to_string(self.dir.path().join("config.toml")).unwrap();
+        let podman = podman.to_str().unwrap();
+        let config = config.replace("/nonexistent/podman.sock", podman);
+        std::fs::write(self.dir.path().join(name), config).unwrap();
     }
 
     /// Waits until it is reported that an update fares so.
@@ -353,9 +283,8 @@ async fn a_proven_agent_that_ends_again_and_again_gives_way_to_the_one_before() 
     bench.proven(AgentProgram::A).await;
 
     // It works until that file is there.
-    let (dir, second) = (bench.dir.path().to_owned(), bench.dir.path().join("second"));
-    std::fs::write(&second, newer(&installed, 2)).unwrap();
-    std::fs::set_permissions(&second, std::fs::Permissions::from_mode(0o700)).unwrap();
+    let dir = bench.dir.path().to_owned();
+    bench.put_program("second", &newer(&installed, 2));
     let script = format!(
         "#!/bin/sh\n[ -e {0}/broken ] && exit 1\nexec {0}/second \"$@\"\n",
         dir.display()
@@ -373,7 +302,14 @@ async fn a_proven_agent_that_ends_again_and_again_gives_way_to_the_one_before() 
     bench.want("script", script.as_bytes()).await;
     bench.proven(AgentProgram::B).await;
 
-    // Ends that reports came between are no reason to go back, and neither are those that it was asked for.
+    // Once it is trusted, ends that reports came between are no reason to go back, and neither are those that it was asked for.
+    device.cut_power_while(|| {
+        let record = std::fs::read_to_string(dir.join("state/slots/record")).unwrap();
+        let (fresh, trusted) = ("\"is_fresh\":true", "\"is_fresh\":false");
+        assert!(record.contains(fresh), "{record}");
+        let trusted = record.replace(fresh, trusted);
+        std::fs::write(dir.join("state/slots/record"), trusted).unwrap();
+    });
     let starts = || {
         let log = std::fs::read_to_string(dir.join("agent.log")).unwrap();
         log.matches("agent starts").count()
@@ -395,6 +331,63 @@ async fn a_proven_agent_that_ends_again_and_again_gives_way_to_the_one_before() 
     (bench.desired, bench.reports) = open(bench.port).await;
     bench.reports().await;
     bench.proven(AgentProgram::B).await;
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server: has new programs report, and die or not work"]
+async fn a_program_that_reports_and_does_not_work_is_gone_back_from() {
+    let mut bench = Bench::new().await;
+    let dir = bench.dir.path().to_owned();
+    // One answers that there are no containers, and one answers nothing.
+    let (podman, silent) = (dir.join("podman.sock"), dir.join("silent.sock"));
+    empty_podman(&podman);
+    let _silent = std::os::unix::net::UnixListener::bind(&silent).unwrap();
+    bench.configure("blind.toml", &dir.join("no.sock"));
+    bench.configure("looks.toml", &silent);
+    bench.configure("config.toml", &podman);
+    let installed = stripped(&dir);
+    let device = Device::start(&dir, &installed);
+    bench.want("first", &newer(&installed, 1)).await;
+    bench.proven(AgentProgram::A).await;
+    bench.put_program("second", &newer(&installed, 2));
+    let script = |text: &str| {
+        format!(
+            "#!/bin/sh\n{}\n",
+            text.replace("DIR", dir.to_str().unwrap())
+        )
+    };
+
+    // Its reports are stored, and it dies of its first look.
+    let dies = "DIR/second --config DIR/looks.toml & sleep 1.5; kill -9 $!; exit 1";
+    bench.want("dies", script(dies).as_bytes()).await;
+    bench.failed(AgentProgram::A, "it ended 3 times").await;
+    // It lives, and its first look never ends.
+    let looks = "exec DIR/second --config DIR/looks.toml";
+    bench.want("looks", script(looks).as_bytes()).await;
+    bench.failed(AgentProgram::A, "no report of its work").await;
+    let blind = "exec DIR/second --config DIR/blind.toml";
+    bench.want("blind", script(blind).as_bytes()).await;
+    bench.failed(AgentProgram::A, "did not see Podman").await;
+
+    // It is proven, and works for a moment whenever it is started anew.
+    let broken = "[ -e DIR/broken ] || exec DIR/second \"$@\"\n\
+        DIR/second \"$@\" & sleep 1.5; kill -9 $!; exit 1";
+    bench.want("broken", script(broken).as_bytes()).await;
+    bench.proven(AgentProgram::B).await;
+    device.cut_power_while(|| std::fs::write(dir.join("broken"), "").unwrap());
+    bench
+        .failed(
+            AgentProgram::A,
+            "it was proven, and ended 5 times within 15 min",
+        )
+        .await;
+
+    // The launcher cannot listen: it is the proven one that runs.
+    let socket = dir.join("state/slots/trial.sock");
+    let _ = std::fs::remove_file(&socket);
+    std::fs::create_dir(&socket).unwrap();
+    bench.want("third", &newer(&installed, 3)).await;
+    bench.failed(AgentProgram::A, "it cannot be tried").await;
 }
 
 #[tokio::test]

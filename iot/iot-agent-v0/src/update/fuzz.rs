@@ -76,7 +76,7 @@ fn take(record: &mut Record, release: AgentRelease, revision: u64) {
         assert_ne!(placed.slot, slot);
     }
     let serial = release.serial();
-    record.try_out(Placed { slot, release }, revision);
+    record.try_out(Placed { slot, release }, revision, false);
     assert!(record.is_trying() && record.serial() == serial);
 }
 

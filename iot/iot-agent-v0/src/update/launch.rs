@@ -85,7 +85,7 @@ impl Launcher<'_> {
             match start {
                 Start::Installed => return Ok(Launched::Here),
                 Start::Proven(placed) => return self.start(&placed, &config),
-                Start::Trial(placed) => match self.try_out(&placed, &config)? {
+                Start::Trial(placed) => match self.try_out(&record, &placed, &config) {
                     Verdict::Proven => record.prove(),
                     Verdict::Failed(why) => record.fail(why),
                     Verdict::Ended => std::thread::sleep(AGAIN),
@@ -121,21 +121,40 @@ impl Launcher<'_> {
         saved.is_ok()
     }
 
-    fn try_out(&self, placed: &Placed, config: &UpdateConfig) -> io::Result<Verdict> {
+    /// What the kernel does not allow here is no reason not to start the proven program.
+    fn try_out(&self, record: &Record, placed: &Placed, config: &UpdateConfig) -> Verdict {
         let sha256 = placed.release.sha256();
         if let Err(error) = self.slots.check(placed, &config.keys) {
-            return Ok(Verdict::Failed(chain(&error)));
+            return Verdict::Failed(chain(&error));
         }
         tracing::info!(%sha256, "tries a new agent");
+        let verdict = self.hold_trial(record, placed, config);
+        let verdict =
+            verdict.unwrap_or_else(|error| Verdict::Failed(format!("it cannot be tried: {error}")));
+        tracing::info!(%sha256, ?verdict, "the new agent's trial has ended");
+        verdict
+    }
+
+    fn hold_trial(
+        &self,
+        record: &Record,
+        placed: &Placed,
+        config: &UpdateConfig,
+    ) -> io::Result<Verdict> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let within = config.prove_within_seconds.duration();
         let socket = self.slots.beside(SOCKET);
-        let verdict = trial::run(self.command(placed), &socket, within, self.manager);
-        let verdict = runtime.block_on(verdict)?;
-        tracing::info!(%sha256, ?verdict, "the new agent's trial has ended");
-        Ok(verdict)
+        let may_be_blind = record.may_be_blind();
+        let command = self.command(placed);
+        runtime.block_on(trial::run(
+            command,
+            &socket,
+            within,
+            may_be_blind,
+            self.manager,
+        ))
     }
 
     /// Returns only where the program cannot be started.

@@ -45,6 +45,9 @@ struct Trial {
     revision: u64,
     /// How often it was started.
     starts: u32,
+    /// Whether the program that fetched it found no Podman, so that this one need not.
+    #[serde(default)]
+    may_be_blind: bool,
 }
 
 /// How the last update went that came as far as to be tried.
@@ -68,9 +71,12 @@ pub struct Record {
     /// The one before that, while it is in its slot; absent for the installed one.
     #[serde(default)]
     previous: Option<Placed>,
-    /// How often the current one was started since a report of it was stored.
+    /// How often the current one was started since there was a reason to forget that.
     #[serde(default)]
     starts: Option<Starts>,
+    /// Whether the current one has not worked for long yet, so that its reports are no such reason.
+    #[serde(default)]
+    is_fresh: bool,
     #[serde(default)]
     trial: Option<Trial>,
     /// The highest serial that was taken.
@@ -99,6 +105,7 @@ impl Record {
             current: None,
             previous: None,
             starts: None,
+            is_fresh: false,
             trial: None,
             serial: 0,
             last: None,
@@ -124,7 +131,7 @@ impl Record {
                 trial.starts += 1;
                 return Start::Trial(trial.placed.clone());
             }
-            let why = format!("it ended {MAX_STARTS} times before a report of it was stored");
+            let why = format!("it ended {MAX_STARTS} times before it was proven");
             self.fail(why);
         }
         if let (Some(now), Some(_)) = (now, &self.current) {
@@ -141,20 +148,34 @@ impl Record {
     fn go_back(&mut self) {
         let gone = self.current.take().map(|placed| placed.release.sha256());
         self.current = self.previous.take();
+        let reports = match std::mem::replace(&mut self.is_fresh, true) {
+            true => "",
+            false => " before a report of it was stored",
+        };
         if let Some(last) = self.last.as_mut()
             && Some(last.sha256) == gone
         {
             last.is_proven = false;
             let minutes = WITHIN.as_secs() / 60;
             last.why = Some(format!(
-                "it was proven, and ended {MAX_ENDS} times within {minutes} min before a report of it was stored"
+                "it was proven, and ended {MAX_ENDS} times within {minutes} min{reports}"
             ));
         }
     }
 
-    /// A report was stored, or an end was asked for: whether something had been counted.
+    /// A report was stored: whether something had been counted, and is forgotten.
+    pub fn forget_starts_for_report(&mut self) -> bool {
+        !self.is_fresh && self.forget_starts()
+    }
+
+    /// An end was asked for: whether something had been counted.
     pub fn forget_starts(&mut self) -> bool {
         self.trial.is_none() && self.starts.take().is_some()
+    }
+
+    /// The current program has worked for long: whether that is news.
+    pub fn trust(&mut self) -> bool {
+        self.trial.is_none() && std::mem::take(&mut self.is_fresh)
     }
 
     /// What is started when nothing is tried.
@@ -176,16 +197,25 @@ impl Record {
         self.serial = self.serial.max(release.serial());
     }
 
-    /// A program was placed and has to prove itself.
-    pub fn try_out(&mut self, placed: Placed, revision: u64) {
+    /// A program was placed and has to prove itself; whether it need not see Podman for that.
+    pub fn try_out(&mut self, placed: Placed, revision: u64, may_be_blind: bool) {
         self.take_serial_of(&placed.release);
         // It lies where the one before was.
         self.previous = None;
+        // The current one ends for it.
+        self.starts = None;
         self.trial = Some(Trial {
             placed,
             revision,
             starts: 0,
+            may_be_blind,
         });
+    }
+
+    /// Whether what is on trial need not see Podman.
+    pub fn may_be_blind(&self) -> bool {
+        let trial = self.trial.as_ref();
+        trial.is_some_and(|trial| trial.may_be_blind)
     }
 
     /// The program on trial has proved itself.
@@ -199,6 +229,7 @@ impl Record {
             });
             self.previous = self.current.replace(trial.placed);
             self.starts = None;
+            self.is_fresh = true;
         }
     }
 

@@ -1,4 +1,4 @@
-//! How often the proven program was started since a report of it was last stored. Pure, but for the clock.
+//! How often the proven program was started since there was a reason to forget that. Pure, but for the clock.
 
 use std::fs;
 use std::time::Duration;
@@ -8,10 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::KERNELS_BOOT_ID;
 
-/// How often it may end within [`WITHIN`] before a report of it is stored.
+/// How often it may end within [`WITHIN`].
 pub const MAX_ENDS: u32 = 5;
 /// Within what time of one boot. Five that hang end within it by the watchdog; that NATS is away ends none.
 pub const WITHIN: Duration = Duration::from_secs(15 * 60);
+/// For how long it has to work until a report of it is a reason to forget its ends: one that reports and dies is none.
+pub const TRUSTED_AFTER: Duration = Duration::from_secs(3600);
 
 /// A time of this boot.
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ impl Moment {
     }
 }
 
-/// Starts that no report followed.
+/// Starts that are not forgotten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Starts {
     boot: String,
@@ -83,7 +85,7 @@ mod tests {
     fn twice_updated() -> Record {
         let mut record = Record::of_installed([0xff; 32].into());
         for (slot, serial) in [(Slot::A, 1), (Slot::B, 2)] {
-            record.try_out(placed(slot, serial), serial);
+            record.try_out(placed(slot, serial), serial, false);
             record.prove();
         }
         record
@@ -109,7 +111,7 @@ mod tests {
         assert_eq!(start_after_all(&mut record, &placed(Slot::B, 2)), before);
         let told = record.told().unwrap();
         assert_eq!((told.phase, told.revision), (UpdatePhase::Failed, 2));
-        let why = "it was proven, and ended 5 times within 15 min before a report of it was stored";
+        let why = "it was proven, and ended 5 times within 15 min";
         assert_eq!(told.detail.as_deref(), Some(why));
         // The key still asks for it, and it is not fetched again.
         let wanted = wanted(2, &numbered(2));
@@ -123,7 +125,30 @@ mod tests {
     }
 
     #[test]
-    fn ends_count_while_they_follow_each_other_and_no_report_was_stored() {
+    fn a_report_forgets_no_end_of_a_program_that_is_not_trusted() {
+        let mut record = twice_updated();
+        for second in 0..u64::from(MAX_ENDS) {
+            assert_eq!(
+                start(&mut record, second),
+                Start::Proven(placed(Slot::B, 2))
+            );
+            assert!(!record.forget_starts_for_report());
+        }
+        // What comes back has to show it anew.
+        let before = Start::Proven(placed(Slot::A, 1));
+        assert_eq!(start(&mut record, 9), before);
+        assert!(!record.forget_starts_for_report());
+        assert!(record.trust());
+        // A trusted one that reports nothing is gone back from, too.
+        let mut record = twice_updated();
+        record.trust();
+        assert_eq!(start_after_all(&mut record, &placed(Slot::B, 2)), before);
+        let told = record.told().unwrap().detail.unwrap();
+        assert!(told.ends_with("within 15 min before a report of it was stored"));
+    }
+
+    #[test]
+    fn ends_count_while_they_follow_each_other_and_are_not_forgotten() {
         let running = Start::Proven(placed(Slot::B, 2));
         let mut record = twice_updated();
         for boot in ["x", "y", "z"] {
@@ -140,6 +165,11 @@ mod tests {
             assert_eq!(start(&mut record, second), running);
             assert!(record.forget_starts() && !record.forget_starts());
         }
+        assert!(record.trust() && !record.trust());
+        for second in 0..20 {
+            assert_eq!(start(&mut record, second), running);
+            assert!(record.forget_starts_for_report());
+        }
         // Where the time cannot be told.
         for _ in 0..20 {
             assert_eq!(record.next_start(None), running);
@@ -147,9 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn an_end_for_an_update_is_none_of_the_programs_own() {
+        let mut record = twice_updated();
+        for serial in 3..20 {
+            assert_eq!(
+                start(&mut record, serial),
+                Start::Proven(placed(Slot::B, 2))
+            );
+            record.try_out(placed(Slot::A, serial), serial, false);
+            record.fail("why".to_owned());
+        }
+    }
+
+    #[test]
     fn a_program_whose_slot_was_taken_is_not_gone_back_to() {
         let mut record = twice_updated();
-        record.try_out(placed(Slot::A, 3), 3);
+        record.try_out(placed(Slot::A, 3), 3, false);
         // A report of what is on trial says nothing of the one before.
         assert!(!record.forget_starts());
         record.fail("why".to_owned());

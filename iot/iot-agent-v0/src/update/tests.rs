@@ -113,7 +113,7 @@ fn a_release_for_others_is_refused() {
 fn an_older_release_is_refused_and_one_that_runs_is_left() {
     let config = trusting(&[1]);
     let mut record = fresh();
-    record.try_out(placed(Slot::A, 5), 1);
+    record.try_out(placed(Slot::A, 5), 1, false);
     record.prove();
     let judged = |serial| judge(&wanted(9, &numbered(serial)), Some(&config), &record, A);
     assert!(matches!(
@@ -141,7 +141,7 @@ fn an_older_release_is_refused_and_one_that_runs_is_left() {
 fn what_failed_is_not_tried_again_until_its_key_is_written_anew() {
     let config = trusting(&[1]);
     let mut record = fresh();
-    record.try_out(placed(Slot::A, 5), 7);
+    record.try_out(placed(Slot::A, 5), 7, false);
     record.fail("why".to_owned());
     let judged = |revision, serial| {
         let wanted = wanted(revision, &numbered(serial));
@@ -163,14 +163,14 @@ fn a_program_is_tried_three_times_and_the_one_before_comes_back() {
     let mut record = fresh();
     assert_eq!(record.next_start(None), Start::Installed);
     assert_eq!(record.free_slot(), Slot::A);
-    record.try_out(placed(Slot::A, 1), 1);
+    record.try_out(placed(Slot::A, 1), 1, false);
     for _ in 0..MAX_STARTS {
         assert_eq!(record.next_start(None), Start::Trial(placed(Slot::A, 1)));
     }
     assert_eq!(record.next_start(None), Start::Installed);
     assert_eq!(record.told().unwrap().phase, UpdatePhase::Failed);
 
-    record.try_out(placed(Slot::A, 2), 2);
+    record.try_out(placed(Slot::A, 2), 2, false);
     assert_eq!(record.next_start(None), Start::Trial(placed(Slot::A, 2)));
     assert_eq!(record.told().unwrap().phase, UpdatePhase::Trying);
     record.prove();
@@ -179,7 +179,7 @@ fn a_program_is_tried_three_times_and_the_one_before_comes_back() {
 
     // What runs is never overwritten.
     assert_eq!(record.free_slot(), Slot::B);
-    record.try_out(placed(Slot::B, 3), 3);
+    record.try_out(placed(Slot::B, 3), 3, false);
     record.fail("why".to_owned());
     assert_eq!(record.next_start(None), Start::Proven(placed(Slot::A, 2)));
     assert_eq!(record.free_slot(), Slot::B);
@@ -192,7 +192,7 @@ fn a_record_that_is_torn_counts_as_none() {
     assert_eq!(slots.recall(), None);
     slots.prepare().unwrap();
     let mut record = fresh();
-    record.try_out(placed(Slot::A, 1), 1);
+    record.try_out(placed(Slot::A, 1), 1, false);
     slots.save(&record).unwrap();
     assert_eq!(slots.recall(), Some(record.clone()));
     let path = slots.beside("record");

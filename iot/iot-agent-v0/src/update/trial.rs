@@ -1,4 +1,4 @@
-//! A new program proves itself: it is run beside the launcher until a report of it is stored.
+//! A new program proves itself: it is run beside the launcher until it has listed, looked and reported.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use tokio::net::UnixDatagram;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::watchdog::{REPORTED, ServiceManager};
+use crate::watchdog::{REPORTED, REPORTED_BLIND, ServiceManager};
 
 /// How long a program that is asked to end may take.
 const END: Duration = Duration::from_secs(10);
@@ -20,9 +20,9 @@ const END: Duration = Duration::from_secs(10);
 /// How a trial ended. The program does not run any more.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A report of it was stored.
+    /// A report of it was stored, after it had done its work once.
     Proven,
-    /// It cannot be started, or no report was stored within the bound.
+    /// It cannot be started, or no such report was stored within the bound.
     Failed(String),
     /// It ended by itself before.
     Ended,
@@ -30,8 +30,8 @@ pub enum Verdict {
     Stopped,
 }
 
-/// Runs `program`, and has it prove itself `within` that time. `socket` is where it speaks to the launcher as to a service
-/// manager; `manager` hears meanwhile that the launcher goes on.
+/// Runs `program`, and has it prove itself `within` that time, also without Podman where it `may_be_blind`. `socket` is where
+/// it speaks to the launcher as to a service manager; `manager` hears meanwhile that the launcher goes on.
 ///
 /// # Errors
 ///
@@ -40,6 +40,7 @@ pub async fn run(
     mut program: Command,
     socket: &Path,
     within: Duration,
+    may_be_blind: bool,
     manager: &ServiceManager,
 ) -> io::Result<Verdict> {
     match std::fs::remove_file(socket) {
@@ -59,17 +60,22 @@ pub async fn run(
     let mut running = Running::of(child)?;
     let watchdog = manager.watchdog();
     let mut buffer = [0; 256];
+    let mut is_blind = false;
     loop {
         tokio::select! {
             biased;
-            word = heard.recv(&mut buffer) => if buffer[..word?] == *REPORTED.as_bytes() {
-                running.end().await?;
-                return Ok(Verdict::Proven);
-            },
+            word = heard.recv(&mut buffer) => {
+                let word = &buffer[..word?];
+                is_blind |= word == REPORTED_BLIND.as_bytes();
+                if word == REPORTED.as_bytes() || (is_blind && may_be_blind) {
+                    running.end().await?;
+                    return Ok(Verdict::Proven);
+                }
+            }
             ended = running.ended() => {
                 ended?;
                 let status = running.child.wait()?;
-                tracing::warn!(%status, "the new agent ended before a report of it was stored");
+                tracing::warn!(%status, "the new agent ended before it was proven");
                 return Ok(Verdict::Ended);
             }
             _ = stopped.recv() => {
@@ -79,7 +85,10 @@ pub async fn run(
             () = sleep_until(until) => {
                 running.end().await?;
                 let seconds = within.as_secs();
-                let why = format!("no report of it was stored within {seconds} s");
+                let why = match is_blind {
+                    true => format!("it did not see Podman within {seconds} s, which the one before did"),
+                    false => format!("no report of its work was stored within {seconds} s"),
+                };
                 return Ok(Verdict::Failed(why));
             }
             () = watchdog.due() => watchdog.goes_on(),

@@ -10,8 +10,10 @@ use tokio::sync::{Mutex, watch};
 
 use super::fetch::{Patience, fetch};
 use super::judge::{Judgement, Refusal, Wanted, judge};
+use super::progress::Progress;
 use super::record::{Placed, Record};
 use super::slots::{Slots, own_digest};
+use super::starts::TRUSTED_AFTER;
 use crate::backoff;
 use crate::error::{bounded, chain};
 
@@ -63,11 +65,30 @@ impl Updater {
         }
     }
 
-    /// A report of this program was stored, or it was asked to end: its starts so far are no reason to go back.
+    /// A report of this program was stored: its starts so far are no reason to go back, once it is trusted.
+    pub fn has_reported(&self) {
+        self.note_well(Record::forget_starts_for_report);
+    }
+
+    /// This program was asked to end: its starts so far are no reason to go back.
     pub fn forget_starts(&self) {
+        self.note_well(Record::forget_starts);
+    }
+
+    /// Trusts this program when it has worked for long. Never ends.
+    async fn trust(&self) {
+        tokio::time::sleep(TRUSTED_AFTER).await;
+        if self.program != AgentProgram::Installed {
+            self.note_well(Record::trust);
+        }
+        std::future::pending().await
+    }
+
+    /// Changes what is known of this program, where there is something to change.
+    fn note_well(&self, change: impl FnOnce(&mut Record) -> bool) {
         let Ok(slots) = &self.slots else { return };
         if let Some(mut record) = slots.recall()
-            && record.forget_starts()
+            && change(&mut record)
             && let Err(error) = slots.save(&record)
         {
             tracing::warn!(
@@ -78,11 +99,24 @@ impl Updater {
     }
 
     /// Follows what is wanted until a new program is placed: then this process has to end, so that the launcher tries it.
-    /// Says in `status` how it goes. Ends never where nothing new comes.
+    /// Says in `status` how it goes; `progress` tells whether this program sees Podman. Ends never where nothing new comes.
     pub async fn run(
+        &self,
+        wanted: watch::Receiver<Option<Wanted>>,
+        status: &watch::Sender<UpdateStatus>,
+        progress: &Progress,
+    ) {
+        tokio::select! {
+            () = self.follow(wanted, status, progress) => {}
+            () = self.trust() => {}
+        }
+    }
+
+    async fn follow(
         &self,
         mut wanted: watch::Receiver<Option<Wanted>>,
         status: &watch::Sender<UpdateStatus>,
+        progress: &Progress,
     ) {
         let mut failures = 0;
         loop {
@@ -94,7 +128,9 @@ impl Updater {
                 }
                 match step {
                     Step::Rest => std::future::pending().await,
-                    Step::Fetch(placed, revision) => self.place(placed, revision, status).await,
+                    Step::Fetch(placed, revision) => {
+                        self.place(placed, revision, status, progress).await
+                    }
                     Step::Note(release, proven) => {
                         self.note_serial(&release, proven, status);
                         false
@@ -118,7 +154,7 @@ impl Updater {
     fn decide(&self, wanted: &Wanted, status: &watch::Sender<UpdateStatus>) -> Step {
         let judged = match &self.slots {
             Ok(slots) => match known(slots) {
-                // The launcher waits for the word that a report was stored.
+                // The launcher waits for the word that proves it.
                 Some(record) if record.is_trying() => return Step::Rest,
                 Some(record) => judge(wanted, self.config.as_ref(), &record, self.program)
                     .map(|judgement| (judgement, record)),
@@ -176,6 +212,7 @@ impl Updater {
         placed: Placed,
         revision: u64,
         status: &watch::Sender<UpdateStatus>,
+        progress: &Progress,
     ) -> bool {
         let Ok(slots) = &self.slots else { return false };
         let sha256 = placed.release.sha256();
@@ -185,10 +222,14 @@ impl Updater {
         }
         tracing::info!(%sha256, "fetches an update");
         let why = match self.fetch(slots, &placed).await {
-            Ok(()) => match note(slots, |record| record.try_out(placed, revision)) {
-                Ok(()) => return true,
-                Err(why) => why,
-            },
+            Ok(()) => {
+                let may_be_blind = progress.is_blind();
+                let try_out = |record: &mut Record| record.try_out(placed, revision, may_be_blind);
+                match note(slots, try_out) {
+                    Ok(()) => return true,
+                    Err(why) => why,
+                }
+            }
             Err((why, false)) => why,
             Err((why, true)) => {
                 tracing::warn!(%sha256, why, "update failed");

@@ -8,6 +8,7 @@ use tokio::runtime::Builder;
 
 use super::*;
 use crate::update::record::Slot;
+use crate::update::starts::Moment;
 use crate::update::tests::{release, trusting};
 
 /// One whose program is that of serial 100, in slot A.
@@ -16,7 +17,7 @@ fn updater(dir: &Path) -> Updater {
     slots.prepare().unwrap();
     let mut record = Record::of_installed([0xff; 32].into());
     let (slot, release) = (Slot::A, numbered(100, 1));
-    record.try_out(Placed { slot, release }, 1);
+    record.try_out(Placed { slot, release }, 1, false);
     record.prove();
     slots.save(&record).unwrap();
     Updater {
@@ -51,6 +52,7 @@ async fn what_runs_already_raises_the_serial() {
     let updater = updater(dir.path());
     let (put, wants) = watch::channel(wanted(2, &numbered(300, 1)));
     let (tells, mut status) = watch::channel(updater.status());
+    let progress = Progress::default();
     let checks = async {
         assert_eq!(told(&mut status, 2).await.phase, UpdatePhase::Proven);
         put.send_replace(wanted(3, &numbered(200, 2)));
@@ -59,7 +61,7 @@ async fn what_runs_already_raises_the_serial() {
         assert!(refused.detail.unwrap().contains("expected 300 or higher"));
     };
     tokio::select! {
-        () = updater.run(wants, &tells) => unreachable!(),
+        () = updater.run(wants, &tells, &progress) => unreachable!(),
         () = checks => {}
     }
 }
@@ -73,6 +75,7 @@ async fn a_serial_that_cannot_be_saved_is_told_and_tried_again() {
     fs::create_dir(&obstacle).unwrap();
     let (_put, wants) = watch::channel(wanted(2, &numbered(300, 1)));
     let (tells, mut status) = watch::channel(updater.status());
+    let progress = Progress::default();
     let checks = async {
         let kept = told(&mut status, 2).await;
         assert_eq!(kept.phase, UpdatePhase::Fetching, "{kept:?}");
@@ -85,7 +88,7 @@ async fn a_serial_that_cannot_be_saved_is_told_and_tried_again() {
         assert_eq!(slots.recall().unwrap().serial(), 300);
     };
     tokio::select! {
-        () = updater.run(wants, &tells) => unreachable!(),
+        () = updater.run(wants, &tells, &progress) => unreachable!(),
         () = checks => {}
     }
 }
@@ -121,4 +124,41 @@ fn a_fetch_waits_for_the_last_write_of_one_that_was_dropped() {
         let _turn = updater.turn.lock().await;
         assert!(!slots.unfinished(slot).exists());
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_report_forgets_a_proven_programs_ends_once_it_has_worked_for_an_hour() {
+    let dir = tempfile::tempdir().unwrap();
+    let updater = updater(dir.path());
+    let slots = Slots::below(dir.path());
+    let counts = || {
+        let mut record = slots.recall().unwrap();
+        record.next_start(Some(&Moment::at("boot", 1)));
+        slots.save(&record).unwrap();
+        updater.has_reported();
+        slots.recall().unwrap() == record
+    };
+    let (_put, wants) = watch::channel(None);
+    let (tells, progress) = (watch::Sender::new(updater.status()), Progress::default());
+    let run = updater.run(wants, &tells, &progress);
+    tokio::pin!(run);
+    for (time, counted) in [(3599, true), (2, false)] {
+        let ended = tokio::time::timeout(Duration::from_secs(time), &mut run).await;
+        assert!(ended.is_err(), "it ended by itself");
+        assert_eq!(counts(), counted, "{time}");
+    }
+    // An end that it is asked for is none in its first hour, too.
+    let mut record = slots.recall().unwrap();
+    record.try_out(next(), 2, false);
+    record.prove();
+    slots.save(&record).unwrap();
+    assert!(counts());
+    updater.forget_starts();
+    assert!(!slots.recall().unwrap().forget_starts());
+}
+
+/// The next release, in the other slot.
+fn next() -> Placed {
+    let (slot, release) = (Slot::B, numbered(200, 2));
+    Placed { slot, release }
 }
