@@ -186,9 +186,13 @@ mod tests {
         ];
         let inside = ["nat", "user", "stranger"];
         let checks = ["format", "lints", "docs", "unit"];
-        let table: [(&[&str], &[&[&str]]); 11] = [
+        let table: [(&[&str], &[&[&str]]); 12] = [
             (&[], &[]),
-            (&["README.md", "docs/decisions/0003-kvm-by-proof.md"], &[]),
+            (
+                &["CHANGELOG.md", "docs/decisions/0003-kvm-by-proof.md"],
+                &[],
+            ),
+            (&["README.md"], &[&["unit"]]),
             (&["docs/testing.md"], &[&["unit"]]),
             (
                 &["docs/guides/recipes.md"],

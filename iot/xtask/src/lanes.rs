@@ -8,8 +8,8 @@ use crate::plans::{
 };
 use crate::reads::{
     AGENT, AGENT_MODULES, AGENT_TESTS, BENCHES, CODE, COMPARED, CRATES, CUTS, DEVICES, EVERY,
-    FLEET, FOR_DEVICES, FUZZ, GUESTS, GUIDES, HARMONY, HARMONY_MODULES, HARMONY_TESTS, IMAGES,
-    MACHINES, SCRIPTS, SMOKE, Set, has,
+    FLEET, FOR_DEVICES, FRONT, FUZZ, GUESTS, GUIDES, HARMONY, HARMONY_MODULES, HARMONY_TESTS,
+    IMAGES, MACHINES, SCRIPTS, SMOKE, Set, has,
 };
 use crate::step::{Plan, Step, all};
 
@@ -148,7 +148,7 @@ pub const ALL: [Lane; 24] = [
         needs: "root or subordinate ids, a Debian mirror",
         about_minutes: 15,
         when: When::InTurns,
-        reads: &[MACHINES, IMAGES],
+        reads: &[MACHINES, IMAGES, FRONT],
         plan: images,
     },
     Lane {
