@@ -33,7 +33,7 @@ pub struct DeviceOptions {
     #[arg(long, value_name = "URI")]
     pub connect: Option<ConnectionUri>,
 
-    /// user, nat[:NETWORK] or bridge:NAME
+    /// user, nat, nat:NETWORK or bridge:NAME
     #[arg(long, default_value = "user")]
     pub network: VmNetwork,
 

@@ -5,7 +5,7 @@
 //!
 //! - [`digest`]: digests in hexadecimal, read, written and computed.
 //! - [`words`]: quoting for a shell.
-//! - [`write`]: files that are there as a whole or not at all.
+//! - [`mod@write`]: files that are there as a whole or not at all.
 //! - [`lock`]: one process at a time.
 //! - [`stamp`]: which file it is, and whether it has changed.
 //! - [`sparse`]: zeros that take no space.
