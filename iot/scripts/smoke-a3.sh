@@ -20,7 +20,7 @@ esac
 
 source iot/scripts/cargo-on-path.sh smoke-a3
 ./iot/scripts/setup-host.sh
-echo "smoke-a3: building the tools (2 min the first time), then the device's programs and image (4 min)" >&2
+echo "smoke-a3: building the tools (4 min the first time), then the device's programs and image (8 min)" >&2
 # The device's compiler uses what the tools' leaves idle; iot-smoke takes up what it has done, and says what fails. It ends
 # with this script.
 case " $* " in
