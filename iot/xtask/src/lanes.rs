@@ -144,7 +144,7 @@ pub const ALL: [Lane; 24] = [
     },
     Lane {
         name: "images",
-        what: "images built from packages for both architectures, and what they are made of",
+        what: "images built from packages for both architectures, what they are made of, and a guest of one",
         needs: "root or subordinate ids, a Debian mirror",
         about_minutes: 15,
         when: When::InTurns,
